@@ -1,0 +1,156 @@
+/*
+ * What crosses between the nginx thread and the loop thread.
+ *
+ * A job is one request: a malloc'd block holding copies of all that Python
+ * may want of it.  The request part is written by the nginx thread before
+ * the job is submitted and by nobody afterwards.  A job is counted: one
+ * reference is the nginx side's, one is Python's from the submission to the
+ * part flagged DB_PART_DONE, and each notice on its way to Python holds one.
+ * Whoever drops the last one frees the block.
+ *
+ * A part is a piece of a response: written by Python, then owned by the
+ * nginx thread until it is sent.  A part whose body lies in a Python object
+ * goes back to Python as DB_MSG_RELEASE; any other is freed where it ends.
+ */
+
+#ifndef DB_JOB_H
+#define DB_JOB_H
+
+#include "bridge/db_queue.h"
+#include "core/db_str.h"
+
+#include <stdint.h>
+#include <sys/types.h>
+
+
+typedef struct db_job_s  db_job_t;
+
+
+typedef enum {
+    /* to Python */
+    DB_MSG_REQUEST,       /* db_job_t.request: run it */
+    DB_MSG_DISCONNECT,    /* db_notice_t: the client has left */
+    DB_MSG_CANCEL,        /* db_notice_t: its time is over, cancel the task */
+    DB_MSG_RELEASE,       /* db_part_t: drop part->object, free the part */
+    DB_MSG_SPAWN,         /* db_spawn_t: call it */
+    DB_MSG_STOP,          /* db_msg_t, owned by the sender: shut down */
+
+    /* to nginx */
+    DB_MSG_PART,          /* db_part_t */
+    DB_MSG_READY,         /* db_ready_t */
+    DB_MSG_STOPPED        /* db_msg_t: nothing more will come from Python */
+} db_msg_kind_t;
+
+
+typedef struct {
+    db_node_t      node;         /* first: a node is its message */
+    db_msg_kind_t  kind;
+} db_msg_t;
+
+
+typedef struct {
+    db_str_t       name;         /* lower case in requests */
+    db_str_t       value;
+} db_header_t;
+
+
+typedef struct {
+    db_msg_t       msg;          /* DB_MSG_DISCONNECT, DB_MSG_CANCEL */
+    db_job_t      *job;
+} db_notice_t;
+
+
+#define DB_PART_START  0x01      /* status and headers are set */
+#define DB_PART_LAST   0x02      /* the response ends here */
+#define DB_PART_ABORT  0x04      /* it cannot be completed: cut it off */
+#define DB_PART_DONE   0x08      /* Python has let go of the job */
+
+
+typedef struct {
+    db_msg_t       msg;          /* DB_MSG_PART, DB_MSG_RELEASE */
+    db_job_t      *job;
+    unsigned       flags;
+    unsigned       status;
+    unsigned       nheaders;
+    db_header_t   *headers;      /* in the part's own block */
+    db_str_t       body;         /* there too, or in the object */
+    void          *object;       /* a strong reference of Python's, or NULL */
+} db_part_t;
+
+
+struct db_job_s {
+    db_msg_t       msg;          /* DB_MSG_REQUEST */
+    atomic_uint    refs;
+
+    void          *owner;        /* nginx thread: the request, NULL without */
+    void          *run;          /* loop thread: what runs it */
+
+    db_notice_t    disconnect;   /* sent at most once each */
+    db_notice_t    cancel;
+
+    /* the request: constant once submitted */
+
+    unsigned       app;          /* index of the application */
+    unsigned       http_version; /* 10, 11, 20 */
+    unsigned       tls:1;
+
+    db_str_t       method;
+    db_str_t       target;       /* the path as received, without the query */
+    db_str_t       query;        /* without "?" */
+    db_str_t       client;       /* address in text; empty on a unix socket */
+    db_str_t       server;       /* address, or the path of a unix socket */
+    unsigned       client_port;
+    unsigned       server_port;  /* 0 on a unix socket */
+
+    unsigned       nheaders;
+    db_header_t   *headers;      /* in order, duplicates kept */
+
+    db_str_t       body;         /* copied, when it fits in the job */
+    int            body_fd;      /* else a descriptor of the job's, or -1 */
+    off_t          body_size;
+};
+
+
+/*
+ * A call of a Python callable from a thread that does not hold the GIL.
+ * callable and args (a tuple, or NULL for none) are strong references, taken
+ * over.  done() is called on the loop thread, with the GIL held, exactly
+ * once; value is a borrowed reference to the result, or to the exception.
+ */
+
+typedef enum {
+    DB_SPAWN_RETURNED,
+    DB_SPAWN_RAISED,
+    DB_SPAWN_CANCELLED
+} db_spawn_result_t;
+
+typedef struct db_spawn_s  db_spawn_t;
+
+struct db_spawn_s {
+    db_msg_t       msg;          /* DB_MSG_SPAWN */
+    void          *callable;
+    void          *args;
+    void         (*done)(db_spawn_t *spawn, db_spawn_result_t result,
+                         void *value);
+    void          *data;         /* the caller's */
+    void          *run;          /* loop thread */
+};
+
+
+/*
+ * Allocates a job with "size" bytes for strings and nheaders headers.  The
+ * strings start at *strings.  body_fd is -1; refs is 1, the caller's.
+ */
+db_job_t *db_job_create(unsigned nheaders, size_t size, char **strings);
+void db_job_retain(db_job_t *job);
+void db_job_release(db_job_t *job);
+
+/*
+ * A part with room for nheaders headers and "size" bytes, which start at
+ * *strings.  NULL when out of memory.
+ */
+db_part_t *db_part_create(db_job_t *job, unsigned nheaders, size_t size,
+    char **strings);
+void db_part_destroy(db_part_t *part);
+
+#endif /* DB_JOB_H */

@@ -1,0 +1,96 @@
+/*
+ * Native CRUD: a resource compiled from its schema (docs/schema.md), and one
+ * call of it in two steps around the store.
+ *
+ * A db_crud_t is constant once compiled and may be shared between threads; a
+ * db_crud_call_t belongs to one thread at a time.
+ */
+
+#ifndef DB_CRUD_H
+#define DB_CRUD_H
+
+#include "core/db_buf.h"
+#include "store/db_store.h"
+
+
+typedef struct db_crud_s  db_crud_t;
+
+
+typedef enum {
+    DB_CRUD_LIST,
+    DB_CRUD_GET,
+    DB_CRUD_CREATE,
+    DB_CRUD_UPDATE,
+    DB_CRUD_DELETE,
+    DB_CRUD_OPERATIONS       /* their number */
+} db_crud_operation_t;
+
+
+/*
+ * Compiles schema text.  A NULL return leaves a message that names the
+ * member at fault and what to do in error.
+ */
+db_crud_t *db_crud_compile(db_str_t schema, char *error, size_t size);
+void db_crud_destroy(db_crud_t *crud);
+
+const db_collection_t *db_crud_collection(const db_crud_t *crud);
+db_str_t db_crud_name(const db_crud_t *crud);       /* the model's */
+db_str_t db_crud_prefix(const db_crud_t *crud);     /* "/articles" */
+db_str_t db_crud_store(const db_crud_t *crud);      /* "main" */
+unsigned db_crud_operations(const db_crud_t *crud); /* bit 1 << operation */
+
+
+typedef struct {
+    const db_crud_t      *crud;
+    db_crud_operation_t   operation;
+    db_arena_t           *arena;        /* holds the call itself too */
+
+    /* asked: the caller's memory, which must outlive the call */
+
+    db_str_t              prefix;       /* for Location */
+    db_str_t              id;           /* percent-decoded; GET and on */
+    db_str_t              query;        /* as received, without "?" */
+    db_str_t              content_type;
+    db_str_t              body;
+
+    /* to the store and back */
+
+    db_store_op_t         op;
+    db_buf_t              out;
+
+    /* answered */
+
+    unsigned              status;       /* HTTP */
+    db_str_t              location;     /* of a 201, else empty */
+    db_str_t              answer;       /* JSON; empty with 204 */
+} db_crud_call_t;
+
+
+/*
+ * Which operation a request is.  "rest" is the path after the prefix, still
+ * percent-encoded: "" or "/{id}".  Sets *operation and *id (encoded) and
+ * returns 200, or 404, or 405 with the methods for Allow in *allow, a
+ * constant of the resource.
+ */
+unsigned db_crud_route(const db_crud_t *crud, db_str_t method, db_str_t rest,
+    db_crud_operation_t *operation, db_str_t *id, db_str_t *allow);
+
+/* NULL when out of memory. */
+db_crud_call_t *db_crud_call_create(const db_crud_t *crud,
+    db_crud_operation_t operation);
+void db_crud_call_destroy(db_crud_call_t *call);
+
+/*
+ * Parses and validates what was asked.  DB_OK: call->op is to be run by the
+ * store.  DB_DONE: status and answer are set.  DB_ERROR: out of memory.
+ */
+int db_crud_begin(db_crud_call_t *call);
+
+/*
+ * After the store: sets status and answer from call->op.  A store that
+ * failed is 503 (BUSY), 507 (FULL) or 500.  DB_OK, or DB_ERROR when out of
+ * memory.
+ */
+int db_crud_finish(db_crud_call_t *call);
+
+#endif /* DB_CRUD_H */

@@ -1,0 +1,110 @@
+/*
+ * The Python side as the host sees it: no Python.h needed.  The host is the
+ * nginx module, or a test's main().
+ */
+
+#ifndef DB_PYTHON_H
+#define DB_PYTHON_H
+
+#include "bridge/db_bridge.h"
+#include "crud/db_crud.h"
+#include "route/db_router.h"
+#include "store/db_store.h"
+
+
+/* One application: "module:attr", imported in the worker. */
+
+typedef struct {
+    db_str_t       target;
+    db_str_t       interface;     /* "auto", "asgi" or "wsgi" */
+    db_str_t       root_path;
+    unsigned       factory:1;
+} db_app_conf_t;
+
+
+typedef struct {
+    db_str_t       name;
+    db_store_t    *store;
+} db_store_entry_t;
+
+
+typedef enum {
+    DB_PYLOG_CRIT,
+    DB_PYLOG_ERROR,
+    DB_PYLOG_WARN,
+    DB_PYLOG_NOTICE,
+    DB_PYLOG_INFO,
+    DB_PYLOG_DEBUG
+} db_pylog_level_t;
+
+
+/* Constant while Python runs; the strings are NUL-terminated. */
+
+typedef struct {
+    db_bridge_t       *bridge;
+
+    db_str_t           venv;          /* empty: the libpython's own prefix */
+    db_str_t           path;          /* ":" separated, before sys.path */
+    db_str_t          *env;           /* "NAME=value", set in os.environ */
+    unsigned           nenv;
+
+    db_app_conf_t     *apps;
+    unsigned           napps;
+    db_store_entry_t  *stores;        /* for CRUD declared by an app */
+    unsigned           nstores;
+    unsigned           sync_threads;  /* for "def" handlers */
+
+    /* one line without its end; any thread */
+    void             (*log)(void *ctx, db_pylog_level_t level,
+                            const char *text, size_t len);
+    void              *log_ctx;
+
+    /* after a fork-free spawn of a child: nginx may have missed a signal */
+    void             (*signals)(void *ctx);
+} db_python_conf_t;
+
+
+/* What an application has declared, in order of declaration. */
+
+typedef struct {
+    db_crud_t     *crud;              /* native, owned; NULL: Python's */
+    db_store_t    *store;             /* of the crud */
+    unsigned       timeout;           /* ms; DB_TIMEOUT_DEFAULT: location's */
+} db_route_t;
+
+#define DB_TIMEOUT_DEFAULT  ((unsigned) -1)
+
+
+typedef struct {
+    db_router_t   *router;
+    db_route_t    *routes;            /* by the router's index */
+    unsigned       nroutes;
+    char          *error;             /* why the app failed, else NULL */
+} db_table_t;
+
+
+/*
+ * Sent once, when every application has started or failed: one table for
+ * each.  Owned by the nginx thread from then on.
+ */
+
+typedef struct {
+    db_msg_t       msg;               /* DB_MSG_READY */
+    unsigned       ntables;
+    db_table_t   **tables;
+} db_ready_t;
+
+void db_ready_destroy(db_ready_t *ready);
+
+
+/*
+ * Runs Python on the calling thread, which becomes its main thread: start
+ * the interpreter and PyLoop, start the applications, publish DB_MSG_READY,
+ * serve until DB_MSG_STOP, shut the applications down, publish
+ * DB_MSG_STOPPED.  A process can do so once; the interpreter is never
+ * finalized.  An interpreter that does not start is reported through
+ * DB_MSG_READY with every table failed, then DB_MSG_STOPPED.
+ */
+void db_python_run(const db_python_conf_t *conf);
+
+#endif /* DB_PYTHON_H */
