@@ -4,9 +4,10 @@
  * A job is one request: a malloc'd block holding copies of all that Python
  * may want of it.  The request part is written by the nginx thread before
  * the job is submitted and by nobody afterwards.  A job is counted: one
- * reference is the nginx side's, one is Python's from the submission to the
- * part flagged DB_PART_DONE, and each notice on its way to Python holds one.
- * Whoever drops the last one frees the block.
+ * reference is the nginx side's; one is Python's from the submission on, goes
+ * back with the part flagged DB_PART_DONE and is dropped by the nginx thread
+ * when that part arrives; each notice on its way to Python holds one, which
+ * Python drops.  Whoever drops the last one frees the block.
  *
  * A part is a piece of a response: written by Python, then owned by the
  * nginx thread until it is sent.  A part whose body lies in a Python object
@@ -63,7 +64,7 @@ typedef struct {
 #define DB_PART_START  0x01      /* status and headers are set */
 #define DB_PART_LAST   0x02      /* the response ends here */
 #define DB_PART_ABORT  0x04      /* it cannot be completed: cut it off */
-#define DB_PART_DONE   0x08      /* Python has let go of the job */
+#define DB_PART_DONE   0x08      /* Python's reference comes back with it */
 
 
 typedef struct {
