@@ -1,0 +1,55 @@
+# Tests, benchmarks and checks of the sources.
+
+T      ?= t
+PYTEST := $(PY) -m pytest -c t/pytest.ini
+
+#: make test        every test but the long ones; T=t/test_x.py runs one file
+test: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+	@$(MAKE) --no-print-directory build
+ifeq ($(T),t)
+	@$(MAKE) --no-print-directory check
+endif
+	@$(MAKE) --no-print-directory -s host
+	@$(PYTEST) -m 'not soak' $(T)
+
+#: make soak        the long tests
+soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory -s host
+	@$(PYTEST) -m soak $(T)
+
+# The unit tests of the pure C rooms, and a host of the crossing without
+# nginx.
+
+check:
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/unit/unit.mk check
+
+.PHONY: host
+host:
+	@$(MAKE) --no-print-directory -s -f t/host/host.mk
+
+#: make fuzz        the fuzzers, FUZZ_SECONDS each
+FUZZ_SECONDS ?= 60
+
+fuzz: packages packages-test
+	@$(MAKE) --no-print-directory -s -f t/unit/unit.mk fuzz \
+	    FUZZ_SECONDS=$(FUZZ_SECONDS)
+
+#: make bench       requests/s, CPU per request and latency beside uvicorn
+bench: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+	@$(MAKE) --no-print-directory build
+	@$(PY) bench/http.py $(BENCH)
+
+#: make lint        ruff, mypy --strict, the layout of the C sources
+C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
+
+lint: $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+	@awk -f mk/layout.awk $(C_FILES)
+
+#: make format      formats the Python sources
+format: $(BUILD)/stamps/venv-test
+	$(VENV)/bin/ruff check --fix-only --quiet
+	$(VENV)/bin/ruff format
