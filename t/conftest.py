@@ -1,0 +1,129 @@
+"""Fixtures: each starts real servers and fails the test on what they leave behind."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import pytest
+
+from harness import SLOWER, Nginx, Server, Uvicorn
+
+
+class StartNginx(Protocol):
+    def __call__(
+        self,
+        location: str = "",
+        *,
+        files: Mapping[str, str] | None = None,
+        ready: str | None = None,
+        plain: bool = False,
+        **configuration: Any,
+    ) -> Nginx: ...
+
+
+class StartApp(Protocol):
+    def __call__(self, code: str, *, ready: str = "/", **configuration: Any) -> Nginx: ...
+
+
+class StartServer(Protocol):
+    def __call__(self, files: Mapping[str, str], *options: str, ready: str = "/") -> Server: ...
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A sanitized server may take its time."""
+    for item in items:
+        if SLOWER > 1 and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(60 * SLOWER))
+
+
+def _finish(servers: list[Any]) -> None:
+    problems = [problem for server in servers for problem in server.finish()]
+
+    if problems:
+        pytest.fail("\n".join(problems), pytrace=False)
+
+
+@pytest.fixture
+def make_nginx() -> Iterator[Callable[..., Nginx]]:
+    """Makes an Nginx that the test configures and starts itself."""
+    servers: list[Nginx] = []
+
+    def make(plain: bool = False) -> Nginx:
+        servers.append(Nginx(plain))
+        return servers[-1]
+
+    yield make
+    _finish(servers)
+
+
+@pytest.fixture
+def nginx(make_nginx: Callable[..., Nginx]) -> StartNginx:
+    """Starts nginx with what "location /" holds and the application's files."""
+
+    def start(
+        location: str = "",
+        *,
+        files: Mapping[str, str] | None = None,
+        ready: str | None = None,
+        plain: bool = False,
+        **configuration: Any,
+    ) -> Nginx:
+        server = make_nginx(plain)
+        server.write(files or {})
+        server.configure(location, **configuration)
+        server.start(ready)
+        return server
+
+    return start
+
+
+@pytest.fixture
+def app(nginx: StartNginx) -> StartApp:
+    """Starts nginx with one application, the "app" of this code."""
+
+    def start(code: str, *, ready: str = "/", **configuration: Any) -> Nginx:
+        location = "databridge_app app:app; " + configuration.pop("location", "")
+        return nginx(location, files={"app.py": code}, ready=ready, **configuration)
+
+    return start
+
+
+@pytest.fixture
+def make_server() -> Iterator[Callable[[], Server]]:
+    """Makes a Server: databridge run in a directory of its own."""
+    servers: list[Server] = []
+
+    def make() -> Server:
+        servers.append(Server())
+        return servers[-1]
+
+    yield make
+    _finish(servers)
+
+
+@pytest.fixture
+def run(make_server: Callable[[], Server]) -> StartServer:
+    """Starts databridge run app:app on these files."""
+
+    def start(files: Mapping[str, str], *options: str, ready: str = "/") -> Server:
+        server = make_server()
+        server.write(files)
+        server.run("app:app", *options, ready=ready)
+        return server
+
+    return start
+
+
+@pytest.fixture
+def uvicorn() -> Iterator[Callable[[str], Uvicorn]]:
+    """Starts uvicorn with the "app" of this code."""
+    servers: list[Uvicorn] = []
+
+    def start(code: str) -> Uvicorn:
+        server = Uvicorn()
+        servers.append(server)
+        server.write({"app.py": code})
+        server.run("app:app")
+        return server
+
+    yield start
+    _finish(servers)

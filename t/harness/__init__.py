@@ -1,0 +1,36 @@
+"""What the tests run against: real servers in temporary prefixes, on free ports."""
+
+from harness.log import Log
+from harness.nginx import Nginx
+from harness.raw import Raw, RawResponse
+from harness.server import Server, Uvicorn
+from harness.settings import (
+    BUILD,
+    DATABRIDGE,
+    MODULE,
+    NGINX,
+    PYTHON,
+    ROOT,
+    SANITIZED,
+    SLOWER,
+)
+from harness.wait import eventually, until
+
+__all__ = [
+    "BUILD",
+    "DATABRIDGE",
+    "MODULE",
+    "NGINX",
+    "PYTHON",
+    "ROOT",
+    "SANITIZED",
+    "SLOWER",
+    "Log",
+    "Nginx",
+    "Raw",
+    "RawResponse",
+    "Server",
+    "Uvicorn",
+    "eventually",
+    "until",
+]

@@ -1,0 +1,172 @@
+"""Processes as /proc shows them."""
+
+import os
+import re
+import signal
+import socket
+from collections import Counter
+from pathlib import Path
+
+from harness.wait import eventually
+
+LISTEN = "0A"
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; a zombie does not."""
+    return _stat(pid)[:1] not in ([], ["Z"])
+
+
+def children(pid: int) -> list[int]:
+    """The direct children that run, in order of their pids."""
+    found = []
+
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            stat = _stat(int(entry))
+
+            if stat and stat[0] != "Z" and int(stat[1]) == pid:
+                found.append(int(entry))
+
+    return sorted(found)
+
+
+def descendants(pid: int) -> list[int]:
+    """All processes below this one."""
+    found = []
+
+    for child in children(pid):
+        found += [child, *descendants(child)]
+
+    return found
+
+
+def survivors(pids: list[int], seconds: float = 2.0) -> list[int]:
+    """Those that still run when all others, or the time, are gone."""
+
+    def running() -> list[int]:
+        return [pid for pid in pids if alive(pid)]
+
+    eventually(lambda: not running(), seconds)
+    return running()
+
+
+def title(pid: int) -> str:
+    """The command line, which nginx sets to what the process is."""
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return ""
+
+    return text.replace(b"\0", b" ").decode(errors="replace").strip()
+
+
+def resident(pid: int) -> int:
+    """Resident memory in bytes."""
+    return int(_status(pid, "VmRSS").split()[0]) * 1024
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and system time so far."""
+    stat = _stat(pid)
+    return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def threads(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/task"))
+
+
+def wakeups(pid: int) -> int:
+    """Voluntary context switches of all threads so far."""
+    total = 0
+
+    for thread in os.listdir(f"/proc/{pid}/task"):
+        total += int(_status(f"{pid}/task/{thread}", "voluntary_ctxt_switches"))
+
+    return total
+
+
+def descriptors(pid: int) -> Counter[str]:
+    """
+    Open descriptors by what they are: tcp, unix, pipe, eventfd, deleted, file:/path.
+
+    A listening socket is not counted: reload and reuseport change their number.
+    """
+    kinds: Counter[str] = Counter()
+    tcp = _tcp_sockets(pid)
+    folder = f"/proc/{pid}/fd"
+
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return kinds
+
+    for name in names:
+        try:
+            target = os.readlink(f"{folder}/{name}")
+        except OSError:
+            continue
+
+        if target.startswith("socket:"):
+            state = tcp.get(target[8:-1])
+
+            if state != LISTEN:
+                kinds["unix" if state is None else "tcp"] += 1
+
+        elif target.startswith("pipe:"):
+            kinds["pipe"] += 1
+        elif target.startswith("anon_inode:"):
+            kinds[target[11:].strip("[]")] += 1
+        elif target.endswith(" (deleted)"):
+            kinds["deleted"] += 1
+        else:
+            kinds[f"file:{target}"] += 1
+
+    return kinds
+
+
+def kill_group(pid: int) -> None:
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def free_port() -> int:
+    """A port nobody listens on; the kernel does not hand it out again soon."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _stat(pid: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+    except OSError:
+        return []
+
+    return text.rpartition(")")[2].split()
+
+
+def _status(pid: int | str, field: str) -> str:
+    text = Path(f"/proc/{pid}/status").read_text()
+    found = re.search(rf"^{field}:\s*(.*)$", text, re.MULTILINE)
+    assert found, f"/proc/{pid}/status has no {field}"
+    return found[1]
+
+
+def _tcp_sockets(pid: int) -> dict[str, str]:
+    """State by inode, without TIME_WAIT, which belongs to nobody."""
+    states = {}
+
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+
+        for line in lines:
+            fields = line.split()
+            states[fields[9]] = fields[3]
+
+    return states
