@@ -306,13 +306,13 @@ class Nginx:
 
     # the end
 
-    def finish(self) -> list[str]:
+    def finish(self, patience: float = 5.0) -> list[str]:
         """Stops nginx as an operator would; returns what went wrong."""
         self.client.close()
 
         if self.process is not None:
             self._check_running()
-            self._stop()
+            self._stop(patience)
 
         problems = self.failures + self.error_log.problems(self.stderr)
         shutil.rmtree(self.prefix, ignore_errors=True)
@@ -351,21 +351,23 @@ class Nginx:
 
         return leaks
 
-    def _stop(self) -> None:
+    def _stop(self, patience: float) -> None:
         assert self.process
         family = [self.process.pid, *processes.descendants(self.process.pid)]
 
         if self.process.poll() is None:
             self.kill(signal.SIGQUIT)
-            status = self.wait(5)
 
-            if status is None:
-                self.failures.append("nginx did not exit within 5 s of QUIT")
-            elif status != 0:
-                self.failures.append(f"nginx exited with {status}")
+        status = self.wait(patience)
 
-        left = processes.survivors(family)
-        self.failures += [f"still running: {pid} {processes.title(pid)}" for pid in left]
+        if status is None:
+            self.failures.append(f"nginx did not exit within {patience:g} s of QUIT")
+        elif status != 0:
+            self.failures.append(f"nginx exited with {status}")
+
+        if status is not None:
+            left = processes.survivors(family)
+            self.failures += [f"still running: {pid} {processes.title(pid)}" for pid in left]
 
         processes.kill_group(self.process.pid)
         self.process.wait()

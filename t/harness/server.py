@@ -21,7 +21,7 @@ from harness.wait import eventually, until
 class Command:
     """A command in a directory of its own, where the application's files are."""
 
-    clean_exits = (0,)
+    clean_exits: tuple[int, ...] = (0,)
 
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="databridge-t-"))

@@ -1,0 +1,46 @@
+"""The applications that make bench serves, under uvicorn and under databridge."""
+
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from fastapi import FastAPI
+
+import databridge
+
+BODY = b'{"message":"hello"}'
+
+Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+async def asgi(scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
+    """The least an ASGI application can do."""
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": BODY})
+
+
+api = FastAPI()
+
+
+@api.get("/items/{item_id}")
+async def read_item(item_id: int, q: str = "", limit: int = 10) -> dict[str, Any]:
+    return {"id": item_id, "q": q, "limit": limit}
+
+
+class Article(databridge.Model):
+    title: str
+    text: str
+    rating: float = 0.0
+    published: bool = False
+    tags: list[str] = []
+
+
+crud = databridge.App()
+crud.crud_routes(Article, prefix="/articles")

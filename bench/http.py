@@ -1,0 +1,280 @@
+"""
+make bench: requests/s, CPU per request, wake-ups and latency, side by side.
+
+The servers run on core 0, the load on core 1.  All servers are up from the
+start; the rounds interleave the cases, so that a slow minute of the machine
+hits all of them, and the table shows medians.  CPU is that of all processes
+that serve the case, nginx's master excepted.
+"""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
+
+SERVER_CORE, LOAD_CORE = 0, 1
+ARTICLE = {"title": "A title of some length", "text": "All work and no play. " * 8}
+ITEM = "/items/42?q=abc&limit=5"
+NGINX = "access_log off; keepalive_requests 100000000;"
+
+
+@dataclass
+class Case:
+    name: str
+    start: Callable[[], tuple[int, Callable[[], list[int]]]]
+    path: str = "/"
+    script: str = ""
+    fill: int = 0
+    port: int = 0
+    pids: Callable[[], list[int]] = field(default=lambda: [])
+    samples: list["Sample"] = field(default_factory=list)
+    latency: tuple[float, float, float] | None = None
+
+
+@dataclass
+class Sample:
+    rate: float
+    cpu: float
+    wakeups: float
+
+
+class Fleet:
+    """All servers, started on core 0 and stopped at the end."""
+
+    def __init__(self) -> None:
+        self.servers: list[Nginx | Uvicorn] = []
+
+    def nginx(self, location: str, *, http: str = "", plain: bool = False) -> Nginx:
+        server = Nginx(plain)
+        server.configure(
+            location,
+            server=NGINX,
+            http=f"databridge_python_path {ROOT / 'bench'}; {http}" if not plain else http,
+        )
+        self.servers.append(server)
+        server.start(None)
+        return server
+
+    def uvicorn(self, target: str) -> Uvicorn:
+        server = Uvicorn()
+        self.servers.append(server)
+        server.run(
+            target,
+            *("--app-dir", str(ROOT / "bench")),
+            *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
+        )
+        return server
+
+    def finish(self) -> list[str]:
+        return [problem for server in reversed(self.servers) for problem in server.finish()]
+
+
+def cases(fleet: Fleet) -> list[Case]:
+    """Every case; a server is started when its case is chosen."""
+    schema = BUILD / "bench/article.schema.json"
+
+    def module(location: str) -> tuple[int, Callable[[], list[int]]]:
+        server = fleet.nginx(location)
+        return server.port, server.workers
+
+    def alone(target: str) -> tuple[int, Callable[[], list[int]]]:
+        server = fleet.uvicorn(target)
+        assert server.process
+        pid = server.process.pid
+        return server.port, lambda: [pid]
+
+    def proxied(target: str) -> tuple[int, Callable[[], list[int]]]:
+        port, pids = alone(target)
+        server = fleet.nginx(
+            'proxy_pass http://app; proxy_http_version 1.1; proxy_set_header Connection "";',
+            http=f"upstream app {{ server 127.0.0.1:{port}; keepalive 64; }}",
+            plain=True,
+        )
+        return server.port, lambda: server.workers() + pids()
+
+    def plain() -> tuple[int, Callable[[], list[int]]]:
+        server = fleet.nginx(
+            'default_type application/json; return 200 \'{"message":"hello"}\';', plain=True
+        )
+        return server.port, server.workers
+
+    def native() -> tuple[int, Callable[[], list[int]]]:
+        schema.parent.mkdir(parents=True, exist_ok=True)
+        command = [DATABRIDGE, "schema", "app:Article", "--app-dir", str(ROOT / "bench")]
+        schema.write_text(
+            subprocess.run(command, capture_output=True, check=True, text=True).stdout
+        )
+        server = Nginx()
+        server.configure(
+            http=f"databridge_store main sqlite:{server.prefix}/bench.db;",
+            server=f"{NGINX} location /articles "
+            f"{{ databridge_crud article schema={schema} store=main; }}",
+        )
+        fleet.servers.append(server)
+        server.start()
+        return server.port, server.workers
+
+    return [
+        Case("nginx return 200", plain),
+        Case("uvicorn asgi", lambda: alone("app:asgi")),
+        Case("nginx+uvicorn asgi", lambda: proxied("app:asgi")),
+        Case("databridge asgi", lambda: module("databridge_app app:asgi;")),
+        Case("uvicorn fastapi", lambda: alone("app:api"), ITEM),
+        Case("nginx+uvicorn fastapi", lambda: proxied("app:api"), ITEM),
+        Case("databridge fastapi", lambda: module("databridge_app app:api;"), ITEM),
+        Case("crud get", native, "/articles/{id}", fill=1),
+        Case("crud list of 10", native, "/articles?limit=10", fill=10),
+        Case("crud create", native, "/articles", "create.lua"),
+    ]
+
+
+def prepare(case: Case) -> None:
+    """Starts the server of the case and fills its store."""
+    os.sched_setaffinity(0, {SERVER_CORE})
+    case.port, case.pids = case.start()
+    os.sched_setaffinity(0, {LOAD_CORE})
+
+    with httpx.Client(base_url=f"http://127.0.0.1:{case.port}", timeout=15) as client:
+        for _ in range(case.fill):
+            created = client.post("/articles", json=ARTICLE)
+            assert created.status_code == 201, created.text
+            case.path = case.path.replace("{id}", str(created.json()["id"]))
+
+        if not case.script:
+            answer = client.get(case.path)
+            assert answer.status_code == 200, f"{case.name}: {answer.status_code} {answer.text}"
+
+
+def measure(case: Case, seconds: float, connections: int) -> Sample:
+    """One round: wrk at full speed."""
+    script = ["-s", str(ROOT / "bench" / case.script)] if case.script else []
+    url = f"http://127.0.0.1:{case.port}{case.path}"
+    pids = case.pids()
+
+    cpu = sum(map(processes.cpu_seconds, pids))
+    wakeups = sum(map(processes.wakeups, pids))
+
+    output = subprocess.run(
+        ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=seconds + 30,
+    ).stdout
+
+    cpu = sum(map(processes.cpu_seconds, pids)) - cpu
+    wakeups = sum(map(processes.wakeups, pids)) - wakeups
+
+    if "Non-2xx" in output or "Socket errors" in output:
+        raise RuntimeError(f"{case.name}:\n{output}")
+
+    requests = int(_number(output, r"(\d+) requests in"))
+    rate = _number(output, r"Requests/sec:\s+([\d.]+)")
+    return Sample(rate, cpu * 1e6 / requests, wakeups / requests)
+
+
+def _number(text: str, pattern: str) -> float:
+    found = re.search(pattern, text)
+    assert found, text
+    return float(found[1])
+
+
+def latency(case: Case, tool: Path, rate: int, seconds: float) -> tuple[float, float, float]:
+    """p50, p99 and p999 in microseconds at a fixed rate, 32 connections."""
+    fields = subprocess.run(
+        [tool, str(case.port), case.path, str(rate), f"{max(1, round(seconds))}", "32"],
+        capture_output=True,
+        check=True,
+        text=True,
+        timeout=seconds + 30,
+    ).stdout.split()
+
+    if fields[1] != "0":
+        raise RuntimeError(f"{case.name}: {fields[1]} of {fields[0]} requests failed")
+
+    return float(fields[2]), float(fields[3]), float(fields[4])
+
+
+def compile_rate() -> Path:
+    tool = BUILD / "bench/rate"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["gcc", "-O2", "-o", tool, ROOT / "bench/rate.c"], check=True)
+    return tool
+
+
+def show(chosen: list[Case], rate: int) -> None:
+    base = median(sample.cpu for sample in chosen[0].samples)
+    heads = ("requests/s", "CPU us", "ratio", "wake-ups", "p50 us", "p99 us", "p999 us")
+
+    print(f"\n{'':24}" + "".join(f"{head:>11}" for head in heads))
+
+    for case in chosen:
+        cpu = median(sample.cpu for sample in case.samples)
+        values = [
+            f"{median(sample.rate for sample in case.samples):.0f}",
+            f"{cpu:.1f}",
+            f"{cpu / base:.2f}",
+            f"{median(sample.wakeups for sample in case.samples):.3f}",
+            *(f"{value:.0f}" for value in case.latency or ()),
+        ]
+        print(f"{case.name:24}" + "".join(f"{value:>11}" for value in values))
+
+    print(
+        f"\nCPU, ratio (to the first line) and wake-ups (voluntary context switches) are per"
+        f"\nrequest at full speed; the latencies are at {rate} requests/s, from when each was due."
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench BENCH=", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--connections", type=int, default=32)
+    parser.add_argument("--rate", type=int, default=3000, help="for the latencies; 0: none")
+    parser.add_argument("--cases", default="", help="a regular expression on their names")
+    options = parser.parse_args()
+
+    if len(os.sched_getaffinity(0)) < 2:
+        print("databridge: the benchmark needs two cores", file=sys.stderr)
+        return 1
+
+    tool = compile_rate()
+    fleet = Fleet()
+
+    try:
+        chosen = [case for case in cases(fleet) if re.search(options.cases, case.name)]
+
+        for case in chosen:
+            prepare(case)
+
+        for number in range(options.rounds):
+            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
+
+            for case in chosen:
+                case.samples.append(measure(case, options.seconds, options.connections))
+
+        for case in chosen:
+            if options.rate and not case.script:
+                case.latency = latency(case, tool, options.rate, options.seconds)
+
+        show(chosen, options.rate)
+    finally:
+        problems = fleet.finish()
+
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
