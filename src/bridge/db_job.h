@@ -84,6 +84,7 @@ struct db_job_s {
     atomic_uint    refs;
 
     void          *owner;        /* nginx thread: the request, NULL without */
+    int            queued;       /* nginx thread: not yet answered */
     void          *run;          /* loop thread: what runs it */
 
     db_notice_t    disconnect;   /* sent at most once each */

@@ -1,0 +1,279 @@
+/*
+ * databridge's HTTP module: its directives and its place in nginx.  What the
+ * directives do stands in src/http.
+ */
+
+#include "http/ngx_http_databridge.h"
+
+
+static void *ngx_http_databridge_create_main_conf(ngx_conf_t *cf);
+static char *ngx_http_databridge_init_main_conf(ngx_conf_t *cf, void *conf);
+static void *ngx_http_databridge_create_loc_conf(ngx_conf_t *cf);
+static char *ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent,
+    void *child);
+static ngx_int_t ngx_http_databridge_init(ngx_conf_t *cf);
+
+
+static ngx_conf_num_bounds_t  ngx_http_databridge_queue_bounds = {
+    ngx_conf_check_num_bounds, 1, 1000000
+};
+
+static ngx_conf_num_bounds_t  ngx_http_databridge_threads_bounds = {
+    ngx_conf_check_num_bounds, 1, 1024
+};
+
+
+static ngx_command_t  ngx_http_databridge_commands[] = {
+
+    { ngx_string("databridge_app"),
+      NGX_HTTP_LOC_CONF|NGX_HTTP_LIF_CONF|NGX_CONF_1MORE,
+      ngx_http_databridge_app,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_crud"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_TAKE23,
+      ngx_http_databridge_crud,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_timeout"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_databridge_loc_conf_t, timeout),
+      NULL },
+
+    { ngx_string("databridge_max_body_size"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_off_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_databridge_loc_conf_t, max_body_size),
+      NULL },
+
+    { ngx_string("databridge_store"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
+      ngx_http_databridge_store,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_venv"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_str_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_databridge_main_conf_t, venv),
+      NULL },
+
+    { ngx_string("databridge_python_path"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_1MORE,
+      ngx_http_databridge_python_path,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_env"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_databridge_env,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_queue"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_databridge_main_conf_t, queue),
+      &ngx_http_databridge_queue_bounds },
+
+    { ngx_string("databridge_sync_threads"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_databridge_main_conf_t, sync_threads),
+      &ngx_http_databridge_threads_bounds },
+
+    { ngx_string("databridge_store_threads"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_databridge_main_conf_t, store_threads),
+      &ngx_http_databridge_threads_bounds },
+
+    { ngx_string("databridge_shutdown_timeout"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_databridge_main_conf_t, shutdown_timeout),
+      NULL },
+
+    { ngx_string("databridge_check"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_databridge_check_time,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+      ngx_null_command
+};
+
+
+static ngx_http_module_t  ngx_http_databridge_module_ctx = {
+    NULL,                                  /* preconfiguration */
+    ngx_http_databridge_init,              /* postconfiguration */
+
+    ngx_http_databridge_create_main_conf,  /* create main configuration */
+    ngx_http_databridge_init_main_conf,    /* init main configuration */
+
+    NULL,                                  /* create server configuration */
+    NULL,                                  /* merge server configuration */
+
+    ngx_http_databridge_create_loc_conf,   /* create location configuration */
+    ngx_http_databridge_merge_loc_conf     /* merge location configuration */
+};
+
+
+ngx_module_t  ngx_http_databridge_module = {
+    NGX_MODULE_V1,
+    &ngx_http_databridge_module_ctx,       /* module context */
+    ngx_http_databridge_commands,          /* module directives */
+    NGX_HTTP_MODULE,                       /* module type */
+    NULL,                                  /* init master */
+    NULL,                                  /* init module */
+    ngx_http_databridge_worker_init,       /* init process */
+    NULL,                                  /* init thread */
+    NULL,                                  /* exit thread */
+    NULL,                                  /* exit process */
+    NULL,                                  /* exit master */
+    NGX_MODULE_V1_PADDING
+};
+
+
+static void *
+ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
+{
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    dmcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_databridge_main_conf_t));
+    if (dmcf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     dmcf->venv = { 0, NULL };
+     *     dmcf->loop_pool = NULL;
+     *     dmcf->store_pool = NULL;
+     */
+
+    if (ngx_array_init(&dmcf->apps, cf->pool, 4, sizeof(db_app_conf_t))
+        != NGX_OK
+        || ngx_array_init(&dmcf->stores, cf->pool, 4,
+                          sizeof(ngx_http_databridge_store_t))
+           != NGX_OK
+        || ngx_array_init(&dmcf->cruds, cf->pool, 4,
+                          sizeof(ngx_http_databridge_crud_conf_t *))
+           != NGX_OK
+        || ngx_array_init(&dmcf->env, cf->pool, 4, sizeof(ngx_str_t))
+           != NGX_OK
+        || ngx_array_init(&dmcf->path, cf->pool, 4, sizeof(ngx_str_t))
+           != NGX_OK)
+    {
+        return NULL;
+    }
+
+    dmcf->queue = NGX_CONF_UNSET_UINT;
+    dmcf->sync_threads = NGX_CONF_UNSET_UINT;
+    dmcf->store_threads = NGX_CONF_UNSET_UINT;
+    dmcf->shutdown_timeout = NGX_CONF_UNSET_MSEC;
+    dmcf->check = NGX_CONF_UNSET_MSEC;
+
+    return dmcf;
+}
+
+
+static char *
+ngx_http_databridge_init_main_conf(ngx_conf_t *cf, void *conf)
+{
+    ngx_http_databridge_main_conf_t *dmcf = conf;
+
+    ngx_conf_init_uint_value(dmcf->queue, 1024);
+    ngx_conf_init_uint_value(dmcf->sync_threads, 40);
+    ngx_conf_init_uint_value(dmcf->store_threads, 4);
+    ngx_conf_init_msec_value(dmcf->shutdown_timeout, 30000);
+    ngx_conf_init_msec_value(dmcf->check, 30000);
+
+    return NGX_CONF_OK;
+}
+
+
+static void *
+ngx_http_databridge_create_loc_conf(ngx_conf_t *cf)
+{
+    ngx_http_databridge_loc_conf_t  *dlcf;
+
+    dlcf = ngx_pcalloc(cf->pool, sizeof(ngx_http_databridge_loc_conf_t));
+    if (dlcf == NULL) {
+        return NULL;
+    }
+
+    /*
+     * set by ngx_pcalloc():
+     *
+     *     dlcf->crud = NULL;
+     */
+
+    dlcf->app = NGX_CONF_UNSET;
+    dlcf->timeout = NGX_CONF_UNSET_MSEC;
+    dlcf->max_body_size = NGX_CONF_UNSET;
+
+    return dlcf;
+}
+
+
+static char *
+ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_http_databridge_loc_conf_t *prev = parent;
+    ngx_http_databridge_loc_conf_t *conf = child;
+
+    ngx_http_core_loc_conf_t  *clcf;
+
+    ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 60000);
+    ngx_conf_merge_off_value(conf->max_body_size, prev->max_body_size,
+                             NGX_CONF_UNSET);
+
+    if (conf->app == NGX_CONF_UNSET && conf->crud == NULL) {
+        return NGX_CONF_OK;
+    }
+
+    /*
+     * The core checks its own limit before the content phase: ours replaces
+     * it, and by default nginx's 1m, but not a limit that the user has set.
+     */
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    if (conf->max_body_size != NGX_CONF_UNSET) {
+        clcf->client_max_body_size = conf->max_body_size;
+
+    } else if (clcf->client_max_body_size == 1024 * 1024) {
+        clcf->client_max_body_size = 100 * 1024 * 1024;
+    }
+
+    return NGX_CONF_OK;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_init(ngx_conf_t *cf)
+{
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_databridge_module);
+
+    return ngx_http_databridge_resolve(cf, dmcf);
+}

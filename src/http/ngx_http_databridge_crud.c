@@ -1,0 +1,599 @@
+/*
+ * Native CRUD: from the request to the C program of the resource, its store,
+ * and back, without Python.
+ *
+ * A call lives in its own arena.  While a store works on it (op->status is
+ * being written by another thread) the request only keeps a pointer to it,
+ * and may end first: the completion then frees the call.
+ */
+
+#include "http/ngx_http_databridge.h"
+
+
+#define NGX_HTTP_DATABRIDGE_MAX_DOCUMENT  (1024 * 1024)
+
+
+typedef struct {
+    db_node_t             node;        /* first: pushed by the writer */
+    db_crud_call_t       *call;
+    db_store_t           *store;
+    ngx_http_request_t   *request;     /* NULL once it has ended */
+    ngx_thread_task_t     task;        /* a read in the store pool */
+    unsigned              busy:1;      /* a store has it */
+} ngx_http_databridge_crud_t;
+
+
+static void ngx_http_databridge_crud_body_handler(ngx_http_request_t *r);
+static ngx_int_t ngx_http_databridge_crud_start(ngx_http_request_t *r);
+static ngx_http_databridge_crud_t *ngx_http_databridge_crud_create(
+    ngx_http_request_t *r, const db_crud_t *crud, db_store_t *store,
+    db_crud_operation_t operation);
+static ngx_int_t ngx_http_databridge_crud_ask(ngx_http_request_t *r,
+    db_crud_call_t *call, db_str_t prefix, db_str_t id);
+static ngx_int_t ngx_http_databridge_crud_body(ngx_http_request_t *r,
+    db_str_t *body);
+static ngx_int_t ngx_http_databridge_crud_store(
+    ngx_http_databridge_crud_t *crud);
+static void ngx_http_databridge_crud_work(void *data, ngx_log_t *log);
+static void ngx_http_databridge_crud_worked(ngx_event_t *ev);
+static void ngx_http_databridge_crud_done(db_store_op_t *op);
+static void ngx_http_databridge_crud_complete(
+    ngx_http_databridge_crud_t *crud);
+static void ngx_http_databridge_crud_cleanup(void *data);
+static ngx_int_t ngx_http_databridge_crud_answer(ngx_http_request_t *r,
+    ngx_http_databridge_crud_t *crud);
+static ngx_int_t ngx_http_databridge_crud_error(ngx_http_request_t *r,
+    ngx_uint_t status, const char *detail, db_str_t allow);
+static ngx_int_t ngx_http_databridge_crud_failed(ngx_http_request_t *r);
+static ngx_int_t ngx_http_databridge_send_json(ngx_http_request_t *r,
+    ngx_uint_t status, db_str_t json);
+static ngx_int_t ngx_http_databridge_add_header(ngx_http_request_t *r,
+    const char *name, db_str_t value);
+
+
+ngx_int_t
+ngx_http_databridge_crud_handler(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_read_client_request_body(r,
+                                       ngx_http_databridge_crud_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_databridge_crud_body_handler(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    rc = ngx_http_databridge_crud_start(r);
+
+    if (rc != NGX_DONE) {
+        ngx_http_finalize_request(r, rc);
+    }
+}
+
+
+static ngx_int_t
+ngx_http_databridge_crud_start(ngx_http_request_t *r)
+{
+    db_str_t                          prefix, rest;
+    db_store_t                       *store;
+    ngx_http_databridge_loc_conf_t   *dlcf;
+    ngx_http_databridge_crud_conf_t  *conf;
+
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+    conf = dlcf->crud;
+
+    prefix = ngx_http_databridge_str(conf->prefix);
+
+    /* the location has matched the prefix */
+
+    rest.data = (char *) r->uri.data + prefix.len;
+    rest.len = r->uri.len - prefix.len;
+
+    store = conf->ready ? conf->store->store : NULL;
+
+    return ngx_http_databridge_crud_run(r, conf->crud, store, prefix, rest);
+}
+
+
+ngx_int_t
+ngx_http_databridge_crud_run(ngx_http_request_t *r, const db_crud_t *crud,
+    db_store_t *store, db_str_t prefix, db_str_t rest)
+{
+    int                          rc;
+    db_str_t                     id, allow;
+    ngx_uint_t                   status;
+    db_crud_operation_t          operation;
+    ngx_http_databridge_crud_t  *call;
+
+    allow = db_null_string;
+
+    status = db_crud_route(crud, ngx_http_databridge_str(r->method_name),
+                           rest, &operation, &id, &allow);
+
+    if (status == NGX_HTTP_NOT_FOUND) {
+        return ngx_http_databridge_crud_error(r, status, "Not Found", allow);
+    }
+
+    if (status == NGX_HTTP_NOT_ALLOWED) {
+        return ngx_http_databridge_crud_error(r, status, "Method Not Allowed",
+                                              allow);
+    }
+
+    if (store == NULL) {
+        return ngx_http_databridge_crud_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
+                                              "Service Unavailable", allow);
+    }
+
+    call = ngx_http_databridge_crud_create(r, crud, store, operation);
+    if (call == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    rc = ngx_http_databridge_crud_ask(r, call->call, prefix, id);
+
+    if (rc == NGX_DECLINED) {
+        return ngx_http_databridge_crud_error(r,
+                                          NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                          "Request Entity Too Large", allow);
+    }
+
+    if (rc != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    switch (db_crud_begin(call->call)) {
+
+    case DB_OK:
+        return ngx_http_databridge_crud_store(call);
+
+    case DB_DONE:
+        return ngx_http_databridge_crud_answer(r, call);
+
+    default:
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+}
+
+
+static ngx_http_databridge_crud_t *
+ngx_http_databridge_crud_create(ngx_http_request_t *r, const db_crud_t *crud,
+    db_store_t *store, db_crud_operation_t operation)
+{
+    db_crud_call_t              *call;
+    ngx_pool_cleanup_t          *cln;
+    ngx_http_databridge_crud_t  *c;
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    call = db_crud_call_create(crud, operation);
+    if (call == NULL) {
+        return NULL;
+    }
+
+    c = db_arena_calloc(call->arena, sizeof(ngx_http_databridge_crud_t));
+    if (c == NULL) {
+        db_crud_call_destroy(call);
+        return NULL;
+    }
+
+    c->call = call;
+    c->store = store;
+    c->request = r;
+
+    call->op.data = c;
+    call->op.done = ngx_http_databridge_crud_done;
+
+    cln->handler = ngx_http_databridge_crud_cleanup;
+    cln->data = c;
+
+    return c;
+}
+
+
+/*
+ * What the call keeps until its end is copied into its arena, since the
+ * request may end first; the body is only needed at once.  NGX_DECLINED: too
+ * large.
+ */
+
+static ngx_int_t
+ngx_http_databridge_crud_ask(ngx_http_request_t *r, db_crud_call_t *call,
+    db_str_t prefix, db_str_t id)
+{
+    ngx_table_elt_t  *type;
+
+    call->prefix = db_arena_str(call->arena, prefix);
+    call->id = db_arena_str(call->arena, id);
+    call->query = db_arena_str(call->arena, ngx_http_databridge_str(r->args));
+
+    if (call->prefix.data == NULL || call->id.data == NULL
+        || call->query.data == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    type = r->headers_in.content_type;
+
+    if (type) {
+        call->content_type = ngx_http_databridge_str(type->value);
+    }
+
+    if (call->operation != DB_CRUD_CREATE
+        && call->operation != DB_CRUD_UPDATE)
+    {
+        return NGX_OK;
+    }
+
+    return ngx_http_databridge_crud_body(r, &call->body);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
+{
+    off_t         size;
+    u_char       *p;
+    ssize_t       n;
+    ngx_buf_t    *b;
+    ngx_chain_t  *bufs, *cl;
+
+    *body = db_string("");
+
+    if (r->request_body == NULL || r->request_body->bufs == NULL) {
+        return NGX_OK;
+    }
+
+    bufs = r->request_body->bufs;
+    size = 0;
+
+    for (cl = bufs; cl; cl = cl->next) {
+        size += ngx_buf_size(cl->buf);
+    }
+
+    if (size > NGX_HTTP_DATABRIDGE_MAX_DOCUMENT) {
+        return NGX_DECLINED;
+    }
+
+    b = bufs->buf;
+
+    if (bufs->next == NULL && !b->in_file) {
+        body->data = (char *) b->pos;
+        body->len = b->last - b->pos;
+        return NGX_OK;
+    }
+
+    p = ngx_pnalloc(r->pool, size);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    body->data = (char *) p;
+    body->len = size;
+
+    for (cl = bufs; cl; cl = cl->next) {
+        b = cl->buf;
+
+        if (!b->in_file) {
+            p = ngx_cpymem(p, b->pos, b->last - b->pos);
+            continue;
+        }
+
+        /* at most a megabyte that was written a moment ago */
+
+        n = ngx_read_file(b->file, p, b->file_last - b->file_pos,
+                          b->file_pos);
+
+        if (n != b->file_last - b->file_pos) {
+            return NGX_ERROR;
+        }
+
+        p += n;
+    }
+
+    return NGX_OK;
+}
+
+
+/* NGX_DONE while a store works; else what to finalize the request with. */
+
+static ngx_int_t
+ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
+{
+    db_store_op_t                 *op;
+    ngx_thread_task_t             *task;
+    ngx_http_request_t            *r;
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ngx_http_databridge_worker;
+    op = &crud->call->op;
+    r = crud->request;
+
+    if (op->kind == DB_STORE_GET || op->kind == DB_STORE_LIST) {
+
+        worker->reading = 1;
+        ngx_http_databridge_post_flush();
+
+        db_store_read(crud->store, op);
+
+        if (op->status != DB_STORE_LATER) {
+            return ngx_http_databridge_crud_answer(r, crud);
+        }
+
+        task = &crud->task;
+        task->ctx = crud;
+        task->handler = ngx_http_databridge_crud_work;
+        task->event.data = crud;
+        task->event.handler = ngx_http_databridge_crud_worked;
+
+        if (ngx_thread_task_post(worker->conf->store_pool, task) != NGX_OK) {
+            op->status = DB_STORE_BUSY;
+            return ngx_http_databridge_crud_answer(r, crud);
+        }
+
+    } else {
+        db_store_submit(crud->store, op);
+    }
+
+    crud->busy = 1;
+    worker->ops++;
+
+    return ngx_http_databridge_watch_client(r);
+}
+
+
+static void
+ngx_http_databridge_crud_work(void *data, ngx_log_t *log)
+{
+    ngx_http_databridge_crud_t *crud = data;
+
+    /* a thread of the store pool */
+
+    db_store_work(crud->store, &crud->call->op);
+}
+
+
+static void
+ngx_http_databridge_crud_worked(ngx_event_t *ev)
+{
+    ngx_http_databridge_crud_complete(ev->data);
+}
+
+
+static void
+ngx_http_databridge_crud_done(db_store_op_t *op)
+{
+    db_chain_t                     chain;
+    ngx_http_databridge_crud_t    *crud;
+    ngx_http_databridge_worker_t  *worker;
+
+    /* the store's writer thread */
+
+    crud = op->data;
+    worker = ngx_http_databridge_worker;
+
+    db_chain_init(&chain);
+    db_chain_append(&chain, &crud->node);
+
+    if (db_queue_push(&worker->written, &chain)) {
+        db_bridge_notify(&worker->bridge);
+    }
+}
+
+
+void
+ngx_http_databridge_crud_written(db_node_t *node)
+{
+    ngx_http_databridge_crud_complete((ngx_http_databridge_crud_t *) node);
+}
+
+
+static void
+ngx_http_databridge_crud_complete(ngx_http_databridge_crud_t *crud)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    crud->busy = 0;
+    ngx_http_databridge_worker->ops--;
+
+    r = crud->request;
+
+    if (r == NULL) {
+        db_crud_call_destroy(crud->call);
+
+    } else {
+        c = r->connection;
+
+        ngx_http_set_log_request(c->log, r);
+        ngx_http_finalize_request(r, ngx_http_databridge_crud_answer(r, crud));
+        ngx_http_run_posted_requests(c);
+    }
+
+    ngx_http_databridge_idle();
+}
+
+
+static void
+ngx_http_databridge_crud_cleanup(void *data)
+{
+    ngx_http_databridge_crud_t *crud = data;
+
+    if (crud->busy) {
+        crud->request = NULL;
+        return;
+    }
+
+    db_crud_call_destroy(crud->call);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_crud_answer(ngx_http_request_t *r,
+    ngx_http_databridge_crud_t *crud)
+{
+    db_crud_call_t  *call;
+
+    call = crud->call;
+
+    if (call->status == 0 && db_crud_finish(call) != DB_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (call->status == NGX_HTTP_INTERNAL_SERVER_ERROR
+        && ngx_http_databridge_crud_failed(r) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (call->status == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ngx_http_databridge_add_header(r, "Retry-After", db_string("1"))
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (call->location.len
+        && ngx_http_databridge_add_header(r, "Location", call->location)
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_databridge_send_json(r, call->status, call->answer);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_crud_error(ngx_http_request_t *r, ngx_uint_t status,
+    const char *detail, db_str_t allow)
+{
+    u_char    *p;
+    db_str_t   json;
+
+    p = ngx_pnalloc(r->pool, sizeof("{\"detail\":\"\"}") + ngx_strlen(detail));
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    json.data = (char *) p;
+    json.len = ngx_sprintf(p, "{\"detail\":\"%s\"}", detail) - p;
+
+    if (allow.len
+        && ngx_http_databridge_add_header(r, "Allow", allow) != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ngx_http_databridge_add_header(r, "Retry-After", db_string("1"))
+           != NGX_OK)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return ngx_http_databridge_send_json(r, status, json);
+}
+
+
+/* An internal error tells the client an id, and the log what it means. */
+
+static ngx_int_t
+ngx_http_databridge_crud_failed(ngx_http_request_t *r)
+{
+    db_str_t                    value;
+    ngx_uint_t                  key;
+    ngx_http_variable_value_t  *id;
+
+    static ngx_str_t  name = ngx_string("request_id");
+
+    key = ngx_hash_key(name.data, name.len);
+    id = ngx_http_get_variable(r, &name, key);
+
+    if (id == NULL || id->not_found) {
+        return NGX_ERROR;
+    }
+
+    ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
+                  "databridge: the store has failed, request id %v", id);
+
+    value.data = (char *) id->data;
+    value.len = id->len;
+
+    return ngx_http_databridge_add_header(r, "X-Request-ID", value);
+}
+
+
+/* The text must live as long as the request. */
+
+static ngx_int_t
+ngx_http_databridge_send_json(ngx_http_request_t *r, ngx_uint_t status,
+    db_str_t json)
+{
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_chain_t   out;
+
+    r->headers_out.status = status;
+    r->headers_out.content_length_n = json.len;
+
+    if (json.len) {
+        ngx_str_set(&r->headers_out.content_type, "application/json");
+        r->headers_out.content_type_len = r->headers_out.content_type.len;
+        r->headers_out.content_type_lowcase = NULL;
+    }
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = (u_char *) json.data;
+    b->last = b->pos + json.len;
+    b->memory = json.len != 0;
+    b->last_buf = (r == r->main);
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_add_header(ngx_http_request_t *r, const char *name,
+    db_str_t value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    h->hash = 1;
+    h->key.data = (u_char *) name;
+    h->key.len = ngx_strlen(name);
+    h->value.data = (u_char *) value.data;
+    h->value.len = value.len;
+
+    return NGX_OK;
+}

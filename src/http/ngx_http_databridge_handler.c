@@ -1,0 +1,445 @@
+/*
+ * A request to an application: body, route, hand-over, and the ways in which
+ * it ends before Python answers.  From the hand-over on the request and its
+ * job know each other through ctx->job and job->owner, until either the
+ * response is complete or ngx_http_databridge_detach() parts them.
+ */
+
+#include "http/ngx_http_databridge.h"
+#include "route/db_query.h"
+
+
+static void ngx_http_databridge_body_handler(ngx_http_request_t *r);
+static ngx_http_databridge_ctx_t *ngx_http_databridge_create_ctx(
+    ngx_http_request_t *r);
+static void ngx_http_databridge_cleanup(void *data);
+static ngx_int_t ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx);
+static ngx_int_t ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx);
+static ngx_int_t ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx,
+    ngx_str_t *target, db_str_t *path);
+static const db_route_t *ngx_http_databridge_route(db_table_t *table,
+    ngx_http_request_t *r, db_str_t path);
+static ngx_int_t ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
+    const db_route_t *route, db_str_t path);
+static ngx_int_t ngx_http_databridge_hand_over(
+    ngx_http_databridge_ctx_t *ctx, ngx_str_t *target, ngx_msec_t timeout);
+static ngx_int_t ngx_http_databridge_unavailable(ngx_http_request_t *r);
+
+
+ngx_int_t
+ngx_http_databridge_app_handler(ngx_http_request_t *r)
+{
+    ngx_int_t  rc;
+
+    if (ngx_http_databridge_worker == NULL
+        || !ngx_http_databridge_worker->started)
+    {
+        return ngx_http_databridge_unavailable(r);
+    }
+
+    rc = ngx_http_read_client_request_body(r,
+                                           ngx_http_databridge_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    return NGX_DONE;
+}
+
+
+static void
+ngx_http_databridge_body_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                   rc;
+    ngx_http_databridge_ctx_t  *ctx;
+
+    ctx = ngx_http_databridge_create_ctx(r);
+
+    if (ctx == NULL) {
+        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
+        return;
+    }
+
+    if (ngx_http_databridge_worker->ready) {
+        rc = ngx_http_databridge_dispatch(ctx);
+
+    } else {
+        rc = ngx_http_databridge_wait(ctx);
+    }
+
+    if (rc != NGX_DONE) {
+        ngx_http_finalize_request(r, rc);
+    }
+}
+
+
+static ngx_http_databridge_ctx_t *
+ngx_http_databridge_create_ctx(ngx_http_request_t *r)
+{
+    ngx_http_cleanup_t              *cln;
+    ngx_http_databridge_ctx_t       *ctx;
+    ngx_http_databridge_loc_conf_t  *dlcf;
+
+    ctx = ngx_pcalloc(r->pool, sizeof(ngx_http_databridge_ctx_t));
+    if (ctx == NULL) {
+        return NULL;
+    }
+
+    cln = ngx_http_cleanup_add(r, 0);
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+
+    ctx->request = r;
+    ctx->app = dlcf->app;
+
+    cln->handler = ngx_http_databridge_cleanup;
+    cln->data = ctx;
+
+    ngx_http_set_ctx(r, ctx, ngx_http_databridge_module);
+
+    return ctx;
+}
+
+
+static void
+ngx_http_databridge_cleanup(void *data)
+{
+    ngx_http_databridge_ctx_t *ctx = data;
+
+    /* the request ends; with a job left, the client has gone */
+
+    ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
+}
+
+
+void
+ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
+    db_notice_t *notice)
+{
+    db_job_t  *job;
+
+    ngx_http_databridge_timeout_del(ctx);
+
+    if (ctx->is_waiting) {
+        ctx->is_waiting = 0;
+        ngx_queue_remove(&ctx->waiting);
+        ngx_http_databridge_idle();
+    }
+
+    job = ctx->job;
+
+    if (job == NULL) {
+        return;
+    }
+
+    ctx->job = NULL;
+    job->owner = NULL;
+
+    if (notice) {
+        db_job_retain(job);
+        ngx_http_databridge_submit(&notice->msg.node);
+    }
+
+    db_job_release(job);
+}
+
+
+/* The applications are not ready: the request waits, bounded by its time. */
+
+static ngx_int_t
+ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx)
+{
+    ngx_http_request_t              *r;
+    ngx_http_databridge_loc_conf_t  *dlcf;
+
+    r = ctx->request;
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+
+    ctx->is_waiting = 1;
+    ngx_queue_insert_tail(&ngx_http_databridge_worker->waiting,
+                          &ctx->waiting);
+
+    if (ngx_http_databridge_timeout_add(ctx, dlcf->timeout) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_databridge_watch_client(r);
+}
+
+
+void
+ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx)
+{
+    ngx_int_t            rc;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    ctx->is_waiting = 0;
+    ngx_queue_remove(&ctx->waiting);
+
+    ngx_http_set_log_request(c->log, r);
+
+    rc = ngx_http_databridge_dispatch(ctx);
+
+    if (rc != NGX_DONE) {
+        ngx_http_finalize_request(r, rc);
+    }
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+void
+ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ngx_log_error(NGX_LOG_ERR, c->log, 0,
+                  "databridge: no response within %M ms",
+                  ctx->timeout->value);
+
+    ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->cancel : NULL);
+
+    ngx_http_finalize_request(r, NGX_HTTP_GATEWAY_TIME_OUT);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
+{
+    ngx_int_t                        rc;
+    ngx_str_t                        target;
+    ngx_msec_t                       timeout;
+    db_str_t                         path;
+    db_table_t                      *table;
+    const db_route_t                *route;
+    ngx_http_request_t              *r;
+    ngx_http_databridge_worker_t    *worker;
+    ngx_http_databridge_loc_conf_t  *dlcf;
+
+    r = ctx->request;
+    worker = ngx_http_databridge_worker;
+
+    if (worker->stopping || worker->stopped) {
+        return ngx_http_databridge_unavailable(r);
+    }
+
+    table = worker->tables[ctx->app];
+
+    if (table->error) {
+        return ngx_http_databridge_unavailable(r);
+    }
+
+    rc = ngx_http_databridge_target(r, &target);
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+    timeout = dlcf->timeout;
+
+    if (table->nroutes) {
+
+        rc = ngx_http_databridge_path(ctx, &target, &path);
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        route = ngx_http_databridge_route(table, r, path);
+
+        if (route && route->crud) {
+            return ngx_http_databridge_native(ctx, route, path);
+        }
+
+        if (route && route->timeout != DB_TIMEOUT_DEFAULT) {
+            timeout = route->timeout;
+        }
+    }
+
+    return ngx_http_databridge_hand_over(ctx, &target, timeout);
+}
+
+
+/* The path as the application's routes see it: decoded, without root_path. */
+
+static ngx_int_t
+ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx, ngx_str_t *target,
+    db_str_t *path)
+{
+    u_char    *p;
+    db_str_t   root;
+
+    p = ngx_pnalloc(ctx->request->pool, target->len);
+    if (p == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    path->data = (char *) p;
+    path->len = db_percent_decode((char *) p,
+                                  ngx_http_databridge_str(*target));
+
+    root = ngx_http_databridge_worker->python.apps[ctx->app].root_path;
+
+    if (root.len && path->len >= root.len
+        && ngx_memcmp(path->data, root.data, root.len) == 0
+        && (path->len == root.len || path->data[root.len] == '/'))
+    {
+        path->data += root.len;
+        path->len -= root.len;
+    }
+
+    return NGX_OK;
+}
+
+
+static const db_route_t *
+ngx_http_databridge_route(db_table_t *table, ngx_http_request_t *r,
+    db_str_t path)
+{
+    db_match_t  match;
+
+    if (db_router_match(table->router,
+                        ngx_http_databridge_str(r->method_name), path, &match)
+        != DB_OK)
+    {
+        return NULL;
+    }
+
+    return &table->routes[match.index];
+}
+
+
+static ngx_int_t
+ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
+    const db_route_t *route, db_str_t path)
+{
+    u_char              *p;
+    db_str_t             prefix, root, rest;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    prefix = db_crud_prefix(route->crud);
+    root = ngx_http_databridge_worker->python.apps[ctx->app].root_path;
+
+    /* the router has matched the prefix */
+
+    rest.data = path.data + prefix.len;
+    rest.len = path.len - prefix.len;
+
+    if (root.len) {
+        p = ngx_pnalloc(r->pool, root.len + prefix.len);
+        if (p == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        ngx_memcpy(ngx_cpymem(p, root.data, root.len), prefix.data,
+                   prefix.len);
+
+        prefix.data = (char *) p;
+        prefix.len += root.len;
+    }
+
+    return ngx_http_databridge_crud_run(r, route->crud, route->store, prefix,
+                                        rest);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx,
+    ngx_str_t *target, ngx_msec_t timeout)
+{
+    db_job_t                      *job;
+    ngx_http_request_t            *r;
+    ngx_http_databridge_worker_t  *worker;
+
+    r = ctx->request;
+    worker = ngx_http_databridge_worker;
+
+    if (worker->queued >= worker->conf->queue) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "databridge_queue: %ui requests wait for Python",
+                      worker->queued);
+
+        return ngx_http_databridge_unavailable(r);
+    }
+
+    job = ngx_http_databridge_job(r, target);
+    if (job == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (ngx_http_databridge_timeout_add(ctx, timeout) != NGX_OK) {
+        db_job_release(job);
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    job->app = ctx->app;
+    job->owner = ctx;
+    job->queued = 1;
+    ctx->job = job;
+
+    worker->queued++;
+    worker->jobs++;
+
+    /* Python's reference, which comes back with the last part */
+
+    db_job_retain(job);
+    ngx_http_databridge_submit(&job->msg.node);
+
+    return ngx_http_databridge_watch_client(r);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_unavailable(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    h->hash = 1;
+    ngx_str_set(&h->key, "Retry-After");
+    ngx_str_set(&h->value, "1");
+
+    return NGX_HTTP_SERVICE_UNAVAILABLE;
+}
+
+
+ngx_int_t
+ngx_http_databridge_watch_client(ngx_http_request_t *r)
+{
+    ngx_event_t  *rev;
+
+    r->read_event_handler = ngx_http_test_reading;
+
+    rev = r->connection->read;
+
+    /* an end that came with the body raises no event of its own */
+
+    if (rev->ready) {
+        ngx_post_event(rev, &ngx_posted_events);
+
+    } else if (ngx_handle_read_event(rev, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return NGX_DONE;
+}

@@ -1,0 +1,309 @@
+/*
+ * The copy of a request that crosses to Python: one block, filled here and
+ * constant from then on.
+ */
+
+#include "http/ngx_http_databridge.h"
+
+
+
+
+static size_t ngx_http_databridge_headers_size(ngx_http_request_t *r,
+    ngx_uint_t *nheaders);
+static void ngx_http_databridge_copy_headers(db_job_t *job,
+    ngx_http_request_t *r, char **p);
+static db_str_t ngx_http_databridge_copy(char **p, u_char *data, size_t len);
+static off_t ngx_http_databridge_body_size(ngx_http_request_t *r,
+    ngx_uint_t *in_file);
+static ngx_int_t ngx_http_databridge_body(db_job_t *job,
+    ngx_http_request_t *r, ngx_uint_t in_file, char **p);
+static ngx_int_t ngx_http_databridge_server_addr(ngx_http_request_t *r,
+    ngx_str_t *addr, in_port_t *port);
+
+
+/* The path as the client has sent it, unless nginx has rewritten it. */
+
+ngx_int_t
+ngx_http_databridge_target(ngx_http_request_t *r, ngx_str_t *target)
+{
+    u_char     *query;
+    uintptr_t   escape;
+
+    if (r->valid_unparsed_uri && r == r->main) {
+
+        *target = r->unparsed_uri;
+        query = ngx_strlchr(target->data, target->data + target->len, '?');
+
+        if (query) {
+            target->len = query - target->data;
+        }
+
+        return NGX_OK;
+    }
+
+    escape = 2 * ngx_escape_uri(NULL, r->uri.data, r->uri.len,
+                                NGX_ESCAPE_URI);
+
+    target->len = r->uri.len + escape;
+
+    target->data = ngx_pnalloc(r->pool, target->len);
+    if (target->data == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (escape) {
+        ngx_escape_uri(target->data, r->uri.data, r->uri.len,
+                       NGX_ESCAPE_URI);
+
+    } else {
+        ngx_memcpy(target->data, r->uri.data, r->uri.len);
+    }
+
+    return NGX_OK;
+}
+
+
+db_job_t *
+ngx_http_databridge_job(ngx_http_request_t *r, ngx_str_t *target)
+{
+    char              *p;
+    off_t              body;
+    size_t             size;
+    ngx_str_t          addr;
+    db_job_t          *job;
+    in_port_t          port;
+    ngx_uint_t         nheaders, in_file;
+    ngx_connection_t  *c;
+
+    c = r->connection;
+    port = 0;
+
+    if (ngx_http_databridge_server_addr(r, &addr, &port) != NGX_OK) {
+        return NULL;
+    }
+
+    body = ngx_http_databridge_body_size(r, &in_file);
+
+    size = ngx_http_databridge_headers_size(r, &nheaders)
+           + r->method_name.len + target->len + r->args.len
+           + c->addr_text.len + addr.len;
+
+    if (!in_file) {
+        size += body;
+    }
+
+    job = db_job_create(nheaders, size, &p);
+    if (job == NULL) {
+        return NULL;
+    }
+
+    switch (r->http_version) {
+
+    case NGX_HTTP_VERSION_20:
+        job->http_version = 20;
+        break;
+
+    case NGX_HTTP_VERSION_10:
+        job->http_version = 10;
+        break;
+
+    default:
+        job->http_version = 11;
+        break;
+    }
+
+#if (NGX_HTTP_SSL)
+    job->tls = c->ssl != NULL;
+#endif
+
+    job->method = ngx_http_databridge_copy(&p, r->method_name.data,
+                                           r->method_name.len);
+    job->target = ngx_http_databridge_copy(&p, target->data, target->len);
+    job->query = ngx_http_databridge_copy(&p, r->args.data, r->args.len);
+
+    if (c->sockaddr->sa_family != AF_UNIX) {
+        job->client = ngx_http_databridge_copy(&p, c->addr_text.data,
+                                               c->addr_text.len);
+        job->client_port = ngx_inet_get_port(c->sockaddr);
+    }
+
+    job->server = ngx_http_databridge_copy(&p, addr.data, addr.len);
+    job->server_port = port;
+
+    ngx_http_databridge_copy_headers(job, r, &p);
+
+    job->body_size = body;
+
+    if (body
+        && ngx_http_databridge_body(job, r, in_file, &p) != NGX_OK)
+    {
+        db_job_release(job);
+        return NULL;
+    }
+
+    return job;
+}
+
+
+static size_t
+ngx_http_databridge_headers_size(ngx_http_request_t *r, ngx_uint_t *nheaders)
+{
+    size_t            size;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    size = 0;
+    *nheaders = 0;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+
+        h = part->elts;
+        *nheaders += part->nelts;
+
+        for (i = 0; i < part->nelts; i++) {
+            size += h[i].key.len + h[i].value.len;
+        }
+    }
+
+    return size;
+}
+
+
+static void
+ngx_http_databridge_copy_headers(db_job_t *job, ngx_http_request_t *r,
+    char **p)
+{
+    ngx_uint_t        i;
+    db_header_t      *header;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    header = job->headers;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++, header++) {
+            header->name = ngx_http_databridge_copy(p, h[i].lowcase_key,
+                                                    h[i].key.len);
+            header->value = ngx_http_databridge_copy(p, h[i].value.data,
+                                                     h[i].value.len);
+        }
+    }
+}
+
+
+static db_str_t
+ngx_http_databridge_copy(char **p, u_char *data, size_t len)
+{
+    db_str_t  str;
+
+    str.data = *p;
+    str.len = len;
+
+    *p = (char *) ngx_cpymem(*p, data, len);
+
+    return str;
+}
+
+
+static off_t
+ngx_http_databridge_body_size(ngx_http_request_t *r, ngx_uint_t *in_file)
+{
+    off_t         size;
+    ngx_chain_t  *cl;
+
+    size = 0;
+    *in_file = 0;
+
+    if (r->request_body == NULL) {
+        return 0;
+    }
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+
+        size += ngx_buf_size(cl->buf);
+
+        if (cl->buf->in_file) {
+            *in_file = 1;
+        }
+    }
+
+    return size;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_body(db_job_t *job, ngx_http_request_t *r,
+    ngx_uint_t in_file, char **p)
+{
+    char         *start;
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
+
+    if (in_file) {
+
+        /*
+         * nginx writes a body that does not fit in its buffer to the file
+         * from the first byte on, so the file holds all of it
+         */
+
+        job->body_fd = fcntl(r->request_body->temp_file->file.fd,
+                             F_DUPFD_CLOEXEC, 3);
+
+        if (job->body_fd == -1) {
+            ngx_log_error(NGX_LOG_CRIT, r->connection->log, ngx_errno,
+                          "fcntl(F_DUPFD_CLOEXEC) of a request body failed");
+            return NGX_ERROR;
+        }
+
+        return NGX_OK;
+    }
+
+    start = *p;
+
+    for (cl = r->request_body->bufs; cl; cl = cl->next) {
+        b = cl->buf;
+        *p = (char *) ngx_cpymem(*p, b->pos, b->last - b->pos);
+    }
+
+    job->body.data = start;
+    job->body.len = *p - start;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_server_addr(ngx_http_request_t *r, ngx_str_t *addr,
+    in_port_t *port)
+{
+    ngx_connection_t    *c;
+    struct sockaddr_un  *saun;
+
+    c = r->connection;
+
+    if (ngx_connection_local_sockaddr(c, NULL, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (c->local_sockaddr->sa_family == AF_UNIX) {
+        saun = (struct sockaddr_un *) c->local_sockaddr;
+        addr->data = (u_char *) saun->sun_path;
+        addr->len = ngx_strlen(saun->sun_path);
+        return NGX_OK;
+    }
+
+    addr->data = ngx_pnalloc(r->pool, NGX_SOCKADDR_STRLEN);
+    if (addr->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    addr->len = ngx_sock_ntop(c->local_sockaddr, c->local_socklen, addr->data,
+                              NGX_SOCKADDR_STRLEN, 0);
+    *port = ngx_inet_get_port(c->local_sockaddr);
+
+    return NGX_OK;
+}

@@ -1,0 +1,781 @@
+/*
+ * The worker: its stores, its Python, and the end of both.
+ *
+ * One connection watches the eventfd through which Python and the writers
+ * wake the nginx thread; what the requests of an event cycle have for Python
+ * is gathered and handed over when the cycle ends.  A worker that was told
+ * to quit is held by a timer until no job and no operation is left and
+ * Python has stopped.
+ */
+
+#include "http/ngx_http_databridge.h"
+
+#include <poll.h>
+
+
+#define NGX_HTTP_DATABRIDGE_ERROR_LEN  512
+#define NGX_HTTP_DATABRIDGE_BATCH      128     /* results a turn */
+#define NGX_HTTP_DATABRIDGE_FAST_STOP  1000    /* ms, on TERM */
+
+
+static ngx_int_t ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
+    ngx_http_databridge_main_conf_t *dmcf);
+static ngx_int_t ngx_http_databridge_open_wake(
+    ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_open_stores(
+    ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_prepare(ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_start(ngx_http_databridge_worker_t *worker);
+static ngx_int_t ngx_http_databridge_python_conf(
+    ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_loop_thread(void *data, ngx_log_t *log);
+static void ngx_http_databridge_loop_ended(ngx_event_t *ev);
+static void ngx_http_databridge_python_log(void *ctx, db_pylog_level_t level,
+    const char *text, size_t len);
+static void ngx_http_databridge_store_log(void *ctx, db_log_level_t level,
+    const char *text);
+static void ngx_http_databridge_flush(ngx_event_t *ev);
+static void ngx_http_databridge_wake(ngx_event_t *rev);
+static void ngx_http_databridge_more(ngx_event_t *ev);
+static void ngx_http_databridge_results(ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_result(ngx_http_databridge_worker_t *worker,
+    db_msg_t *msg);
+static void ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
+    db_ready_t *ready);
+static void ngx_http_databridge_report(ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_hold(ngx_event_t *ev);
+static ngx_int_t ngx_http_databridge_stop_fast(
+    ngx_http_databridge_worker_t *worker);
+
+
+ngx_http_databridge_worker_t  *ngx_http_databridge_worker;
+
+
+ngx_int_t
+ngx_http_databridge_worker_init(ngx_cycle_t *cycle)
+{
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    if (ngx_process != NGX_PROCESS_WORKER && ngx_process != NGX_PROCESS_SINGLE)
+    {
+        return NGX_OK;
+    }
+
+    dmcf = ngx_http_cycle_get_module_main_conf(cycle,
+                                               ngx_http_databridge_module);
+
+    if (dmcf == NULL || (dmcf->apps.nelts == 0 && dmcf->cruds.nelts == 0)) {
+        return NGX_OK;
+    }
+
+    return ngx_http_databridge_worker_create(cycle, dmcf);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
+    ngx_http_databridge_main_conf_t *dmcf)
+{
+    sigset_t                       set;
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ngx_pcalloc(cycle->pool, sizeof(ngx_http_databridge_worker_t));
+    if (worker == NULL) {
+        return NGX_ERROR;
+    }
+
+    worker->cycle = cycle;
+    worker->conf = dmcf;
+    worker->stop.kind = DB_MSG_STOP;
+
+    ngx_queue_init(&worker->waiting);
+    db_chain_init(&worker->submit);
+    db_queue_init(&worker->written);
+
+    if (ngx_array_init(&worker->timeouts, cycle->pool, 4,
+                       sizeof(ngx_http_databridge_timeout_t *))
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    worker->flush.handler = ngx_http_databridge_flush;
+    worker->flush.data = worker;
+    worker->flush.log = cycle->log;
+
+    worker->more.handler = ngx_http_databridge_more;
+    worker->more.data = worker;
+    worker->more.log = cycle->log;
+
+    worker->hold.handler = ngx_http_databridge_hold;
+    worker->hold.data = worker;
+    worker->hold.log = cycle->log;
+
+    /*
+     * The worker has no children of its own, while Python's are reaped by
+     * their pidfd: nginx's SIGCHLD handler would take their status.
+     */
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+
+    if (sigprocmask(SIG_BLOCK, &set, NULL) == -1) {
+        ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
+                      "sigprocmask() failed");
+        return NGX_ERROR;
+    }
+
+    if (db_bridge_open(&worker->bridge) != DB_OK) {
+        ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
+                      "eventfd() failed");
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_databridge_open_wake(worker) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    ngx_http_databridge_worker = worker;
+
+    ngx_http_databridge_open_stores(worker);
+    ngx_http_databridge_prepare(worker);
+
+    if (dmcf->apps.nelts) {
+        ngx_http_databridge_start(worker);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_open_wake(ngx_http_databridge_worker_t *worker)
+{
+    ngx_log_t         *log;
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    log = worker->cycle->log;
+
+    c = ngx_get_connection(worker->bridge.nginx_fd, log);
+    if (c == NULL) {
+        return NGX_ERROR;
+    }
+
+    c->data = worker;
+
+    rev = c->read;
+    rev->handler = ngx_http_databridge_wake;
+    rev->log = log;
+    c->write->log = log;
+
+    /* not a client: no alert when it is still open at exit */
+
+    rev->channel = 1;
+    c->write->channel = 1;
+
+    if (ngx_add_event(rev, NGX_READ_EVENT, NGX_CLEAR_EVENT) != NGX_OK) {
+        ngx_free_connection(c);
+        return NGX_ERROR;
+    }
+
+    /* an idle connection is told when the worker starts to quit */
+
+    c->idle = 1;
+    worker->wake = c;
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_databridge_open_stores(ngx_http_databridge_worker_t *worker)
+{
+    char                          error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
+    ngx_log_t                    *log;
+    ngx_uint_t                    i;
+    ngx_http_databridge_store_t  *store;
+
+    log = worker->cycle->log;
+    store = worker->conf->stores.elts;
+
+    for (i = 0; i < worker->conf->stores.nelts; i++) {
+
+        store[i].store = db_store_open(ngx_http_databridge_str(store[i].uri),
+                                       ngx_http_databridge_store_log, log,
+                                       error, sizeof(error));
+
+        if (store[i].store == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, log, 0,
+                          "databridge_store \"%V\": %s", &store[i].name,
+                          error);
+        }
+    }
+}
+
+
+static void
+ngx_http_databridge_prepare(ngx_http_databridge_worker_t *worker)
+{
+    char                               error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
+    ngx_uint_t                         i;
+    ngx_http_databridge_crud_conf_t  **crud;
+
+    crud = worker->conf->cruds.elts;
+
+    for (i = 0; i < worker->conf->cruds.nelts; i++) {
+
+        if (crud[i]->store->store == NULL) {
+            continue;
+        }
+
+        if (db_store_prepare(crud[i]->store->store,
+                             db_crud_collection(crud[i]->crud), error,
+                             sizeof(error))
+            == DB_OK)
+        {
+            crud[i]->ready = 1;
+            continue;
+        }
+
+        ngx_log_error(NGX_LOG_EMERG, worker->cycle->log, 0,
+                      "databridge_crud in %s:%ui: %s", crud[i]->file,
+                      crud[i]->line, error);
+    }
+}
+
+
+static void
+ngx_http_databridge_start(ngx_http_databridge_worker_t *worker)
+{
+    if (ngx_http_databridge_python_conf(worker) != NGX_OK) {
+        return;
+    }
+
+    worker->loop_task.ctx = worker;
+    worker->loop_task.handler = ngx_http_databridge_loop_thread;
+    worker->loop_task.event.data = worker;
+    worker->loop_task.event.handler = ngx_http_databridge_loop_ended;
+
+    if (ngx_thread_task_post(worker->conf->loop_pool, &worker->loop_task)
+        == NGX_OK)
+    {
+        worker->started = 1;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_databridge_python_conf(ngx_http_databridge_worker_t *worker)
+{
+    u_char                           *p;
+    size_t                            len;
+    ngx_str_t                        *value;
+    ngx_uint_t                        i;
+    ngx_pool_t                       *pool;
+    db_python_conf_t                 *python;
+    ngx_http_databridge_store_t      *store;
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    dmcf = worker->conf;
+    pool = worker->cycle->pool;
+    python = &worker->python;
+
+    python->bridge = &worker->bridge;
+    python->venv = ngx_http_databridge_str(dmcf->venv);
+    python->apps = dmcf->apps.elts;
+    python->napps = dmcf->apps.nelts;
+    python->sync_threads = dmcf->sync_threads;
+    python->log = ngx_http_databridge_python_log;
+    python->log_ctx = worker->cycle->log;
+
+    len = 1;
+    value = dmcf->path.elts;
+
+    for (i = 0; i < dmcf->path.nelts; i++) {
+        len += value[i].len + 1;
+    }
+
+    p = ngx_pnalloc(pool, len);
+    if (p == NULL) {
+        return NGX_ERROR;
+    }
+
+    python->path.data = (char *) p;
+
+    for (i = 0; i < dmcf->path.nelts; i++) {
+
+        if (i) {
+            *p++ = ':';
+        }
+
+        p = ngx_cpymem(p, value[i].data, value[i].len);
+    }
+
+    *p = '\0';
+    python->path.len = (char *) p - python->path.data;
+
+    python->nenv = dmcf->env.nelts;
+    python->env = ngx_palloc(pool, python->nenv * sizeof(db_str_t));
+
+    python->nstores = dmcf->stores.nelts;
+    python->stores = ngx_palloc(pool,
+                                python->nstores * sizeof(db_store_entry_t));
+
+    if (python->env == NULL || python->stores == NULL) {
+        return NGX_ERROR;
+    }
+
+    value = dmcf->env.elts;
+
+    for (i = 0; i < dmcf->env.nelts; i++) {
+        python->env[i] = ngx_http_databridge_str(value[i]);
+    }
+
+    store = dmcf->stores.elts;
+
+    for (i = 0; i < dmcf->stores.nelts; i++) {
+        python->stores[i].name = ngx_http_databridge_str(store[i].name);
+        python->stores[i].store = store[i].store;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_databridge_loop_thread(void *data, ngx_log_t *log)
+{
+    ngx_http_databridge_worker_t *worker = data;
+
+    /* the loop thread, until the worker ends */
+
+    db_python_run(&worker->python);
+}
+
+
+static void
+ngx_http_databridge_loop_ended(ngx_event_t *ev)
+{
+    ngx_log_debug0(NGX_LOG_DEBUG_CORE, ngx_cycle->log, 0,
+                   "databridge loop thread ended");
+}
+
+
+static void
+ngx_http_databridge_python_log(void *ctx, db_pylog_level_t level,
+    const char *text, size_t len)
+{
+    ngx_log_t *log = ctx;
+
+    static ngx_uint_t  levels[] = {
+        NGX_LOG_CRIT, NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE,
+        NGX_LOG_INFO, NGX_LOG_DEBUG
+    };
+
+    /* any thread: the writer formats on its stack and writes once */
+
+    ngx_log_error(levels[level], log, 0, "%*s", len, text);
+}
+
+
+static void
+ngx_http_databridge_store_log(void *ctx, db_log_level_t level,
+    const char *text)
+{
+    ngx_log_t *log = ctx;
+
+    static ngx_uint_t  levels[] = {
+        NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO
+    };
+
+    ngx_log_error(levels[level], log, 0, "%s", text);
+}
+
+
+/* What a request has for Python waits for the end of the event cycle. */
+
+void
+ngx_http_databridge_submit(db_node_t *node)
+{
+    db_chain_append(&ngx_http_databridge_worker->submit, node);
+
+    ngx_http_databridge_post_flush();
+}
+
+
+void
+ngx_http_databridge_post_flush(void)
+{
+    ngx_event_t  *ev;
+
+    ev = &ngx_http_databridge_worker->flush;
+
+    if (!ev->posted) {
+        ngx_post_event(ev, &ngx_posted_events);
+    }
+}
+
+
+static void
+ngx_http_databridge_flush(ngx_event_t *ev)
+{
+    ngx_uint_t                     i;
+    ngx_http_databridge_store_t   *store;
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ev->data;
+
+    /* events posted after this one may have more: let them go first */
+
+    if (!ngx_queue_empty(&ngx_posted_events) && !worker->reposted) {
+        worker->reposted = 1;
+        ngx_post_event(ev, &ngx_posted_events);
+        return;
+    }
+
+    worker->reposted = 0;
+
+    if (worker->reading) {
+        worker->reading = 0;
+        store = worker->conf->stores.elts;
+
+        for (i = 0; i < worker->conf->stores.nelts; i++) {
+            if (store[i].store) {
+                db_store_cycle_end(store[i].store);
+            }
+        }
+    }
+
+    db_bridge_submit(&worker->bridge, &worker->submit);
+}
+
+
+static void
+ngx_http_databridge_wake(ngx_event_t *rev)
+{
+    ngx_connection_t              *c;
+    ngx_http_databridge_worker_t  *worker;
+
+    c = rev->data;
+    worker = c->data;
+
+    if (c->close) {
+        c->close = 0;
+        c->idle = 0;
+        ngx_http_databridge_quit(worker);
+        return;
+    }
+
+    /* what an earlier wake has left comes first, by worker->more */
+
+    if (worker->results == NULL) {
+        ngx_http_databridge_results(worker);
+    }
+}
+
+
+static void
+ngx_http_databridge_more(ngx_event_t *ev)
+{
+    ngx_http_databridge_results(ev->data);
+}
+
+
+static void
+ngx_http_databridge_results(ngx_http_databridge_worker_t *worker)
+{
+    db_msg_t    *msg;
+    db_node_t   *node, *next;
+    ngx_uint_t   n;
+
+    for (node = db_queue_take(&worker->written); node; node = next) {
+        next = node->next;
+        ngx_http_databridge_crud_written(node);
+    }
+
+    for (n = 0; n < NGX_HTTP_DATABRIDGE_BATCH; n++) {
+
+        if (worker->results == NULL) {
+            worker->results = db_bridge_results(&worker->bridge);
+
+            if (worker->results == NULL) {
+                break;
+            }
+        }
+
+        msg = worker->results;
+        worker->results = (db_msg_t *) msg->node.next;
+
+        ngx_http_databridge_result(worker, msg);
+    }
+
+    if (worker->results) {
+        ngx_post_event(&worker->more, &ngx_posted_next_events);
+    }
+
+    ngx_http_databridge_idle();
+}
+
+
+static void
+ngx_http_databridge_result(ngx_http_databridge_worker_t *worker,
+    db_msg_t *msg)
+{
+    switch (msg->kind) {
+
+    case DB_MSG_PART:
+        ngx_http_databridge_part((db_part_t *) msg);
+        break;
+
+    case DB_MSG_READY:
+        ngx_http_databridge_ready(worker, (db_ready_t *) msg);
+        break;
+
+    case DB_MSG_STOPPED:
+        worker->stopped = 1;
+
+        if (!worker->stopping) {
+            ngx_log_error(NGX_LOG_ERR, worker->cycle->log, 0,
+                          "databridge: Python has stopped, its locations "
+                          "answer 503");
+        }
+
+        break;
+
+    default:
+        ngx_log_error(NGX_LOG_ALERT, worker->cycle->log, 0,
+                      "databridge: unexpected message %d", msg->kind);
+        break;
+    }
+}
+
+
+static void
+ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
+    db_ready_t *ready)
+{
+    ngx_queue_t                *q;
+    ngx_http_databridge_ctx_t  *ctx;
+
+    /* the tables serve until the process ends */
+
+    worker->tables = ready->tables;
+    worker->ready = 1;
+
+    ngx_http_databridge_report(worker);
+
+    while (!ngx_queue_empty(&worker->waiting)) {
+        q = ngx_queue_head(&worker->waiting);
+        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, waiting);
+
+        ngx_http_databridge_resume(ctx);
+    }
+}
+
+
+static void
+ngx_http_databridge_report(ngx_http_databridge_worker_t *worker)
+{
+    char           *error, *env;
+    u_char         *p, buf[NGX_MAX_ERROR_STR];
+    ngx_fd_t        fd;
+    ngx_uint_t      i;
+    db_app_conf_t  *app;
+
+    error = NULL;
+    app = worker->conf->apps.elts;
+
+    for (i = 0; i < worker->conf->apps.nelts; i++) {
+
+        if (worker->tables[i]->error == NULL) {
+            continue;
+        }
+
+        error = worker->tables[i]->error;
+
+        ngx_log_error(NGX_LOG_EMERG, worker->cycle->log, 0,
+                      "databridge_app \"%s\" failed to start: %s",
+                      app[i].target.data, error);
+    }
+
+    /* "databridge run" waits for one line from each worker */
+
+    env = getenv("DATABRIDGE_NOTIFY_FD");
+    if (env == NULL) {
+        return;
+    }
+
+    fd = ngx_atoi((u_char *) env, ngx_strlen(env));
+    if (fd == NGX_ERROR) {
+        return;
+    }
+
+    if (error) {
+        p = ngx_snprintf(buf, sizeof(buf) - 1, "failed: %s", error);
+        *p++ = '\n';
+
+    } else {
+        p = ngx_cpymem(buf, "ready\n", 6);
+    }
+
+    (void) ngx_write_fd(fd, buf, p - buf);
+}
+
+
+static void
+ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
+{
+    if (worker->exiting) {
+        return;
+    }
+
+    worker->exiting = 1;
+
+    ngx_add_timer(&worker->hold, worker->conf->shutdown_timeout);
+
+    ngx_http_databridge_idle();
+}
+
+
+/* Called whenever something has ended that a worker which exits waits for. */
+
+void
+ngx_http_databridge_idle(void)
+{
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ngx_http_databridge_worker;
+
+    if (!worker->exiting || worker->jobs || worker->ops
+        || !ngx_queue_empty(&worker->waiting))
+    {
+        return;
+    }
+
+    if (worker->started && !worker->stopped) {
+        ngx_http_databridge_stop(worker);
+        return;
+    }
+
+    if (worker->hold.timer_set) {
+        ngx_del_timer(&worker->hold);
+    }
+}
+
+
+static void
+ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker)
+{
+    if (!worker->stopping) {
+        worker->stopping = 1;
+        ngx_http_databridge_submit(&worker->stop.node);
+    }
+}
+
+
+static void
+ngx_http_databridge_hold(ngx_event_t *ev)
+{
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ev->data;
+
+    /* the timer is not armed again: the worker leaves now */
+
+    ngx_log_error(NGX_LOG_WARN, worker->cycle->log, 0,
+                  "databridge_shutdown_timeout: %ui requests and %ui store "
+                  "operations are cut off", worker->jobs, worker->ops);
+}
+
+
+/* exit_process: after QUIT Python has stopped, on TERM it has a second. */
+
+void
+ngx_http_databridge_worker_exit(ngx_cycle_t *cycle)
+{
+    ngx_uint_t                     i;
+    ngx_http_databridge_store_t   *store;
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ngx_http_databridge_worker;
+
+    if (worker == NULL) {
+        return;
+    }
+
+    if (worker->started && !worker->stopped
+        && ngx_http_databridge_stop_fast(worker) != NGX_OK)
+    {
+        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                      "databridge: Python did not stop in time");
+        _exit(0);
+    }
+
+    if (worker->ops) {
+
+        /* what was acknowledged is on disk, nothing else was promised */
+
+        ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                      "databridge: %ui store operations are cut off",
+                      worker->ops);
+        _exit(0);
+    }
+
+    store = worker->conf->stores.elts;
+
+    for (i = 0; i < worker->conf->stores.nelts; i++) {
+        if (store[i].store) {
+            db_store_close(store[i].store);
+            store[i].store = NULL;
+        }
+    }
+}
+
+
+static ngx_int_t
+ngx_http_databridge_stop_fast(ngx_http_databridge_worker_t *worker)
+{
+    db_msg_t       *msg;
+    eventfd_t       count;
+    ngx_msec_t      deadline;
+    struct pollfd   pfd;
+
+    ngx_http_databridge_stop(worker);
+    db_bridge_submit(&worker->bridge, &worker->submit);
+
+    deadline = ngx_current_msec + NGX_HTTP_DATABRIDGE_FAST_STOP;
+
+    pfd.fd = worker->bridge.nginx_fd;
+    pfd.events = POLLIN;
+
+    /* the requests are gone: only the end of Python is waited for */
+
+    for ( ;; ) {
+
+        if (worker->results == NULL) {
+            worker->results = db_bridge_results(&worker->bridge);
+        }
+
+        for (msg = worker->results; msg; msg = (db_msg_t *) msg->node.next) {
+            if (msg->kind == DB_MSG_STOPPED) {
+                worker->stopped = 1;
+                return NGX_OK;
+            }
+        }
+
+        worker->results = NULL;
+
+        ngx_time_update();
+
+        if ((ngx_msec_int_t) (deadline - ngx_current_msec) <= 0) {
+            return NGX_ERROR;
+        }
+
+        if (poll(&pfd, 1, deadline - ngx_current_msec) > 0) {
+            (void) eventfd_read(pfd.fd, &count);
+        }
+    }
+}
