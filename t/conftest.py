@@ -28,6 +28,9 @@ class StartServer(Protocol):
     def __call__(self, files: Mapping[str, str], *options: str, ready: str = "/") -> Server: ...
 
 
+StartUvicorn = Callable[[str], Uvicorn]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """A sanitized server may take its time."""
     for item in items:
@@ -87,6 +90,27 @@ def app(nginx: StartNginx) -> StartApp:
     return start
 
 
+@pytest.fixture(scope="module")
+def shared_app(request: pytest.FixtureRequest) -> Iterator[Nginx]:
+    """nginx with the APP of the test's module, for all of its tests."""
+    server = Nginx()
+    server.write({"app.py": request.module.APP})
+    server.configure("databridge_app app:app;", **getattr(request.module, "CONFIGURATION", {}))
+    server.start("/")
+    yield server
+    _finish([server])
+
+
+@pytest.fixture(scope="module")
+def shared_uvicorn(request: pytest.FixtureRequest) -> Iterator[Uvicorn]:
+    """uvicorn with the APP of the test's module."""
+    server = Uvicorn()
+    server.write({"app.py": request.module.APP})
+    server.run("app:app")
+    yield server
+    _finish([server])
+
+
 @pytest.fixture
 def make_server() -> Iterator[Callable[[], Server]]:
     """Makes a Server: databridge run in a directory of its own."""
@@ -114,7 +138,7 @@ def run(make_server: Callable[[], Server]) -> StartServer:
 
 
 @pytest.fixture
-def uvicorn() -> Iterator[Callable[[str], Uvicorn]]:
+def uvicorn() -> Iterator[StartUvicorn]:
     """Starts uvicorn with the "app" of this code."""
     servers: list[Uvicorn] = []
 
