@@ -21,7 +21,7 @@ class StartNginx(Protocol):
 
 
 class StartApp(Protocol):
-    def __call__(self, code: str, *, ready: str = "/", **configuration: Any) -> Nginx: ...
+    def __call__(self, code: str, *, ready: str | None = "/", **configuration: Any) -> Nginx: ...
 
 
 class StartServer(Protocol):
@@ -83,7 +83,7 @@ def nginx(make_nginx: Callable[..., Nginx]) -> StartNginx:
 def app(nginx: StartNginx) -> StartApp:
     """Starts nginx with one application, the "app" of this code."""
 
-    def start(code: str, *, ready: str = "/", **configuration: Any) -> Nginx:
+    def start(code: str, *, ready: str | None = "/", **configuration: Any) -> Nginx:
         location = "databridge_app app:app; " + configuration.pop("location", "")
         return nginx(location, files={"app.py": code}, ready=ready, **configuration)
 

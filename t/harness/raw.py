@@ -60,7 +60,7 @@ class Raw:
             name, _, value = line.partition(":")
             answer.headers[name.lower()] = value.strip()
 
-        if not head and answer.status not in (204, 304):
+        if not head and answer.status >= 200 and answer.status not in (204, 304):
             answer.body = self._body(answer.headers)
 
         return answer

@@ -1,0 +1,123 @@
+"""nginx -t takes what README's table says, and refuses nonsense with file and line."""
+
+from collections.abc import Callable
+
+import pytest
+
+from harness import Nginx
+from harness.nginx import config_error
+
+SCHEMA_ERROR = "article.schema.json"
+
+GOOD = [
+    ("http", "databridge_queue 1;"),
+    ("http", "databridge_sync_threads 8; databridge_store_threads 2;"),
+    ("http", "databridge_shutdown_timeout 5s;"),
+    ("http", "databridge_timeout 0; databridge_max_body_size 1g;"),
+    ("http", "databridge_env A=b; databridge_env C=;"),
+    ("http", "databridge_store main sqlite:x.db; databridge_store other sqlite:///tmp/y.db;"),
+    ("server", "databridge_timeout 1m; location /a { databridge_app app:app; }"),
+    ("server", "location /a { databridge_app app:app interface=asgi factory=on root_path=/a; }"),
+    ("server", "location /a { databridge_app package.module:make factory=off; }"),
+    ("main", "thread_pool databridge_loop threads=1;"),
+]
+
+BAD = [
+    ("http", "databridge_queue 0;", "must be equal to or greater than 1"),
+    ("http", "databridge_queue many;", "invalid number"),
+    ("http", "databridge_queue 1; databridge_queue 2;", "duplicate"),
+    ("http", "databridge_sync_threads 0;", "must be equal to or greater than 1"),
+    ("http", "databridge_store_threads 100000;", "must be equal to or less than"),
+    ("http", "databridge_shutdown_timeout soon;", "invalid value"),
+    ("http", "databridge_timeout -1;", "invalid value"),
+    ("http", "databridge_max_body_size x;", "invalid value"),
+    ("http", "databridge_check maybe;", "databridge_check"),
+    ("http", "databridge_env NOVALUE;", "NOVALUE"),
+    ("http", "databridge_env =x;", "=x"),
+    ("http", "databridge_env;", "invalid number of arguments"),
+    ("http", "databridge_store main;", "invalid number of arguments"),
+    ("http", "databridge_store main redis://localhost;", "redis"),
+    ("http", "databridge_store main sqlite:;", "sqlite"),
+    ("http", "databridge_store a sqlite:x; databridge_store a sqlite:y;", '"a"'),
+    ("http", "databridge_app app:app;", "not allowed here"),
+    ("http", "databridge_unknown on;", "unknown directive"),
+    ("server", "databridge_queue 5;", "not allowed here"),
+    ("server", "location /a { databridge_app app; }", "module:attribute"),
+    ("server", "location /a { databridge_app :app; }", "module:attribute"),
+    ("server", "location /a { databridge_app app:; }", "module:attribute"),
+    ("server", "location /a { databridge_app; }", "invalid number of arguments"),
+    ("server", "location /a { databridge_app a:b interface=rsgi; }", "interface=rsgi"),
+    ("server", "location /a { databridge_app a:b factory=perhaps; }", "factory=perhaps"),
+    ("server", "location /a { databridge_app a:b root_path=x/; }", "root_path=x/"),
+    ("server", "location /a { databridge_app a:b nonsense; }", "nonsense"),
+    ("server", "location /a { databridge_app a:b; databridge_app c:d; }", "is duplicate"),
+    ("server", "location /a { databridge_crud article; }", "invalid number of arguments"),
+    ("server", "location /a { databridge_crud article schema=/no/such/file; }", "/no/such/file"),
+    ("server", "location /a { databridge_crud article sch=x store=y; }", "sch=x"),
+    ("server", "location ~ /a { databridge_crud article schema=x; }", "prefix"),
+]
+
+
+def configured(make_nginx: Callable[..., Nginx], place: str, text: str) -> Nginx:
+    server = make_nginx()
+    server.write({"app.py": "async def app(scope, receive, send): ...\n"})
+    server.configure(**{place: f"\n{text}"})  # type: ignore[arg-type]
+    return server
+
+
+@pytest.mark.parametrize(("place", "text"), GOOD)
+def test_nginx_takes(make_nginx: Callable[..., Nginx], place: str, text: str) -> None:
+    result = configured(make_nginx, place, text).test()
+    assert result.returncode == 0, result.stderr
+    assert "test is successful" in result.stderr
+
+
+@pytest.mark.parametrize(("place", "text", "message"), BAD)
+def test_nginx_refuses(
+    make_nginx: Callable[..., Nginx], place: str, text: str, message: str
+) -> None:
+    server = configured(make_nginx, place, text)
+    server.expect_alert(r"\[emerg\]")
+    result = server.test()
+    assert result.returncode == 1
+    said, line = config_error(result.stderr)
+    assert message in said
+    assert text in server.config.read_text().splitlines()[line - 1]
+
+
+def test_a_store_that_is_not_declared_is_refused(make_nginx: Callable[..., Nginx]) -> None:
+    server = make_nginx()
+    schema = server.prefix / SCHEMA_ERROR
+    schema.write_text("{}")
+    text = f"location /a {{ databridge_crud article schema={schema} store=main; }}"
+    server.configure(server=f"\n{text}")
+    server.expect_alert(r"\[emerg\]")
+    result = server.test()
+    assert result.returncode == 1
+    _, line = config_error(result.stderr)
+    assert text in server.config.read_text().splitlines()[line - 1]
+
+
+def test_a_schema_that_is_none_is_refused(make_nginx: Callable[..., Nginx]) -> None:
+    server = make_nginx()
+    schema = server.prefix / SCHEMA_ERROR
+    schema.write_text('{"broken": ')
+    server.configure(
+        http="databridge_store main sqlite:x.db;",
+        server=f"location /a {{ databridge_crud article schema={schema} store=main; }}",
+    )
+    server.expect_alert(r"\[emerg\]")
+    result = server.test()
+    assert result.returncode == 1
+    said, _ = config_error(result.stderr)
+    assert str(schema) in said
+
+
+def test_a_configuration_without_databridge_starts_no_python(
+    make_nginx: Callable[..., Nginx],
+) -> None:
+    server = make_nginx()
+    server.configure("return 200 plain;", databridge="")
+    server.start()
+    assert server.client.get("/").text == "plain"
+    assert (server.worker(), len(server.output().split("python"))) == (server.worker(), 1)
