@@ -5,7 +5,6 @@ import pwd
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections import Counter
@@ -210,9 +209,7 @@ class Nginx:
         if self.process.poll() is not None:
             return True
 
-        try:
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
-        except OSError:
+        if not processes.listening(self.port):
             return False
 
         return len(self.workers()) == max(1, self.workers_expected)

@@ -39,6 +39,7 @@ def server_env() -> dict[str, str]:
             "LSAN_OPTIONS": f"suppressions={suppressions}:print_suppressions=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "PYTHONMALLOC": "malloc",
+            "DATABRIDGE_MODULE": str(MODULE),
             "PYTHONPATH": str(OUTPUT / "python"),
         }
 
