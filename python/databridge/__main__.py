@@ -1,0 +1,5 @@
+"""`python -m databridge` is the command `databridge`."""
+
+from databridge.cli import main
+
+main()

@@ -1,0 +1,134 @@
+"""`App`: FastAPI with native CRUD, timeouts and a server of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp
+
+from databridge.crud import CrudError
+from databridge.errors import DatabaseError, InternalErrorMiddleware, database_error_handler
+from databridge.routing import CrudRoute, Decorators
+
+Declaration = TypeVar("Declaration", bound=type)
+
+CRUD_OPTIONS = ("prefix", "collection", "store", "operations")
+
+
+class App(Decorators, FastAPI):
+    """A FastAPI application that nginx serves."""
+
+    def setup(self) -> None:
+        super().setup()
+        self.exception_handlers.setdefault(DatabaseError, database_error_handler)
+
+    def _add_route(
+        self, path: str, endpoint: Callable[..., Any], options: dict[str, Any]
+    ) -> BaseRoute:
+        self.router.add_api_route(path, endpoint, **options)
+        return self.router.routes[-1]
+
+    def build_middleware_stack(self) -> ASGIApp:
+        stack = super().build_middleware_stack()
+        handled = Exception in self.exception_handlers or 500 in self.exception_handlers
+        if self.debug or handled or not isinstance(stack, ServerErrorMiddleware):
+            return stack
+        return InternalErrorMiddleware(stack.app)
+
+    def crud(
+        self,
+        model: type[BaseModel],
+        *,
+        prefix: str | None = None,
+        collection: str | None = None,
+        store: str | None = None,
+        operations: Sequence[str] | None = None,
+    ) -> Callable[[Declaration], Declaration]:
+        """Declares native CRUD for a model; the class decorated may hold the options.
+
+        @app.crud(User)
+        class UserRoutes:
+            prefix = "/users"
+        """
+        options = {
+            "prefix": prefix,
+            "collection": collection,
+            "store": store,
+            "operations": operations,
+        }
+
+        def decorator(declaration: Declaration) -> Declaration:
+            if not isinstance(declaration, type):
+                raise CrudError(
+                    f"@app.crud({model.__name__}) decorates a class, not"
+                    f" {declaration!r}; without one use app.crud_routes({model.__name__})"
+                )
+            declared = _options_of(declaration)
+            given = {name: value for name, value in options.items() if value is not None}
+            self.crud_routes(model, **{**declared, **given})
+            return declaration
+
+        return decorator
+
+    def crud_routes(
+        self,
+        model: type[BaseModel],
+        *,
+        prefix: str | None = None,
+        collection: str | None = None,
+        store: str = "main",
+        operations: Sequence[str] | None = None,
+    ) -> None:
+        """Declares native CRUD for a model, at this place among the routes."""
+        route = CrudRoute(
+            model, prefix=prefix, collection=collection, store=store, operations=operations
+        )
+        for other in self.router.routes:
+            if isinstance(other, CrudRoute) and other.prefix == route.prefix:
+                raise CrudError(
+                    f"{route.name}: {route.prefix} is already the CRUD prefix of {other.name};"
+                    " choose another with prefix="
+                )
+        self.router.routes.append(route)
+
+    def run(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int = 8000,
+        workers: int = 1,
+        store: str = "sqlite:./databridge.db",
+        timeout: float | None = None,
+        quiet: bool = False,
+    ) -> None:
+        """Serves the application until it is told to stop; needs a module's global."""
+        from databridge.server import serve
+
+        serve(
+            self,
+            host=host,
+            port=port,
+            workers=workers,
+            store=store,
+            timeout=timeout,
+            quiet=quiet,
+        )
+
+    serve = run
+
+
+def _options_of(declaration: type) -> dict[str, Any]:
+    """The options a class declares for `App.crud`."""
+    declared = {
+        name: value for name, value in vars(declaration).items() if not name.startswith("__")
+    }
+    for name in declared:
+        if name not in CRUD_OPTIONS:
+            raise CrudError(
+                f"{declaration.__name__}.{name}: hooks and other attributes are not"
+                f" supported; a CRUD class may set {', '.join(CRUD_OPTIONS)}"
+            )
+    return declared

@@ -1,0 +1,162 @@
+"""The command `databridge`."""
+
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from databridge import __version__, check, installation, loading, server
+from databridge.config import ConfigError, Settings, Site, render, validate
+from databridge.installation import InstallationError
+from databridge.loading import LoadError
+from databridge.supervisor import nginx_environment
+
+EXAMPLE_DIRECTORY = "/run/databridge"
+
+cli = typer.Typer(
+    name="databridge",
+    help="nginx as the server of Python applications and native CRUD.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="What to import, as main:app.")]
+AppDir = Annotated[
+    list[Path] | None,
+    typer.Option("--app-dir", help="Directory to import from; the current one by default."),
+]
+Host = Annotated[str, typer.Option(help="Address to listen on.")]
+Port = Annotated[int, typer.Option(help="Port to listen on; 0 is any that is free.")]
+Workers = Annotated[int, typer.Option(help="Number of worker processes.")]
+Store = Annotated[str, typer.Option(help="Where native CRUD keeps its documents.")]
+Timeout = Annotated[
+    float | None, typer.Option(help="Seconds until a response has to start; 0 is no limit.")
+]
+Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that makes it.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")]
+User = Annotated[str | None, typer.Option(help="User of the workers, when root starts them.")]
+
+
+@cli.callback(invoke_without_command=True)
+def databridge(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"databridge {__version__}")
+        raise typer.Exit
+
+
+def settings(
+    target: Target,
+    app_dir: AppDir = None,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
+    workers: Workers = 1,
+    store: Store = "sqlite:./databridge.db",
+    timeout: Timeout = None,
+    factory: Factory = False,
+    user: User = None,
+    quiet: Quiet = False,
+) -> Settings:
+    """What run and config are told."""
+    loading.split(target)
+    return Settings(
+        target,
+        app_dirs=_app_dirs(app_dir),
+        factory=factory,
+        host=host,
+        port=port,
+        workers=workers,
+        store=store,
+        timeout=timeout,
+        user=user,
+        quiet=quiet,
+    )
+
+
+def command(act: Callable[[Settings], None]) -> Callable[[Settings], None]:
+    """Registers a command that has the options of settings()."""
+
+    @functools.wraps(settings)
+    def parsed(*args: Any, **options: Any) -> None:
+        act(settings(*args, **options))
+
+    cli.command(act.__name__, help=act.__doc__)(parsed)
+    return act
+
+
+@command
+def run(chosen: Settings) -> None:
+    """Serve an application in the foreground."""
+    raise typer.Exit(server.run(chosen))
+
+
+@command
+def config(chosen: Settings) -> None:
+    """Print the nginx.conf that run would use."""
+    validate(chosen)
+    module = installation.module_file(installation.nginx_binary())
+    typer.echo(render(chosen, Site(module, EXAMPLE_DIRECTORY, nginx_environment())), nl=False)
+
+
+@cli.command("check")
+def check_command(
+    target: Target,
+    app_dir: AppDir = None,
+    factory: Factory = False,
+    app_only: Annotated[
+        bool, typer.Option("--app-only", help="Import the application, do not ask nginx.")
+    ] = False,
+) -> None:
+    """Import an application, compile what it declares, and test nginx's configuration."""
+    chosen = settings(target, app_dir, factory=factory)
+    app = check.check_app(chosen)
+    if app_only:
+        check.write_report(app)
+        return
+    check.check_nginx(chosen)
+    typer.echo(f"databridge: {target} is ready to be served", err=True)
+
+
+@cli.command()
+def schema(
+    target: Annotated[str, typer.Argument(metavar="MODULE:MODEL", help="The model to compile.")],
+    app_dir: AppDir = None,
+    prefix: Annotated[str | None, typer.Option(help="Path of the collection.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Name in the store.")] = None,
+    store: Annotated[str, typer.Option(help="Name of the store.")] = "main",
+    operations: Annotated[
+        str | None, typer.Option(help="Comma separated: list,get,create,update,delete.")
+    ] = None,
+) -> None:
+    """Print the schema that nginx's databridge_crud takes, which needs no Python."""
+    from databridge.routing import CrudError, CrudRoute
+
+    model = loading.load_model(target, _app_dirs(app_dir))
+    try:
+        route = CrudRoute(
+            model,
+            prefix=prefix,
+            collection=collection,
+            store=store,
+            operations=operations.split(",") if operations is not None else None,
+        )
+    except CrudError as exc:
+        raise LoadError(str(exc)) from exc
+    typer.echo(json.dumps(route.schema, indent=2, ensure_ascii=False))
+
+
+def main() -> None:
+    """Entry point: what the user can mend is said in one line, with status 1."""
+    try:
+        cli()
+    except (LoadError, ConfigError, InstallationError) as exc:
+        server.fail(exc)
+
+
+def _app_dirs(app_dir: list[Path] | None) -> list[str]:
+    return [str(path) for path in app_dir] if app_dir else ["."]

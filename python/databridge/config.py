@@ -1,0 +1,210 @@
+"""The nginx.conf that `databridge run` starts and `databridge config` prints."""
+
+import os
+import pwd
+import resource
+import socket
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+MAX_CONNECTIONS = 8192
+
+ACCESS_FORMAT = '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_time'
+
+
+class ConfigError(Exception):
+    """An option that cannot be served; the text is for the user, in one line."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the user chose."""
+
+    target: str
+    app_dirs: Sequence[str] = (".",)
+    factory: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8000
+    workers: int = 1
+    store: str = "sqlite:./databridge.db"
+    timeout: float | None = None
+    shutdown_timeout: int = 30
+    check: bool = True
+    quiet: bool = False
+    user: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Host and port as URLs and nginx write them."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where this nginx and this process keep things."""
+
+    module: str
+    directory: str
+    environment: Iterable[str] = field(default_factory=lambda: os.environ)
+    access_log: str | None = "/dev/stdout"
+
+
+def render(settings: Settings, site: Site) -> str:
+    """The configuration, as text."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if limit == resource.RLIM_INFINITY:
+        limit = 2 * MAX_CONNECTIONS
+    connections = min(MAX_CONNECTIONS, limit // 2)
+
+    lines = [
+        _line("load_module", site.module),
+        _line("daemon", "off"),
+        _line("master_process", "on"),
+        _line("worker_processes", str(settings.workers)),
+        _line("worker_rlimit_nofile", str(2 * connections)),
+        *_user_lines(settings),
+        _line("pid", f"{site.directory}/nginx.pid"),
+        _line("lock_file", f"{site.directory}/nginx.lock"),
+        _line("error_log", "stderr", "warn" if settings.quiet else "info"),
+        *(_line("env", name) for name in sorted(site.environment)),
+        "",
+        "events {",
+        f"    worker_connections {connections};",
+        "}",
+        "",
+        "http {",
+        *_indented(_http_lines(settings, site)),
+        "}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _http_lines(settings: Settings, site: Site) -> list[str]:
+    if settings.quiet or site.access_log is None:
+        access_log = [_line("access_log", "off")]
+    else:
+        access_log = [
+            f"log_format databridge '{ACCESS_FORMAT}';",
+            _line("access_log", site.access_log, "databridge"),
+        ]
+
+    lines = [
+        *access_log,
+        *(
+            _line(f"{name}_temp_path", f"{site.directory}/{name}")
+            for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        ),
+        "",
+        "default_type application/octet-stream;",
+        "sendfile on;",
+        "tcp_nodelay on;",
+        "keepalive_timeout 75s;",
+        "keepalive_requests 10000;",
+        "underscores_in_headers on;",
+        "ignore_invalid_headers off;",
+        "",
+        _line("databridge_venv", sys.prefix),
+        _line("databridge_python_path", *map(os.path.abspath, settings.app_dirs)),
+        _line("databridge_store", "main", store_uri(settings.store)),
+        _line("databridge_shutdown_timeout", f"{settings.shutdown_timeout}s"),
+    ]
+    if not settings.check:
+        lines.append("databridge_check off;")
+
+    app = [settings.target, *(["factory=on"] if settings.factory else [])]
+    location = [_line("databridge_app", *app)]
+    if settings.timeout is not None:
+        location.append(_line("databridge_timeout", milliseconds(settings.timeout)))
+
+    return [
+        *lines,
+        "",
+        "server {",
+        f"    listen {quote(settings.address)};",
+        "",
+        "    location / {",
+        *_indented(_indented(location)),
+        "    }",
+        "}",
+    ]
+
+
+def _user_lines(settings: Settings) -> list[str]:
+    """Only root's nginx can change its user; without the line it would be nobody."""
+    if os.geteuid() != 0:
+        return []
+    return [_line("user", settings.user or pwd.getpwuid(os.getuid()).pw_name)]
+
+
+def validate(settings: Settings) -> None:
+    """Refuses what nginx would refuse with a harder message."""
+    if not 0 <= settings.port <= 65535:
+        raise ConfigError(f"the port must be between 0 and 65535, not {settings.port}")
+    if settings.workers < 1:
+        raise ConfigError(f"there must be at least one worker, not {settings.workers}")
+    if settings.timeout is not None and not 0 <= settings.timeout < 2**31 / 1000:
+        raise ConfigError(f"the timeout must be 0 (none) or more seconds, not {settings.timeout}")
+    if settings.user is not None:
+        if os.geteuid() != 0:
+            raise ConfigError("only root can serve as another user: leave out --user")
+        try:
+            pwd.getpwnam(settings.user)
+        except KeyError:
+            raise ConfigError(f"there is no user {settings.user!r}") from None
+    for path in settings.app_dirs:
+        if not os.path.isdir(path):
+            raise ConfigError(f"the application directory {path} does not exist")
+        if ":" in path:
+            raise ConfigError(f"Python cannot import from {path}: its name holds a colon")
+    try:
+        socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
+    except OSError as exc:
+        raise ConfigError(f"unknown host {settings.host!r}: {exc.strerror or exc}") from None
+    store_uri(settings.store)
+
+
+def store_uri(uri: str) -> str:
+    """The store's URI with a relative SQLite path made absolute."""
+    scheme, colon, rest = uri.partition(":")
+    if scheme != "sqlite" or not colon:
+        if scheme in ("mongodb", "mongodb+srv") and colon:
+            return uri
+        raise ConfigError(f"the store must be sqlite:PATH or mongodb://HOST/DATABASE, not {uri!r}")
+    if rest.startswith("///"):
+        rest = rest[2:]
+    if not rest or rest.startswith("//") or rest.endswith("/"):
+        raise ConfigError(f"the store {uri!r} names no file, as sqlite:./databridge.db does")
+    return f"sqlite:{os.path.abspath(rest)}"
+
+
+def milliseconds(seconds: float) -> str:
+    """A duration for nginx; what is not 0, and so none, is at least a millisecond."""
+    return f"{max(round(seconds * 1000), 1 if seconds else 0)}ms"
+
+
+def quote(word: str) -> str:
+    """A word of nginx's configuration, quoted when it has to be."""
+    if "\0" in word:
+        raise ConfigError(f"a NUL character in {word!r}")
+    if word and all(c.isalnum() and c.isascii() or c in "_-./:=+,@%[]" for c in word):
+        return word
+    for plain, escaped in (
+        ("\\", "\\\\"),
+        ('"', '\\"'),
+        ("\n", "\\n"),
+        ("\r", "\\r"),
+        ("\t", "\\t"),
+    ):
+        word = word.replace(plain, escaped)
+    return f'"{word}"'
+
+
+def _line(name: str, *words: str) -> str:
+    return f"{name} {' '.join(map(quote, words))};"
+
+
+def _indented(lines: Iterable[str]) -> list[str]:
+    return [f"    {line}" if line else line for line in lines]

@@ -1,0 +1,185 @@
+"""Finding an application: import strings, and what to say when they are wrong."""
+
+import contextlib
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from types import ModuleType, TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+_importing = False
+
+
+class LoadError(Exception):
+    """An application cannot be loaded; the text is for the user, in one line."""
+
+
+def hosted() -> bool:
+    """Whether this process only imports the application: a worker, or a check."""
+    return _importing or "_databridge" in sys.builtin_module_names
+
+
+def split(target: str, what: str = "APP") -> tuple[str, str]:
+    """The module and the attribute of an import string."""
+    module, _, attribute = target.partition(":")
+    if not module or not attribute:
+        raise LoadError(f"{target!r} is not of the form MODULE:{what}, as main:app")
+    return module, attribute
+
+
+def load(target: str, app_dirs: Sequence[str] = (".",), *, factory: bool = False) -> Any:
+    """The application an import string names; its own traceback is printed."""
+    with _only_importing(app_dirs):
+        found = _load_attribute(target, "APP")
+        if factory:
+            target = f"the result of {target}()"
+            with _blamed(f"{target} cannot be had"):
+                found = found()
+    if isinstance(found, ModuleType) or not callable(found):
+        raise LoadError(f"{target} is a {type(found).__name__}, not an application")
+    return found
+
+
+def load_model(target: str, app_dirs: Sequence[str] = (".",)) -> "type[BaseModel]":
+    """The pydantic model an import string names."""
+    from pydantic import BaseModel
+
+    with _only_importing(app_dirs):
+        found = _load_attribute(target, "MODEL")
+    if not (isinstance(found, type) and issubclass(found, BaseModel)):
+        raise LoadError(f"{target} is not a model, a subclass of databridge.Model")
+    return found
+
+
+@contextlib.contextmanager
+def _only_importing(app_dirs: Sequence[str]) -> Iterator[None]:
+    """Imports from these directories; what is imported must not start a server."""
+    global _importing
+
+    sys.path[:0] = map(os.path.abspath, app_dirs)
+    _importing = True
+    try:
+        yield
+    finally:
+        _importing = False
+
+
+@contextlib.contextmanager
+def _blamed(what: str) -> Iterator[None]:
+    """Shows the traceback of code that is not ours, and says what failed."""
+    try:
+        yield
+    except (LoadError, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        print_traceback(exc)
+        raise LoadError(f"{what}: {_summary(exc)}") from exc
+
+
+def _load_attribute(target: str, what: str) -> Any:
+    module_name, attributes = split(target, what)
+    with _blamed(f"{module_name} cannot be imported"):
+        module = _load_module(module_name)
+
+    found: Any = module
+    for attribute in attributes.split("."):
+        try:
+            found = getattr(found, attribute)
+        except AttributeError as exc:
+            raise LoadError(_missing(module, attributes, what)) from exc
+    return found
+
+
+def _load_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as exc:
+        if exc.name is None or not f"{name}.".startswith(f"{exc.name}."):
+            raise
+        raise LoadError(
+            f"there is no module {exc.name!r} in {sys.path[0]}; name the directory that"
+            " holds it with --app-dir"
+        ) from exc
+
+
+def import_string(app: Any) -> tuple[str, str]:
+    """How a worker can import an app that is running here: the string, the directory."""
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)
+    if file is None:
+        raise LoadError(
+            "an application can be served from a file only, not from a notebook or the"
+            " interactive interpreter: save it as main.py and start 'databridge run main:app'"
+        )
+
+    names = sorted(name for name, value in vars(main).items() if value is app)
+    if not names:
+        raise LoadError(
+            f"the application is not a global of {os.path.basename(file)}, where workers"
+            " would import it: assign it there, or start 'databridge run MODULE:APP'"
+        )
+    name = "app" if "app" in names else names[0]
+
+    if main.__spec__ is not None:
+        return f"{main.__spec__.name}:{name}", os.getcwd()
+    directory, base = os.path.split(os.path.abspath(file))
+    stem = os.path.splitext(base)[0]
+    if "." in stem:
+        raise LoadError(f"{base} cannot be imported by its name: rename it without the dots")
+    return f"{stem}:{name}", directory
+
+
+def print_traceback(exc: BaseException) -> None:
+    """The application's own frames on stderr, without ours and the import system's."""
+    frames = exc.__traceback__
+    while frames is not None and _ours(frames):
+        frames = frames.tb_next
+    text = traceback.format_exception(type(exc), exc, frames)
+    sys.stderr.write("".join(text))
+
+
+def _ours(frame: TracebackType) -> bool:
+    file = frame.tb_frame.f_code.co_filename
+    return file in (__file__, importlib.__file__, contextlib.__file__) or file.startswith(
+        "<frozen importlib"
+    )
+
+
+def _summary(exc: BaseException) -> str:
+    return traceback.format_exception_only(type(exc), exc)[-1].strip()
+
+
+def _missing(module: ModuleType, attribute: str, what: str) -> str:
+    text = f"module {module.__name__!r} ({module.__file__}) has no attribute {attribute!r}"
+    names = _candidates(module) if what == "APP" else _models(module)
+    if names:
+        text += "; did you mean " + " or ".join(f"{module.__name__}:{n}" for n in names) + "?"
+    return text
+
+
+def _candidates(module: ModuleType) -> list[str]:
+    """Globals that are Starlette applications, which FastAPI's and ours are."""
+    applications = sys.modules.get("starlette.applications")
+    if applications is None:
+        return []
+    return sorted(
+        name for name, value in vars(module).items() if isinstance(value, applications.Starlette)
+    )
+
+
+def _models(module: ModuleType) -> list[str]:
+    """The models a module defines."""
+    from pydantic import BaseModel
+
+    return sorted(
+        name
+        for name, value in vars(module).items()
+        if isinstance(value, type)
+        and issubclass(value, BaseModel)
+        and value.__module__ == module.__name__
+    )
