@@ -53,3 +53,7 @@ lint: $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 format: $(BUILD)/stamps/venv-test
 	$(VENV)/bin/ruff check --fix-only --quiet
 	$(VENV)/bin/ruff format
+
+#: make fresh       make run and make test in an empty Debian 12; as root
+fresh: packages-fresh
+	@sh t/fresh.sh
