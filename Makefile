@@ -31,6 +31,7 @@ help:
 include mk/deps.mk
 include mk/build.mk
 include mk/test.mk
+include mk/asan.mk
 
 #: make             builds the nginx module and the Python package
 #: make run         installs what is missing, builds, serves examples/articles

@@ -1,0 +1,33 @@
+# The module and PyLoop with AddressSanitizer and UBSan, in the stock nginx,
+# and the tests against them; the pure C rooms and the crossing's host have
+# sanitized builds of their own.
+
+SANITIZE := -fsanitize=address,undefined
+ASAN_OPT := -O1 -g $(WARNINGS) -fno-omit-frame-pointer $(SANITIZE)
+
+$(eval $(call TREE,$(BUILD)/asan/nginx,$(ASAN_OPT),$(SANITIZE)))
+
+$(BUILD)/asan/$(MODULE): $(BUILD)/asan/nginx/objs/$(MODULE)
+	@ln -f $< $@
+
+# A copy of the package by links, beside its own PyLoop; first on the path.
+
+$(BUILD)/stamps/asan: $(BUILD)/stamps/package $(PYLOOP) FORCE
+	@mkdir -p $(BUILD)/asan/python/databridge
+	@CFLAGS='$(ASAN_OPT)' LDFLAGS='$(SANITIZE)' $(PY) setup.py -q build_ext \
+	    --build-lib $(BUILD)/asan/python --build-temp $(BUILD)/asan/pyloop
+	@cd $(BUILD)/asan/python/databridge && \
+	    ln -sf $(CURDIR)/python/databridge/*.py .
+	@touch $@
+
+#: make asan        the tests under AddressSanitizer, UBSan, ThreadSanitizer
+asan: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory $(BUILD)/asan/$(MODULE) \
+	    $(BUILD)/stamps/asan
+ifeq ($(T),t)
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/unit/unit.mk asan
+	@$(MAKE) --no-print-directory -s -f t/host/host.mk asan tsan
+endif
+	@DATABRIDGE_ASAN=$(BUILD)/asan $(PYTEST) -m 'not soak' \
+	    --deselect t/test_build.py $(T)
