@@ -1,0 +1,878 @@
+/*
+ * The type: what is hot of an asyncio event loop.  databridge.loop.Loop
+ * mixes it with asyncio's own, in front of it, so that the attributes which
+ * BaseEventLoop sets and reads are the fields here.
+ */
+
+#include "pyloop/pyloop.h"
+
+#include <string.h>
+#include <structmember.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+
+typedef struct {
+    PyObject         *callback;
+    PyObject         *context;       /* or NULL */
+    PyObject *const  *args;
+    Py_ssize_t        nargs;
+} pyloop_call_t;
+
+
+static int  pyloop_call_parse(pyloop_t *loop, const char *method, int skip,
+    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+    pyloop_call_t *call);
+static int  pyloop_call_check(pyloop_t *loop, const char *method,
+    int any_thread, PyObject *callback);
+static PyObject *pyloop_call_add(pyloop_t *loop, pyloop_call_t *call);
+static int  pyloop_call_hidden(pyloop_t *loop, pyloop_call_t *call);
+static PyObject *pyloop_timer_add(pyloop_t *loop, double time,
+    PyObject *when, pyloop_call_t *call);
+static int  pyloop_own_method(PyTypeObject *type, PyTypeObject *base,
+    const char *name);
+static PyObject *pyloop_super(pyloop_t *loop, const char *name);
+
+
+/* The methods of scheduling: callback, *args, context=None. */
+
+static int
+pyloop_call_parse(pyloop_t *loop, const char *method, int skip,
+    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+    pyloop_call_t *call)
+{
+    Py_ssize_t       i, n;
+    PyObject        *name;
+    pyloop_state_t  *state;
+
+    call->callback = nargs > skip ? args[skip] : NULL;
+    call->context = NULL;
+    call->args = args + skip + 1;
+    call->nargs = nargs > skip ? nargs - skip - 1 : 0;
+
+    if (kwnames == NULL) {
+        goto done;
+    }
+
+    state = loop->state;
+    n = PyTuple_GET_SIZE(kwnames);
+
+    for (i = 0; i < n; i++) {
+        name = PyTuple_GET_ITEM(kwnames, i);
+
+        if (name == state->str_context
+            || PyUnicode_Compare(name, state->str_context) == 0)
+        {
+            call->context = args[nargs + i];
+
+        } else if (call->callback == NULL
+                   && PyUnicode_Compare(name, state->str_callback) == 0)
+        {
+            call->callback = args[nargs + i];
+
+        } else {
+            PyErr_Format(PyExc_TypeError,
+                         "%s() got an unexpected keyword argument %R",
+                         method, name);
+            return -1;
+        }
+    }
+
+    if (call->context == Py_None) {
+        call->context = NULL;
+    }
+
+done:
+
+    if (call->callback == NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "%s() missing required argument 'callback'", method);
+        return -1;
+    }
+
+    return 0;
+}
+
+
+int
+pyloop_check_closed(pyloop_t *loop)
+{
+    if (loop->closed) {
+        PyErr_SetString(PyExc_RuntimeError, "Event loop is closed");
+        return -1;
+    }
+
+    return 0;
+}
+
+
+/* The checks of debug mode are asyncio's. */
+
+static int
+pyloop_call_check(pyloop_t *loop, const char *method, int any_thread,
+    PyObject *callback)
+{
+    PyObject  *op, *res;
+
+    if (pyloop_check_closed(loop) == -1) {
+        return -1;
+    }
+
+    if (!loop->debug) {
+        return 0;
+    }
+
+    op = (PyObject *) loop;
+
+    if (!any_thread) {
+        res = PyObject_CallMethod(op, "_check_thread", NULL);
+        if (res == NULL) {
+            return -1;
+        }
+
+        Py_DECREF(res);
+    }
+
+    res = PyObject_CallMethod(op, "_check_callback", "Os", callback, method);
+    Py_XDECREF(res);
+
+    return res ? 0 : -1;
+}
+
+
+static PyObject *
+pyloop_call_add(pyloop_t *loop, pyloop_call_t *call)
+{
+    PyObject  *handle;
+
+    handle = pyloop_handle_new(loop, call->callback, call->args, call->nargs,
+                               call->context);
+
+    if (handle
+        && pyloop_ready_add(&loop->ready, Py_NewRef(handle), NULL, NULL)
+           == -1)
+    {
+        Py_CLEAR(handle);
+    }
+
+    return handle;
+}
+
+
+/*
+ * True for a Task's first step and its wake-up: only _asyncio makes these,
+ * and it drops the handle.  They are known by what Python code cannot make:
+ * a type which is no base, a C function bound to a Task.
+ */
+
+static int
+pyloop_call_hidden(pyloop_t *loop, pyloop_call_t *call)
+{
+    const char      *name;
+    PyObject        *callback;
+    PyTypeObject    *type;
+    pyloop_state_t  *state;
+
+    if (call->context == NULL || call->nargs > 1
+        || (loop->debug && !loop->starting))
+    {
+        return 0;
+    }
+
+    state = loop->state;
+    callback = call->callback;
+    type = Py_TYPE(callback);
+
+    if (type == &PyCFunction_Type) {
+
+        if (((PyCFunctionObject *) callback)->m_ml == state->wakeup_def) {
+            return call->nargs == 1;
+        }
+
+        if (state->wakeup_def == NULL && PyCFunction_GET_SELF(callback)
+            && Py_IS_TYPE(PyCFunction_GET_SELF(callback),
+                          (PyTypeObject *) state->task_type)
+            && strcmp(((PyCFunctionObject *) callback)->m_ml->ml_name,
+                      "TaskWakeup")
+               == 0)
+        {
+            state->wakeup_def = ((PyCFunctionObject *) callback)->m_ml;
+            return call->nargs == 1;
+        }
+
+        return 0;
+    }
+
+    if (type == state->step_type) {
+        return call->nargs == 0;
+    }
+
+    if (state->step_type || (type->tp_flags & Py_TPFLAGS_BASETYPE)) {
+        return 0;
+    }
+
+    name = strrchr(type->tp_name, '.');
+    name = name ? name + 1 : type->tp_name;
+
+    if (strcmp(name, "TaskStepMethWrapper") != 0) {
+        return 0;
+    }
+
+    state->step_type = (PyTypeObject *) Py_NewRef((PyObject *) type);
+
+    return call->nargs == 0;
+}
+
+
+static PyObject *
+pyloop_call_soon(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+    PyObject *kwnames)
+{
+    pyloop_t       *loop;
+    pyloop_call_t   call;
+
+    loop = (pyloop_t *) op;
+
+    if (pyloop_call_parse(loop, "call_soon", 0, args, nargs, kwnames, &call)
+        == -1)
+    {
+        return NULL;
+    }
+
+    if (!loop->closed && pyloop_call_hidden(loop, &call)) {
+
+        if (pyloop_ready_add(&loop->ready, Py_NewRef(call.callback),
+                             call.nargs ? Py_NewRef(call.args[0]) : NULL,
+                             Py_NewRef(call.context))
+            == -1)
+        {
+            return NULL;
+        }
+
+        return Py_NewRef(loop->state->hidden);
+    }
+
+    if (pyloop_call_check(loop, "call_soon", 0, call.callback) == -1) {
+        return NULL;
+    }
+
+    return pyloop_call_add(loop, &call);
+}
+
+
+/* The GIL is the lock; the loop is woken once a sleep. */
+
+static PyObject *
+pyloop_call_soon_threadsafe(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames)
+{
+    pyloop_t       *loop;
+    PyObject       *handle;
+    pyloop_call_t   call;
+
+    loop = (pyloop_t *) op;
+
+    if (pyloop_call_parse(loop, "call_soon_threadsafe", 0, args, nargs,
+                          kwnames, &call)
+        == -1
+        || pyloop_call_check(loop, "call_soon_threadsafe", 1, call.callback)
+           == -1)
+    {
+        return NULL;
+    }
+
+    handle = pyloop_call_add(loop, &call);
+
+    if (handle && loop->sleeping) {
+        loop->sleeping = 0;
+        pyloop_wake(loop);
+    }
+
+    return handle;
+}
+
+
+static PyObject *
+pyloop_timer_add(pyloop_t *loop, double time, PyObject *when,
+    pyloop_call_t *call)
+{
+    PyObject  *timer;
+
+    timer = pyloop_timer_new(loop, when, call->callback, call->args,
+                             call->nargs, call->context);
+
+    if (timer
+        && pyloop_heap_add(&loop->heap, (pyloop_timer_t *) timer, time) == -1)
+    {
+        Py_CLEAR(timer);
+    }
+
+    return timer;
+}
+
+
+static PyObject *
+pyloop_call_at(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+    PyObject *kwnames)
+{
+    double          time;
+    pyloop_t       *loop;
+    pyloop_call_t   call;
+
+    loop = (pyloop_t *) op;
+
+    if (nargs == 0) {
+        PyErr_SetString(PyExc_TypeError,
+                        "call_at() missing required argument 'when'");
+        return NULL;
+    }
+
+    if (pyloop_call_parse(loop, "call_at", 1, args, nargs, kwnames, &call)
+        == -1)
+    {
+        return NULL;
+    }
+
+    if (args[0] == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "when cannot be None");
+        return NULL;
+    }
+
+    time = PyFloat_AsDouble(args[0]);
+
+    if ((time == -1 && PyErr_Occurred())
+        || pyloop_call_check(loop, "call_at", 0, call.callback) == -1)
+    {
+        return NULL;
+    }
+
+    return pyloop_timer_add(loop, time, args[0], &call);
+}
+
+
+static PyObject *
+pyloop_call_later(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+    PyObject *kwnames)
+{
+    double          time, delay;
+    pyloop_t       *loop;
+    PyObject       *when, *timer, *method;
+    pyloop_call_t   call;
+
+    loop = (pyloop_t *) op;
+
+    if (nargs == 0) {
+        PyErr_SetString(PyExc_TypeError,
+                        "call_later() missing required argument 'delay'");
+        return NULL;
+    }
+
+    if (args[0] == Py_None) {
+        PyErr_SetString(PyExc_TypeError, "delay must not be None");
+        return NULL;
+    }
+
+    delay = PyFloat_AsDouble(args[0]);
+
+    if (delay == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+
+    time = pyloop_time(loop);
+
+    if (time == -1 && PyErr_Occurred()) {
+        return NULL;
+    }
+
+    time += delay;
+
+    when = PyFloat_FromDouble(time);
+    if (when == NULL) {
+        return NULL;
+    }
+
+    timer = NULL;
+
+    if (loop->own_call_at) {
+        PyObject  *stack[nargs + (kwnames ? PyTuple_GET_SIZE(kwnames) : 0)];
+
+        memcpy(stack, args, sizeof(stack));
+        stack[0] = when;
+
+        method = PyObject_GetAttr(op, loop->state->str_call_at);
+
+        if (method) {
+            timer = PyObject_Vectorcall(method, stack, nargs, kwnames);
+            Py_DECREF(method);
+        }
+
+    } else if (pyloop_call_parse(loop, "call_later", 1, args, nargs, kwnames,
+                                 &call)
+               == 0
+               && pyloop_call_check(loop, "call_at", 0, call.callback) == 0)
+    {
+        timer = pyloop_timer_add(loop, time, when, &call);
+    }
+
+    Py_DECREF(when);
+
+    return timer;
+}
+
+
+/* For the callers in asyncio that make their handles themselves. */
+
+static PyObject *
+pyloop_add_callback(PyObject *op, PyObject *handle)
+{
+    int        cancelled;
+    PyObject  *res;
+
+    res = PyObject_GetAttrString(handle, "_cancelled");
+    if (res == NULL) {
+        return NULL;
+    }
+
+    cancelled = PyObject_IsTrue(res);
+    Py_DECREF(res);
+
+    if (cancelled == -1
+        || (cancelled == 0
+            && pyloop_ready_add(&((pyloop_t *) op)->ready,
+                                Py_NewRef(handle), NULL, NULL)
+               == -1))
+    {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+pyloop_write_to_self(PyObject *op, PyObject *unused)
+{
+    pyloop_wake((pyloop_t *) op);
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+pyloop_create_future(PyObject *op, PyObject *unused)
+{
+    PyObject        *args[2];
+    pyloop_state_t  *state;
+
+    state = ((pyloop_t *) op)->state;
+
+    args[1] = op;
+
+    return PyObject_Vectorcall(state->future_type, args + 1,
+                               PY_VECTORCALL_ARGUMENTS_OFFSET,
+                               state->kw_loop);
+}
+
+
+/* The plain case; a factory and debug mode's tracebacks are asyncio's. */
+
+static PyObject *
+pyloop_create_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+    PyObject *kwnames)
+{
+    pyloop_t        *loop;
+    PyObject        *stack[2], *method, *task;
+
+    loop = (pyloop_t *) op;
+
+    if (nargs == 1 && kwnames == NULL && !loop->debug
+        && loop->task_factory == Py_None)
+    {
+        if (pyloop_check_closed(loop) == -1) {
+            return NULL;
+        }
+
+        stack[0] = args[0];
+        stack[1] = op;
+
+        return PyObject_Vectorcall(loop->state->task_type, stack, 1,
+                                   loop->state->kw_loop);
+    }
+
+    method = pyloop_super(loop, "create_task");
+    if (method == NULL) {
+        return NULL;
+    }
+
+    task = PyObject_Vectorcall(method, args, nargs, kwnames);
+    Py_DECREF(method);
+
+    return task;
+}
+
+
+static PyObject *
+pyloop_time_method(PyObject *op, PyObject *unused)
+{
+    return PyFloat_FromDouble((double) pyloop_now() / 1e9);
+}
+
+
+static PyObject *
+pyloop_stop(PyObject *op, PyObject *unused)
+{
+    ((pyloop_t *) op)->stopping = 1;
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+pyloop_is_running(PyObject *op, PyObject *unused)
+{
+    PyObject  *id;
+
+    id = ((pyloop_t *) op)->thread_id;
+
+    return PyBool_FromLong(id && id != Py_None);
+}
+
+
+static PyObject *
+pyloop_is_closed(PyObject *op, PyObject *unused)
+{
+    return PyBool_FromLong(((pyloop_t *) op)->closed);
+}
+
+
+static PyObject *
+pyloop_get_debug(PyObject *op, PyObject *unused)
+{
+    return PyBool_FromLong(((pyloop_t *) op)->debug);
+}
+
+
+static PyObject *
+pyloop_check_closed_method(PyObject *op, PyObject *unused)
+{
+    if (pyloop_check_closed((pyloop_t *) op) == -1) {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+/* asyncio closes what is its own, the poller included. */
+
+static PyObject *
+pyloop_close(PyObject *op, PyObject *unused)
+{
+    pyloop_t  *loop;
+    PyObject  *method, *res;
+
+    loop = (pyloop_t *) op;
+
+    method = pyloop_super(loop, "close");
+    if (method == NULL) {
+        return NULL;
+    }
+
+    res = PyObject_CallNoArgs(method);
+    Py_DECREF(method);
+
+    if (res == NULL) {
+        return NULL;
+    }
+
+    pyloop_ready_clear(&loop->ready);
+    pyloop_heap_clear(&loop->heap);
+    loop->nsources = 0;
+
+    return res;
+}
+
+
+/* The method of asyncio's loop that ours stands in front of. */
+
+static PyObject *
+pyloop_super(pyloop_t *loop, const char *name)
+{
+    PyObject  *super, *method;
+
+    super = PyObject_CallFunctionObjArgs((PyObject *) &PySuper_Type,
+                                         loop->state->loop_type, loop, NULL);
+    if (super == NULL) {
+        return NULL;
+    }
+
+    method = PyObject_GetAttrString(super, name);
+    Py_DECREF(super);
+
+    return method;
+}
+
+
+static int
+pyloop_own_method(PyTypeObject *type, PyTypeObject *base, const char *name)
+{
+    int        rc;
+    PyObject  *own, *ours;
+
+    own = PyObject_GetAttrString((PyObject *) type, name);
+    ours = PyObject_GetAttrString((PyObject *) base, name);
+
+    rc = (own == NULL || ours == NULL) ? -1 : own != ours;
+
+    Py_XDECREF(own);
+    Py_XDECREF(ours);
+
+    return rc;
+}
+
+
+static PyObject *
+pyloop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
+{
+    int              time, call_at, run_once;
+    pyloop_t        *loop;
+    PyObject        *module;
+    pyloop_state_t  *state;
+
+    module = PyType_GetModuleByDef(type, &pyloop_module);
+    if (module == NULL) {
+        return NULL;
+    }
+
+    state = PyModule_GetState(module);
+
+    time = pyloop_own_method(type, state->loop_type, "time");
+    call_at = pyloop_own_method(type, state->loop_type, "call_at");
+    run_once = pyloop_own_method(type, state->loop_type, "_run_once");
+
+    if (time == -1 || call_at == -1 || run_once == -1) {
+        return NULL;
+    }
+
+    loop = (pyloop_t *) type->tp_alloc(type, 0);
+    if (loop == NULL) {
+        return NULL;
+    }
+
+    loop->state = state;
+    loop->own_time = time;
+    loop->own_call_at = call_at;
+    loop->own_run_once = run_once;
+
+    loop->thread_id = Py_NewRef(Py_None);
+    loop->current_handle = Py_NewRef(Py_None);
+    loop->task_factory = Py_NewRef(Py_None);
+
+    loop->wake_fd = eventfd(0, EFD_CLOEXEC|EFD_NONBLOCK);
+    if (loop->wake_fd == -1) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto failed;
+    }
+
+    loop->poller = pyloop_poller_new(state);
+    if (loop->poller == NULL) {
+        goto failed;
+    }
+
+    if (pyloop_poller_control(loop->poller, EPOLL_CTL_ADD, loop->wake_fd,
+                              EPOLLIN)
+        == -1)
+    {
+        PyErr_SetFromErrno(PyExc_OSError);
+        goto failed;
+    }
+
+    return (PyObject *) loop;
+
+failed:
+
+    loop->closed = 1;
+    Py_DECREF(loop);
+
+    return NULL;
+}
+
+
+static int
+pyloop_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    int        rc;
+    pyloop_t  *loop;
+
+    loop = (pyloop_t *) op;
+
+    Py_VISIT(Py_TYPE(op));
+    Py_VISIT(loop->poller);
+    Py_VISIT(loop->thread_id);
+    Py_VISIT(loop->current_handle);
+    Py_VISIT(loop->task_factory);
+
+    rc = pyloop_ready_visit(&loop->ready, visit, arg);
+
+    return rc ? rc : pyloop_heap_visit(&loop->heap, visit, arg);
+}
+
+
+static int
+pyloop_clear(PyObject *op)
+{
+    pyloop_t  *loop;
+
+    loop = (pyloop_t *) op;
+
+    pyloop_ready_clear(&loop->ready);
+    pyloop_heap_clear(&loop->heap);
+
+    if (loop->poller) {
+        (void) Py_TYPE(loop->poller)->tp_clear((PyObject *) loop->poller);
+    }
+
+    Py_CLEAR(loop->current_handle);
+    Py_CLEAR(loop->task_factory);
+
+    return 0;
+}
+
+
+static void
+pyloop_dealloc(PyObject *op)
+{
+    pyloop_t      *loop;
+    PyTypeObject  *type;
+
+    loop = (pyloop_t *) op;
+    type = Py_TYPE(op);
+
+    PyObject_GC_UnTrack(op);
+
+    (void) pyloop_clear(op);
+    Py_CLEAR(loop->poller);
+    Py_CLEAR(loop->thread_id);
+    PyMem_Free(loop->sources);
+
+    if (loop->wake_fd != -1) {
+        (void) close(loop->wake_fd);
+    }
+
+    type->tp_free(op);
+    Py_DECREF(type);
+}
+
+
+static PyObject *
+pyloop_debug_get(PyObject *op, void *unused)
+{
+    return PyBool_FromLong(((pyloop_t *) op)->debug);
+}
+
+
+static int
+pyloop_debug_set(PyObject *op, PyObject *value, void *unused)
+{
+    int  debug;
+
+    if (value == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_debug cannot be deleted");
+        return -1;
+    }
+
+    debug = PyObject_IsTrue(value);
+    if (debug == -1) {
+        return -1;
+    }
+
+    ((pyloop_t *) op)->debug = debug;
+
+    return 0;
+}
+
+
+#define PYLOOP_METHOD(function)  ((PyCFunction) (void (*)(void)) function)
+#define PYLOOP_FAST              (METH_FASTCALL|METH_KEYWORDS)
+
+
+static PyMethodDef pyloop_methods[] = {
+    {"call_soon", PYLOOP_METHOD(pyloop_call_soon), PYLOOP_FAST,
+     "Call the callback in the next turn."},
+    {"call_soon_threadsafe", PYLOOP_METHOD(pyloop_call_soon_threadsafe),
+     PYLOOP_FAST, "As call_soon(), from any thread."},
+    {"call_later", PYLOOP_METHOD(pyloop_call_later), PYLOOP_FAST,
+     "Call the callback after a delay in seconds."},
+    {"call_at", PYLOOP_METHOD(pyloop_call_at), PYLOOP_FAST,
+     "Call the callback at a time of the loop's clock."},
+    {"create_future", pyloop_create_future, METH_NOARGS,
+     "A Future of this loop."},
+    {"create_task", PYLOOP_METHOD(pyloop_create_task), PYLOOP_FAST,
+     "A Task of the coroutine."},
+    {"run_forever", pyloop_run_forever, METH_NOARGS,
+     "Run until stop() is called."},
+    {"stop", pyloop_stop, METH_NOARGS,
+     "End run_forever() after the current turn."},
+    {"close", pyloop_close, METH_NOARGS,
+     "Close the loop; it must not be running."},
+    {"time", pyloop_time_method, METH_NOARGS,
+     "The loop's clock in seconds."},
+    {"is_running", pyloop_is_running, METH_NOARGS,
+     "True while the loop runs."},
+    {"is_closed", pyloop_is_closed, METH_NOARGS,
+     "True after close()."},
+    {"get_debug", pyloop_get_debug, METH_NOARGS,
+     "True in debug mode."},
+    {"_add_reader", PYLOOP_METHOD(pyloop_add_reader), METH_FASTCALL, NULL},
+    {"_add_writer", PYLOOP_METHOD(pyloop_add_writer), METH_FASTCALL, NULL},
+    {"_remove_reader", pyloop_remove_reader, METH_O, NULL},
+    {"_remove_writer", pyloop_remove_writer, METH_O, NULL},
+    {"_add_callback", pyloop_add_callback, METH_O, NULL},
+    {"_write_to_self", pyloop_write_to_self, METH_NOARGS, NULL},
+    {"_check_closed", pyloop_check_closed_method, METH_NOARGS, NULL},
+    {"_run_once", pyloop_run_once, METH_NOARGS, NULL},
+    {NULL, NULL, 0, NULL}
+};
+
+
+static PyMemberDef pyloop_members[] = {
+    {"_closed", T_BOOL, offsetof(pyloop_t, closed), 0, NULL},
+    {"_stopping", T_BOOL, offsetof(pyloop_t, stopping), 0, NULL},
+    {"_thread_id", T_OBJECT, offsetof(pyloop_t, thread_id), 0, NULL},
+    {"_current_handle", T_OBJECT, offsetof(pyloop_t, current_handle), 0,
+     NULL},
+    {"_task_factory", T_OBJECT, offsetof(pyloop_t, task_factory), 0, NULL},
+    {"_clock_resolution", T_DOUBLE, offsetof(pyloop_t, clock_resolution), 0,
+     NULL},
+    {"_poller", T_OBJECT, offsetof(pyloop_t, poller), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL}
+};
+
+
+static PyGetSetDef pyloop_getset[] = {
+    {"_debug", pyloop_debug_get, pyloop_debug_set, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL}
+};
+
+
+static PyType_Slot pyloop_slots[] = {
+    {Py_tp_doc, "The hot half of an asyncio event loop."},
+    {Py_tp_new, pyloop_new},
+    {Py_tp_methods, pyloop_methods},
+    {Py_tp_members, pyloop_members},
+    {Py_tp_getset, pyloop_getset},
+    {Py_tp_traverse, pyloop_traverse},
+    {Py_tp_clear, pyloop_clear},
+    {Py_tp_dealloc, pyloop_dealloc},
+    {0, NULL}
+};
+
+
+PyType_Spec pyloop_loop_spec = {
+    .name = "databridge._pyloop.Loop",
+    .basicsize = sizeof(pyloop_t),
+    .flags = Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_GC|Py_TPFLAGS_BASETYPE
+             |Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = pyloop_slots,
+};

@@ -1,0 +1,291 @@
+/*
+ * databridge._pyloop: the types, what they need of asyncio, and the capsule
+ * through which a host drives a loop from outside.
+ */
+
+#include "pyloop/pyloop.h"
+
+
+static int  pyloop_imports(pyloop_state_t *state);
+static int  pyloop_strings(pyloop_state_t *state);
+static int  pyloop_types(PyObject *module, pyloop_state_t *state);
+static PyObject *pyloop_import(const char *module, const char *name);
+static PyObject *pyloop_hidden_handle(pyloop_state_t *state);
+
+
+static int
+pyloop_exec(PyObject *module)
+{
+    int              rc;
+    PyObject        *capsule;
+    pyloop_state_t  *state;
+
+    state = PyModule_GetState(module);
+
+    if (pyloop_imports(state) == -1 || pyloop_strings(state) == -1
+        || pyloop_types(module, state) == -1)
+    {
+        return -1;
+    }
+
+    state->hidden = pyloop_hidden_handle(state);
+    if (state->hidden == NULL) {
+        return -1;
+    }
+
+    capsule = PyCapsule_New((void *) &pyloop_api, PYLOOP_CAPSULE, NULL);
+    if (capsule == NULL) {
+        return -1;
+    }
+
+    rc = PyModule_AddObjectRef(module, "_C_API", capsule);
+    Py_DECREF(capsule);
+
+    return rc;
+}
+
+
+static int
+pyloop_imports(pyloop_state_t *state)
+{
+    size_t  i;
+
+    const struct {
+        PyObject   **value;
+        const char  *module;
+        const char  *name;
+    } imports[] = {
+        { &state->asyncio_handle, "asyncio.events", "Handle" },
+        { &state->asyncio_timer, "asyncio.events", "TimerHandle" },
+        { &state->set_running_loop, "asyncio.events", "_set_running_loop" },
+        { &state->future_type, "asyncio.futures", "Future" },
+        { &state->task_type, "asyncio.tasks", "Task" },
+        { &state->extract_stack, "asyncio.format_helpers", "extract_stack" },
+        { &state->format_callback, "asyncio.format_helpers",
+          "_format_callback_source" },
+        { &state->format_handle, "asyncio.base_events", "_format_handle" },
+        { &state->logger, "asyncio.log", "logger" },
+        { &state->get_asyncgen_hooks, "sys", "get_asyncgen_hooks" },
+        { &state->set_asyncgen_hooks, "sys", "set_asyncgen_hooks" },
+    };
+
+    for (i = 0; i < Py_ARRAY_LENGTH(imports); i++) {
+        *imports[i].value = pyloop_import(imports[i].module,
+                                          imports[i].name);
+        if (*imports[i].value == NULL) {
+            return -1;
+        }
+    }
+
+    return 0;
+}
+
+
+static PyObject *
+pyloop_import(const char *module, const char *name)
+{
+    PyObject  *imported, *value;
+
+    imported = PyImport_ImportModule(module);
+    if (imported == NULL) {
+        return NULL;
+    }
+
+    value = PyObject_GetAttrString(imported, name);
+    Py_DECREF(imported);
+
+    return value;
+}
+
+
+static int
+pyloop_strings(pyloop_state_t *state)
+{
+    size_t  i;
+
+    const struct {
+        PyObject   **value;
+        const char  *text;
+    } strings[] = {
+        { &state->str_call_at, "call_at" },
+        { &state->str_call_exception_handler, "call_exception_handler" },
+        { &state->str_callback, "callback" },
+        { &state->str_context, "context" },
+        { &state->str_run_once, "_run_once" },
+        { &state->str_self, "__self__" },
+        { &state->str_time, "time" },
+    };
+
+    for (i = 0; i < Py_ARRAY_LENGTH(strings); i++) {
+        *strings[i].value = PyUnicode_InternFromString(strings[i].text);
+
+        if (*strings[i].value == NULL) {
+            return -1;
+        }
+    }
+
+    state->kw_loop = Py_BuildValue("(s)", "loop");
+    state->kw_context = PyTuple_Pack(1, state->str_context);
+    state->kw_loop_context = Py_BuildValue("(sO)", "loop",
+                                           state->str_context);
+    state->empty = PyTuple_New(0);
+
+    return state->kw_loop && state->kw_context && state->kw_loop_context
+           && state->empty ? 0 : -1;
+}
+
+
+static int
+pyloop_types(PyObject *module, pyloop_state_t *state)
+{
+    if (pyloop_handle_types(module, state) == -1) {
+        return -1;
+    }
+
+    state->loop_type = (PyTypeObject *)
+                   PyType_FromModuleAndSpec(module, &pyloop_loop_spec, NULL);
+    if (state->loop_type == NULL) {
+        return -1;
+    }
+
+    state->poller_type = (PyTypeObject *)
+                 PyType_FromModuleAndSpec(module, &pyloop_poller_spec, NULL);
+    if (state->poller_type == NULL) {
+        return -1;
+    }
+
+    return PyModule_AddType(module, state->loop_type) == -1
+           || PyModule_AddType(module, state->handle_type) == -1
+           || PyModule_AddType(module, state->timer_type) == -1 ? -1 : 0;
+}
+
+
+/*
+ * What call_soon() answers when no handle is made: asyncio's own class, of
+ * no loop, cancelled.
+ */
+
+static PyObject *
+pyloop_hidden_handle(pyloop_state_t *state)
+{
+    PyObject  *handle;
+
+    handle = PyObject_CallMethod(state->asyncio_handle, "__new__", "O",
+                                 state->asyncio_handle);
+    if (handle == NULL) {
+        return NULL;
+    }
+
+    if (PyObject_SetAttrString(handle, "_cancelled", Py_True) == -1
+        || PyObject_SetAttrString(handle, "_callback", Py_None) == -1
+        || PyObject_SetAttrString(handle, "_args", Py_None) == -1
+        || PyObject_SetAttrString(handle, "_repr", Py_None) == -1
+        || PyObject_SetAttrString(handle, "_source_traceback", Py_None) == -1)
+    {
+        Py_CLEAR(handle);
+    }
+
+    return handle;
+}
+
+
+static int
+pyloop_module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    pyloop_state_t  *state;
+
+    state = PyModule_GetState(module);
+
+    Py_VISIT(state->loop_type);
+    Py_VISIT(state->handle_type);
+    Py_VISIT(state->timer_type);
+    Py_VISIT(state->poller_type);
+    Py_VISIT(state->asyncio_handle);
+    Py_VISIT(state->asyncio_timer);
+    Py_VISIT(state->future_type);
+    Py_VISIT(state->task_type);
+    Py_VISIT(state->set_running_loop);
+    Py_VISIT(state->get_asyncgen_hooks);
+    Py_VISIT(state->set_asyncgen_hooks);
+    Py_VISIT(state->extract_stack);
+    Py_VISIT(state->format_callback);
+    Py_VISIT(state->format_handle);
+    Py_VISIT(state->logger);
+    Py_VISIT(state->hidden);
+    Py_VISIT(state->step_type);
+
+    return 0;
+}
+
+
+static int
+pyloop_module_clear(PyObject *module)
+{
+    pyloop_state_t  *state;
+
+    state = PyModule_GetState(module);
+
+    Py_CLEAR(state->loop_type);
+    Py_CLEAR(state->handle_type);
+    Py_CLEAR(state->timer_type);
+    Py_CLEAR(state->poller_type);
+    Py_CLEAR(state->asyncio_handle);
+    Py_CLEAR(state->asyncio_timer);
+    Py_CLEAR(state->future_type);
+    Py_CLEAR(state->task_type);
+    Py_CLEAR(state->set_running_loop);
+    Py_CLEAR(state->get_asyncgen_hooks);
+    Py_CLEAR(state->set_asyncgen_hooks);
+    Py_CLEAR(state->extract_stack);
+    Py_CLEAR(state->format_callback);
+    Py_CLEAR(state->format_handle);
+    Py_CLEAR(state->logger);
+    Py_CLEAR(state->hidden);
+    Py_CLEAR(state->step_type);
+    Py_CLEAR(state->kw_loop);
+    Py_CLEAR(state->kw_context);
+    Py_CLEAR(state->kw_loop_context);
+    Py_CLEAR(state->empty);
+    Py_CLEAR(state->str_call_at);
+    Py_CLEAR(state->str_call_exception_handler);
+    Py_CLEAR(state->str_callback);
+    Py_CLEAR(state->str_context);
+    Py_CLEAR(state->str_run_once);
+    Py_CLEAR(state->str_self);
+    Py_CLEAR(state->str_time);
+
+    return 0;
+}
+
+
+static void
+pyloop_module_free(void *module)
+{
+    (void) pyloop_module_clear(module);
+    pyloop_handle_free_list(PyModule_GetState(module));
+}
+
+
+static PyModuleDef_Slot pyloop_module_slots[] = {
+    {Py_mod_exec, pyloop_exec},
+    {0, NULL}
+};
+
+
+PyModuleDef pyloop_module = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "databridge._pyloop",
+    .m_doc = "The C half of databridge's event loop.",
+    .m_size = sizeof(pyloop_state_t),
+    .m_slots = pyloop_module_slots,
+    .m_traverse = pyloop_module_traverse,
+    .m_clear = pyloop_module_clear,
+    .m_free = pyloop_module_free,
+};
+
+
+PyMODINIT_FUNC
+PyInit__pyloop(void)
+{
+    return PyModuleDef_Init(&pyloop_module);
+}

@@ -1,0 +1,653 @@
+/*
+ * The poller: epoll, level-triggered as asyncio has it, and the handles by
+ * descriptor.  Times are nanoseconds where the kernel has epoll_pwait2(),
+ * else milliseconds rounded up.  It passes for the loop's selector.
+ */
+
+#include "pyloop/pyloop.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+
+#define PYLOOP_EVENTS     256
+#define PYLOOP_TIMEOUT    (24 * 3600 * PYLOOP_NSEC)
+
+#define PYLOOP_READ       (~(uint32_t) EPOLLOUT)
+#define PYLOOP_WRITE      (~(uint32_t) EPOLLIN)
+
+
+static int  pyloop_poll_wait(pyloop_t *loop, struct epoll_event *events,
+    int64_t timeout);
+static int  pyloop_epoll(pyloop_poller_t *poller, struct epoll_event *events,
+    int64_t timeout);
+static int  pyloop_poll_event(pyloop_t *loop, struct epoll_event *event);
+static int  pyloop_poll_ready(pyloop_t *loop, int fd, PyObject *handle,
+    uint32_t event);
+static int  pyloop_file_number(pyloop_poller_t *poller, PyObject *file);
+static int  pyloop_watch_set(pyloop_poller_t *poller, int fd,
+    uint32_t events);
+static int  pyloop_watch_grow(pyloop_poller_t *poller, int fd);
+static PyObject *pyloop_watch_add(pyloop_t *loop, PyObject *const *args,
+    Py_ssize_t nargs, uint32_t event);
+static PyObject *pyloop_watch_remove(pyloop_t *loop, PyObject *file,
+    uint32_t event);
+
+
+pyloop_poller_t *
+pyloop_poller_new(pyloop_state_t *state)
+{
+    pyloop_poller_t  *poller;
+
+    poller = PyObject_GC_New(pyloop_poller_t, state->poller_type);
+    if (poller == NULL) {
+        return NULL;
+    }
+
+    poller->coarse = 0;
+    poller->watches = NULL;
+    poller->size = 0;
+
+    poller->fd = epoll_create1(EPOLL_CLOEXEC);
+
+    PyObject_GC_Track(poller);
+
+    if (poller->fd == -1) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        Py_DECREF(poller);
+
+        return NULL;
+    }
+
+    return poller;
+}
+
+
+/* 0, or -1 with errno set. */
+
+int
+pyloop_poller_control(pyloop_poller_t *poller, int op, int fd,
+    uint32_t events)
+{
+    struct epoll_event  event;
+
+    event.events = events;
+    event.data.u64 = 0;
+    event.data.fd = fd;
+
+    return epoll_ctl(poller->fd, op, fd, &event);
+}
+
+
+int
+pyloop_poll(pyloop_t *loop, int64_t timeout)
+{
+    int                 i, n;
+    struct epoll_event  events[PYLOOP_EVENTS];
+
+    n = pyloop_poll_wait(loop, events, timeout);
+
+    loop->polled = pyloop_now();
+
+    for (i = 0; i < n; i++) {
+        if (pyloop_poll_event(loop, &events[i]) == -1) {
+            return -1;
+        }
+    }
+
+    return n < 0 ? -1 : 0;
+}
+
+
+/*
+ * The GIL is let go only for a wait.  From the moment "sleeping" is set to
+ * the one it is cleared, whoever adds a callback from another thread holds
+ * the GIL and sees it; a source is asked after all else.
+ */
+
+static int
+pyloop_poll_wait(pyloop_t *loop, struct epoll_event *events, int64_t timeout)
+{
+    int             n, err;
+    PyThreadState  *thread;
+
+    if (timeout != 0 && loop->nsources && !pyloop_sources_sleep(loop)) {
+        timeout = 0;
+    }
+
+    if (timeout == 0) {
+        n = pyloop_epoll(loop->poller, events, 0);
+        err = errno;
+
+    } else {
+        if (timeout > PYLOOP_TIMEOUT) {
+            timeout = PYLOOP_TIMEOUT;
+        }
+
+        loop->sleeping = 1;
+        thread = PyEval_SaveThread();
+
+        n = pyloop_epoll(loop->poller, events, timeout);
+        err = errno;
+
+        PyEval_RestoreThread(thread);
+        loop->sleeping = 0;
+    }
+
+    if (loop->nasleep) {
+        pyloop_sources_awake(loop);
+    }
+
+    if (n != -1) {
+        return n;
+    }
+
+    if (err == EINTR) {
+        return PyErr_CheckSignals();
+    }
+
+    errno = err;
+    PyErr_SetFromErrno(PyExc_OSError);
+
+    return -1;
+}
+
+
+static int
+pyloop_epoll(pyloop_poller_t *poller, struct epoll_event *events,
+    int64_t timeout)
+{
+    int              n;
+    struct timespec  ts;
+
+    if (timeout <= 0) {
+        return epoll_wait(poller->fd, events, PYLOOP_EVENTS, (int) timeout);
+    }
+
+    if (!poller->coarse) {
+        ts.tv_sec = timeout / PYLOOP_NSEC;
+        ts.tv_nsec = timeout % PYLOOP_NSEC;
+
+        n = epoll_pwait2(poller->fd, events, PYLOOP_EVENTS, &ts, NULL);
+
+        if (n != -1 || (errno != ENOSYS && errno != EPERM)) {
+            return n;
+        }
+
+        poller->coarse = 1;
+    }
+
+    return epoll_wait(poller->fd, events, PYLOOP_EVENTS,
+                      (int) ((timeout + 999999) / 1000000));
+}
+
+
+/* A source's event says nothing: it is asked in each turn. */
+
+static int
+pyloop_poll_event(pyloop_t *loop, struct epoll_event *event)
+{
+    int               fd;
+    eventfd_t         count;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    fd = event->data.fd;
+
+    if (fd == loop->wake_fd) {
+        (void) eventfd_read(fd, &count);
+        return 0;
+    }
+
+    poller = loop->poller;
+
+    if (fd >= poller->size) {
+        return 0;
+    }
+
+    watch = &poller->watches[fd];
+
+    if ((event->events & PYLOOP_READ) && watch->reader
+        && pyloop_poll_ready(loop, fd, watch->reader, EPOLLIN) == -1)
+    {
+        return -1;
+    }
+
+    /* dropping a cancelled reader may have moved or cleared it */
+    watch = &poller->watches[fd];
+
+    if ((event->events & PYLOOP_WRITE) && watch->writer
+        && pyloop_poll_ready(loop, fd, watch->writer, EPOLLOUT) == -1)
+    {
+        return -1;
+    }
+
+    return 0;
+}
+
+
+static int
+pyloop_poll_ready(pyloop_t *loop, int fd, PyObject *handle, uint32_t event)
+{
+    PyObject  *file, *res;
+
+    if (((pyloop_handle_t *) handle)->cancelled != Py_True) {
+        return pyloop_ready_add(&loop->ready, Py_NewRef(handle), NULL, NULL);
+    }
+
+    file = PyLong_FromLong(fd);
+    if (file == NULL) {
+        return -1;
+    }
+
+    res = pyloop_watch_remove(loop, file, event);
+
+    Py_DECREF(file);
+    Py_XDECREF(res);
+
+    return res ? 0 : -1;
+}
+
+
+/*
+ * The descriptor of an int or of an object with fileno().  An object that
+ * was closed while it was watched is still found.  -1 with an exception set.
+ */
+
+static int
+pyloop_file_number(pyloop_poller_t *poller, PyObject *file)
+{
+    int        fd, i;
+    PyObject  *type, *value, *traceback;
+
+    fd = PyObject_AsFileDescriptor(file);
+    if (fd != -1) {
+        return fd;
+    }
+
+    PyErr_Fetch(&type, &value, &traceback);
+
+    for (i = 0; i < poller->size; i++) {
+        if (poller->watches[i].file == file) {
+            Py_XDECREF(type);
+            Py_XDECREF(value);
+            Py_XDECREF(traceback);
+
+            return i;
+        }
+    }
+
+    if (!PyLong_Check(file)
+        && (PyErr_GivenExceptionMatches(type, PyExc_TypeError)
+            || PyErr_GivenExceptionMatches(type, PyExc_AttributeError)))
+    {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", file);
+
+    } else {
+        PyErr_Restore(type, value, traceback);
+    }
+
+    return -1;
+}
+
+
+/*
+ * Tells the kernel what is watched.  A descriptor that was closed and
+ * opened again has left epoll, a duplicated one has not: either is put
+ * right.
+ */
+
+static int
+pyloop_watch_set(pyloop_poller_t *poller, int fd, uint32_t events)
+{
+    int              op, rc;
+    pyloop_watch_t  *watch;
+
+    watch = &poller->watches[fd];
+
+    if (events == watch->events) {
+        op = EPOLL_CTL_MOD;
+
+    } else if (events == 0) {
+        (void) pyloop_poller_control(poller, EPOLL_CTL_DEL, fd, 0);
+        watch->events = 0;
+
+        return 0;
+
+    } else {
+        op = watch->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    }
+
+    rc = pyloop_poller_control(poller, op, fd, events);
+
+    if (rc == -1 && errno == ENOENT && op == EPOLL_CTL_MOD) {
+        rc = pyloop_poller_control(poller, EPOLL_CTL_ADD, fd, events);
+
+    } else if (rc == -1 && errno == EEXIST) {
+        rc = pyloop_poller_control(poller, EPOLL_CTL_MOD, fd, events);
+    }
+
+    if (rc == -1) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+
+    watch->events = events;
+
+    return 0;
+}
+
+
+static int
+pyloop_watch_grow(pyloop_poller_t *poller, int fd)
+{
+    int              i, size;
+    pyloop_watch_t  *watches;
+
+    if (fd < poller->size) {
+        return 0;
+    }
+
+    size = Py_MAX(fd + 1, Py_MAX(64, 2 * poller->size));
+
+    watches = poller->watches;
+    PyMem_Resize(watches, pyloop_watch_t, size);
+
+    if (watches == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    for (i = poller->size; i < size; i++) {
+        watches[i] = (pyloop_watch_t) { NULL, NULL, NULL, 0 };
+    }
+
+    poller->watches = watches;
+    poller->size = size;
+
+    return 0;
+}
+
+
+/* args are the descriptor, the callback and its arguments. */
+
+static PyObject *
+pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
+    uint32_t event)
+{
+    int               fd;
+    PyObject         *handle, *old;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    if (nargs < 2) {
+        PyErr_SetString(PyExc_TypeError,
+                        "a file and a callback are required");
+        return NULL;
+    }
+
+    if (pyloop_check_closed(loop) == -1) {
+        return NULL;
+    }
+
+    poller = loop->poller;
+
+    fd = pyloop_file_number(poller, args[0]);
+    if (fd == -1) {
+        return NULL;
+    }
+
+    handle = pyloop_handle_new(loop, args[1], args + 2, nargs - 2, NULL);
+    if (handle == NULL) {
+        return NULL;
+    }
+
+    if (pyloop_watch_grow(poller, fd) == -1
+        || pyloop_watch_set(poller, fd, poller->watches[fd].events | event)
+           == -1)
+    {
+        Py_DECREF(handle);
+        return NULL;
+    }
+
+    watch = &poller->watches[fd];
+
+    if (event == EPOLLIN) {
+        old = watch->reader;
+        watch->reader = Py_NewRef(handle);
+
+    } else {
+        old = watch->writer;
+        watch->writer = Py_NewRef(handle);
+    }
+
+    if (!PyLong_Check(args[0])) {
+        Py_XSETREF(watch->file, Py_NewRef(args[0]));
+    }
+
+    if (old) {
+        if (pyloop_handle_cancel(loop->state, old) == -1) {
+            Py_CLEAR(handle);
+        }
+
+        Py_DECREF(old);
+    }
+
+    return handle;
+}
+
+
+static PyObject *
+pyloop_watch_remove(pyloop_t *loop, PyObject *file, uint32_t event)
+{
+    int               fd, rc;
+    PyObject         *handle, *old;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    if (loop->closed) {
+        Py_RETURN_FALSE;
+    }
+
+    poller = loop->poller;
+
+    fd = pyloop_file_number(poller, file);
+    if (fd == -1) {
+        return NULL;
+    }
+
+    if (fd >= poller->size || !(poller->watches[fd].events & event)) {
+        Py_RETURN_FALSE;
+    }
+
+    if (pyloop_watch_set(poller, fd, poller->watches[fd].events & ~event)
+        == -1)
+    {
+        return NULL;
+    }
+
+    watch = &poller->watches[fd];
+
+    if (event == EPOLLIN) {
+        handle = watch->reader;
+        watch->reader = NULL;
+
+    } else {
+        handle = watch->writer;
+        watch->writer = NULL;
+    }
+
+    old = NULL;
+
+    if (watch->events == 0) {
+        old = watch->file;
+        watch->file = NULL;
+    }
+
+    rc = handle ? pyloop_handle_cancel(loop->state, handle) : 0;
+
+    Py_XDECREF(handle);
+    Py_XDECREF(old);
+
+    if (rc == -1) {
+        return NULL;
+    }
+
+    Py_RETURN_TRUE;
+}
+
+
+PyObject *
+pyloop_add_reader(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    return pyloop_watch_add((pyloop_t *) op, args, nargs, EPOLLIN);
+}
+
+
+PyObject *
+pyloop_add_writer(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    return pyloop_watch_add((pyloop_t *) op, args, nargs, EPOLLOUT);
+}
+
+
+PyObject *
+pyloop_remove_reader(PyObject *op, PyObject *file)
+{
+    return pyloop_watch_remove((pyloop_t *) op, file, EPOLLIN);
+}
+
+
+PyObject *
+pyloop_remove_writer(PyObject *op, PyObject *file)
+{
+    return pyloop_watch_remove((pyloop_t *) op, file, EPOLLOUT);
+}
+
+
+static int
+pyloop_poller_traverse(PyObject *op, visitproc visit, void *arg)
+{
+    int               i;
+    pyloop_poller_t  *poller;
+
+    poller = (pyloop_poller_t *) op;
+
+    Py_VISIT(Py_TYPE(op));
+
+    for (i = 0; i < poller->size; i++) {
+        Py_VISIT(poller->watches[i].reader);
+        Py_VISIT(poller->watches[i].writer);
+        Py_VISIT(poller->watches[i].file);
+    }
+
+    return 0;
+}
+
+
+static int
+pyloop_poller_clear(PyObject *op)
+{
+    int               i, size;
+    pyloop_watch_t   *watches;
+    pyloop_poller_t  *poller;
+
+    poller = (pyloop_poller_t *) op;
+
+    watches = poller->watches;
+    size = poller->size;
+
+    poller->watches = NULL;
+    poller->size = 0;
+
+    for (i = 0; i < size; i++) {
+        Py_XDECREF(watches[i].reader);
+        Py_XDECREF(watches[i].writer);
+        Py_XDECREF(watches[i].file);
+    }
+
+    PyMem_Free(watches);
+
+    return 0;
+}
+
+
+static PyObject *
+pyloop_poller_close(PyObject *op, PyObject *unused)
+{
+    pyloop_poller_t  *poller;
+
+    poller = (pyloop_poller_t *) op;
+
+    if (poller->fd != -1) {
+        (void) close(poller->fd);
+        poller->fd = -1;
+    }
+
+    (void) pyloop_poller_clear(op);
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+pyloop_poller_fileno(PyObject *op, PyObject *unused)
+{
+    return PyLong_FromLong(((pyloop_poller_t *) op)->fd);
+}
+
+
+static void
+pyloop_poller_dealloc(PyObject *op)
+{
+    PyTypeObject     *type;
+    pyloop_poller_t  *poller;
+
+    poller = (pyloop_poller_t *) op;
+    type = Py_TYPE(op);
+
+    PyObject_GC_UnTrack(op);
+
+    if (poller->fd != -1) {
+        (void) close(poller->fd);
+    }
+
+    (void) pyloop_poller_clear(op);
+
+    PyObject_GC_Del(op);
+    Py_DECREF(type);
+}
+
+
+static PyMethodDef pyloop_poller_methods[] = {
+    {"close", pyloop_poller_close, METH_NOARGS,
+     "Close the epoll descriptor and forget what is watched."},
+    {"fileno", pyloop_poller_fileno, METH_NOARGS,
+     "The epoll descriptor, -1 when closed."},
+    {NULL, NULL, 0, NULL}
+};
+
+
+static PyType_Slot pyloop_poller_slots[] = {
+    {Py_tp_doc, "The descriptors that a loop watches."},
+    {Py_tp_methods, pyloop_poller_methods},
+    {Py_tp_traverse, pyloop_poller_traverse},
+    {Py_tp_clear, pyloop_poller_clear},
+    {Py_tp_dealloc, pyloop_poller_dealloc},
+    {0, NULL}
+};
+
+
+PyType_Spec pyloop_poller_spec = {
+    .name = "databridge._pyloop.Poller",
+    .basicsize = sizeof(pyloop_poller_t),
+    .flags = Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_GC|Py_TPFLAGS_IMMUTABLETYPE
+             |Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = pyloop_poller_slots,
+};

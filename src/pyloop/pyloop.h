@@ -1,0 +1,279 @@
+/*
+ * PyLoop's inner house: the structs of the loop and who owns them.
+ *
+ * Everything here is touched with the GIL held, by the loop's thread or by
+ * one that calls call_soon_threadsafe(); only "wake_fd" is read without it.
+ * A loop owns its ready queue, its timers and its sources; its poller is an
+ * object of its own because asyncio keeps it as the loop's selector.
+ */
+
+#ifndef PYLOOP_H
+#define PYLOOP_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <stdint.h>
+
+#include "pyloop/pyloop_api.h"
+
+
+#define PYLOOP_NSEC         1000000000LL
+
+/* Ready callbacks may delay the look at descriptors by this much (ns). */
+#define PYLOOP_POLL_PERIOD  50000
+
+#define PYLOOP_FREE_HANDLES 256
+
+
+/*
+ * The fields of asyncio.Handle and asyncio.TimerHandle where their
+ * __slots__ put them, which the module checks when it is imported.  Ours
+ * are subclasses: what is not hot is theirs.
+ */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject    *args;
+    PyObject    *callback;
+    PyObject    *cancelled;
+    PyObject    *context;
+    PyObject    *loop;
+    PyObject    *repr;
+    PyObject    *source_traceback;
+    PyObject    *weakrefs;
+} pyloop_handle_t;
+
+
+typedef struct {
+    pyloop_handle_t  handle;
+    PyObject        *scheduled;
+    PyObject        *when;
+    Py_ssize_t       index;      /* in the heap, or -1 */
+} pyloop_timer_t;
+
+
+/*
+ * A ready callback: a handle, or, when no one can have kept the handle, the
+ * callable itself with its context.  All references are owned.
+ */
+
+typedef struct {
+    PyObject    *callable;       /* the handle when context is NULL */
+    PyObject    *arg;            /* or NULL */
+    PyObject    *context;
+} pyloop_entry_t;
+
+
+typedef struct {
+    pyloop_entry_t  *entries;
+    size_t           mask;       /* the power of two less one */
+    size_t           head;       /* both only grow */
+    size_t           tail;
+} pyloop_ready_t;
+
+
+typedef struct {
+    double           when;
+    uint64_t         seq;        /* equal times keep their order */
+    pyloop_timer_t  *timer;      /* owned */
+} pyloop_due_t;
+
+
+typedef struct {
+    pyloop_due_t    *dues;
+    Py_ssize_t       count;
+    Py_ssize_t       size;
+    uint64_t         seq;
+} pyloop_heap_t;
+
+
+/* What is watched for a descriptor; the references are owned. */
+
+typedef struct {
+    PyObject    *reader;
+    PyObject    *writer;
+    PyObject    *file;           /* what was registered, if not an int */
+    uint32_t     events;         /* as the kernel has them; 0: none */
+} pyloop_watch_t;
+
+
+typedef struct {
+    PyObject_HEAD
+    int              fd;         /* epoll; -1 once closed */
+    int              coarse;     /* the kernel has no epoll_pwait2() */
+    pyloop_watch_t  *watches;    /* by descriptor */
+    int              size;
+} pyloop_poller_t;
+
+
+typedef struct {
+    PyTypeObject    *loop_type;
+    PyTypeObject    *handle_type;
+    PyTypeObject    *timer_type;
+    PyTypeObject    *poller_type;
+
+    PyObject        *asyncio_handle;
+    PyObject        *asyncio_timer;
+    PyObject        *future_type;
+    PyObject        *task_type;
+    PyObject        *set_running_loop;
+    PyObject        *get_asyncgen_hooks;
+    PyObject        *set_asyncgen_hooks;
+    PyObject        *extract_stack;
+    PyObject        *format_callback;
+    PyObject        *format_handle;
+    PyObject        *logger;
+
+    PyObject        *kw_loop;            /* ("loop",) */
+    PyObject        *kw_loop_context;    /* ("loop", "context") */
+    PyObject        *kw_context;
+    PyObject        *empty;              /* () */
+    PyObject        *hidden;    /* the handle of whom no one asks for one */
+
+    PyObject        *str_call_at;
+    PyObject        *str_call_exception_handler;
+    PyObject        *str_callback;
+    PyObject        *str_context;
+    PyObject        *str_run_once;
+    PyObject        *str_self;
+    PyObject        *str_time;
+
+    PyTypeObject    *step_type;          /* of _asyncio, once seen */
+    PyMethodDef     *wakeup_def;
+
+    pyloop_handle_t *free_handles[PYLOOP_FREE_HANDLES];
+    unsigned         nfree_handles;
+} pyloop_state_t;
+
+
+typedef struct {
+    PyObject_HEAD
+    pyloop_state_t   *state;     /* kept alive by the type */
+    pyloop_ready_t    ready;
+    pyloop_heap_t     heap;
+    pyloop_poller_t  *poller;
+
+    pyloop_source_t  *sources;
+    unsigned          nsources;
+    unsigned          nasleep;   /* sources whose sleep() returned 1 */
+
+    PyObject         *thread_id;         /* BaseEventLoop's attributes */
+    PyObject         *current_handle;
+    PyObject         *task_factory;
+    double            clock_resolution;
+
+    int64_t           polled;    /* when descriptors were looked at last */
+    int               wake_fd;   /* an eventfd, for the object's life */
+
+    char              closed;
+    char              stopping;
+    char              debug;
+    char              sleeping;  /* who adds a callback must wake it */
+    char              pending;   /* a source has more to run */
+    char              starting;  /* within task_start() */
+
+    char              own_time;      /* a subclass has its own method */
+    char              own_call_at;
+    char              own_run_once;
+} pyloop_t;
+
+
+extern PyModuleDef pyloop_module;
+extern PyType_Spec pyloop_loop_spec;
+extern PyType_Spec pyloop_poller_spec;
+extern const pyloop_api_t pyloop_api;
+
+
+static inline int
+pyloop_is_handle(pyloop_state_t *state, PyObject *op)
+{
+    return Py_IS_TYPE(op, state->handle_type)
+           || Py_IS_TYPE(op, state->timer_type);
+}
+
+
+/* handle.c: 0, or -1 with an exception set. */
+int pyloop_handle_types(PyObject *module, pyloop_state_t *state);
+
+/* A new handle, or NULL; context NULL is a copy of the current one. */
+PyObject *pyloop_handle_new(pyloop_t *loop, PyObject *callback,
+    PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+PyObject *pyloop_timer_new(pyloop_t *loop, PyObject *when, PyObject *callback,
+    PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+void pyloop_handle_free_list(pyloop_state_t *state);
+
+/*
+ * Runs a callback and reports what it raises.  -1 when the loop must end:
+ * SystemExit, KeyboardInterrupt, or a failing exception handler.
+ */
+int pyloop_entry_run(pyloop_t *loop, pyloop_entry_t *entry);
+int pyloop_handle_cancel(pyloop_state_t *state, PyObject *op);
+
+/* Passes the exception that is set to the loop's exception handler. */
+int pyloop_report(pyloop_t *loop, PyObject *message, PyObject *handle);
+
+
+/* ready.c: adding takes the references, and drops them when it fails. */
+int pyloop_ready_add(pyloop_ready_t *ready, PyObject *callable,
+    PyObject *arg, PyObject *context);
+void pyloop_ready_take(pyloop_ready_t *ready, pyloop_entry_t *entry);
+int pyloop_ready_withdraw(pyloop_state_t *state, pyloop_ready_t *ready,
+    size_t mark, PyObject *task, pyloop_entry_t *entry);
+void pyloop_ready_clear(pyloop_ready_t *ready);
+int pyloop_ready_visit(pyloop_ready_t *ready, visitproc visit, void *arg);
+void pyloop_entry_release(pyloop_entry_t *entry);
+
+static inline size_t
+pyloop_ready_count(pyloop_ready_t *ready)
+{
+    return ready->tail - ready->head;
+}
+
+
+/* timer.c: a heap of timers; it owns a reference to each. */
+int pyloop_heap_add(pyloop_heap_t *heap, pyloop_timer_t *timer, double when);
+void pyloop_heap_remove(pyloop_heap_t *heap, pyloop_timer_t *timer);
+int pyloop_heap_expire(pyloop_heap_t *heap, pyloop_ready_t *ready,
+    double end);
+void pyloop_heap_clear(pyloop_heap_t *heap);
+int pyloop_heap_visit(pyloop_heap_t *heap, visitproc visit, void *arg);
+
+
+/* poll.c */
+pyloop_poller_t *pyloop_poller_new(pyloop_state_t *state);
+int pyloop_poller_control(pyloop_poller_t *poller, int op, int fd,
+    uint32_t events);
+
+/*
+ * Waits for timeout ns (0: looks only, -1: for ever) and makes the handles
+ * of what has happened ready.
+ */
+int pyloop_poll(pyloop_t *loop, int64_t timeout);
+
+PyObject *pyloop_add_reader(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
+PyObject *pyloop_add_writer(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
+PyObject *pyloop_remove_reader(PyObject *op, PyObject *file);
+PyObject *pyloop_remove_writer(PyObject *op, PyObject *file);
+
+
+/* run.c */
+int64_t pyloop_now(void);
+double pyloop_time(pyloop_t *loop);
+void pyloop_wake(pyloop_t *loop);
+PyObject *pyloop_run_once(PyObject *op, PyObject *unused);
+PyObject *pyloop_run_forever(PyObject *op, PyObject *unused);
+
+
+/* source.c */
+int pyloop_sources_run(pyloop_t *loop);
+void pyloop_sources_flush(pyloop_t *loop);
+int pyloop_sources_sleep(pyloop_t *loop);
+void pyloop_sources_awake(pyloop_t *loop);
+
+
+/* loop.c: 0, or -1 with RuntimeError set. */
+int pyloop_check_closed(pyloop_t *loop);
+
+#endif /* PYLOOP_H */
