@@ -184,6 +184,7 @@ class Nginx:
         with open(self.stderr.path, "ab") as stderr:
             self.process = subprocess.Popen(
                 self._command(),
+                cwd=self.prefix,
                 env=server_env(),
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
