@@ -1,0 +1,651 @@
+/*
+ * Dates and times as pydantic (speedate) reads and writes them.
+ *
+ * Text is RFC 3339 with some freedom, or a number: seconds since 1970, or
+ * milliseconds when it is larger than 2e10, in UTC; or a date alone.
+ */
+
+#include "crud/db_scalar.h"
+
+#include "json/db_json.h"
+
+#include <math.h>
+#include <sys/time.h>
+#include <time.h>
+
+
+#define DB_MS_WATERSHED  20000000000LL
+#define DB_UNIX_MIN      (-62167219200LL)      /* 0000-01-01 */
+#define DB_UNIX_MAX      253402300799LL        /* 9999-12-31T23:59:59 */
+
+#define DB_TOO_SHORT     "input is too short"
+#define DB_TOO_EARLY     "dates before 0000 are not supported as unix timestamps"
+#define DB_TOO_LATE      "dates after 9999 are not supported as unix timestamps"
+
+
+/* The digit at i, or a value below 0. */
+
+static int
+db_digit(db_str_t text, size_t i)
+{
+    return (i < text.len && text.data[i] >= '0' && text.data[i] <= '9')
+           ? text.data[i] - '0' : -100;
+}
+
+
+static int
+db_two_digits(db_str_t text, size_t i)
+{
+    return db_digit(text, i) * 10 + db_digit(text, i + 1);
+}
+
+
+static int
+db_days_in_month(int year, int month)
+{
+    static const int  days[] = {
+        31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31
+    };
+
+    if (month == 2 && year % 4 == 0 && (year % 100 || year % 400 == 0)) {
+        return 29;
+    }
+
+    return days[month - 1];
+}
+
+
+/* The first ten bytes. */
+
+static const char *
+db_date_read(db_str_t text, db_datetime_t *dt)
+{
+    int  high, low;
+
+    if (text.len < 10) {
+        return DB_TOO_SHORT;
+    }
+
+    high = db_two_digits(text, 0);
+    low = db_two_digits(text, 2);
+
+    if (high < 0 || low < 0) {
+        return "invalid character in year";
+    }
+
+    if (text.data[4] != '-') {
+        return "invalid date separator, expected `-`";
+    }
+
+    dt->year = high * 100 + low;
+    dt->month = db_two_digits(text, 5);
+
+    if (dt->month < 0) {
+        return "invalid character in month";
+    }
+
+    if (text.data[7] != '-') {
+        return "invalid date separator, expected `-`";
+    }
+
+    dt->day = db_two_digits(text, 8);
+
+    if (dt->day < 0) {
+        return "invalid character in day";
+    }
+
+    if (dt->month < 1 || dt->month > 12) {
+        return "month value is outside expected range of 1-12";
+    }
+
+    if (dt->day < 1 || dt->day > db_days_in_month(dt->year, dt->month)) {
+        return "day value is outside expected range";
+    }
+
+    dt->hour = 0;
+    dt->minute = 0;
+    dt->second = 0;
+    dt->microsecond = 0;
+    dt->offset = DB_NO_OFFSET;
+
+    return NULL;
+}
+
+
+/* Seconds and their fraction at *pos, if they are there. */
+
+static int
+db_seconds_read(db_str_t text, size_t *pos, db_datetime_t *dt)
+{
+    size_t  i, n;
+
+    i = *pos;
+
+    if (i >= text.len || text.data[i] != ':') {
+        return DB_OK;
+    }
+
+    dt->second = db_two_digits(text, i + 1);
+
+    if (dt->second < 0 || dt->second > 59) {
+        return DB_DECLINED;
+    }
+
+    i += 3;
+
+    if (i < text.len && (text.data[i] == '.' || text.data[i] == ',')) {
+
+        /* what is finer than a microsecond is dropped */
+
+        for (n = 0, i++; db_digit(text, i) >= 0; n++, i++) {
+            if (n < 6) {
+                dt->microsecond = dt->microsecond * 10 + db_digit(text, i);
+            }
+        }
+
+        if (n == 0) {
+            return DB_DECLINED;
+        }
+
+        for ( /* void */ ; n < 6; n++) {
+            dt->microsecond *= 10;
+        }
+    }
+
+    *pos = i;
+
+    return DB_OK;
+}
+
+
+/* The offset at pos, to the end of the text. */
+
+static int
+db_offset_read(db_str_t text, size_t i, db_datetime_t *dt)
+{
+    int  sign, hours, minutes;
+
+    if (i == text.len) {
+        return DB_OK;
+    }
+
+    if (text.data[i] == 'Z' || text.data[i] == 'z') {
+        dt->offset = 0;
+        return i + 1 == text.len ? DB_OK : DB_DECLINED;
+    }
+
+    if (text.data[i] == '+') {
+        sign = 1;
+
+    } else if (text.data[i] == '-') {
+        sign = -1;
+
+    } else if (text.len - i >= 3
+               && memcmp(text.data + i, "\xe2\x88\x92", 3) == 0)
+    {
+        /* U+2212, the minus sign of ISO 8601 */
+
+        sign = -1;
+        i += 2;
+
+    } else {
+        return DB_DECLINED;
+    }
+
+    hours = db_two_digits(text, i + 1);
+    i += 3;
+
+    if (i < text.len && text.data[i] == ':') {
+        i++;
+    }
+
+    minutes = db_two_digits(text, i);
+
+    if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59
+        || i + 2 != text.len)
+    {
+        return DB_DECLINED;
+    }
+
+    dt->offset = sign * (hours * 3600 + minutes * 60);
+
+    return DB_OK;
+}
+
+
+static int
+db_datetime_read(db_str_t text, db_datetime_t *dt)
+{
+    size_t  pos;
+
+    if (db_date_read(text, dt) != NULL || text.len < 16
+        || strchr("Tt _", text.data[10]) == NULL || text.data[10] == '\0'
+        || text.data[13] != ':')
+    {
+        return DB_DECLINED;
+    }
+
+    dt->hour = db_two_digits(text, 11);
+    dt->minute = db_two_digits(text, 14);
+
+    if (dt->hour < 0 || dt->hour > 23 || dt->minute < 0 || dt->minute > 59) {
+        return DB_DECLINED;
+    }
+
+    pos = 16;
+
+    if (db_seconds_read(text, &pos, dt) != DB_OK) {
+        return DB_DECLINED;
+    }
+
+    return db_offset_read(text, pos, dt);
+}
+
+
+/* A civil date from days since 0000-03-01, by eras of 400 years. */
+
+static void
+db_date_from_days(int64_t days, db_datetime_t *dt)
+{
+    int64_t  era, day, year, month;
+
+    era = (days >= 0 ? days : days - 146096) / 146097;
+    day = days - era * 146097;
+    year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
+    day -= 365 * year + year / 4 - year / 100;
+    month = (5 * day + 2) / 153;
+
+    dt->day = (int) (day - (153 * month + 2) / 5) + 1;
+    dt->month = (int) (month < 10 ? month + 3 : month - 9);
+    dt->year = (int) (year + era * 400) + (dt->month <= 2);
+}
+
+
+static const char *
+db_datetime_from_unix(int64_t seconds, int64_t microseconds,
+    db_datetime_t *dt)
+{
+    int64_t  days, rest;
+
+    seconds += microseconds / 1000000;
+
+    if (seconds < DB_UNIX_MIN) {
+        return DB_TOO_EARLY;
+    }
+
+    if (seconds > DB_UNIX_MAX) {
+        return DB_TOO_LATE;
+    }
+
+    days = seconds / 86400;
+    rest = seconds % 86400;
+
+    if (rest < 0) {
+        rest += 86400;
+        days--;
+    }
+
+    db_date_from_days(days + 719468, dt);
+
+    dt->hour = (int) (rest / 3600);
+    dt->minute = (int) (rest % 3600 / 60);
+    dt->second = (int) (rest % 60);
+    dt->microsecond = (int) (microseconds % 1000000);
+    dt->offset = 0;
+
+    return NULL;
+}
+
+
+/* Seconds, or milliseconds when it is too large for those. */
+
+static const char *
+db_datetime_infer(int64_t timestamp, int64_t microseconds, db_datetime_t *dt)
+{
+    int64_t  seconds, extra;
+
+    if (timestamp >= -DB_MS_WATERSHED && timestamp <= DB_MS_WATERSHED) {
+        return db_datetime_from_unix(timestamp, microseconds, dt);
+    }
+
+    seconds = timestamp / 1000;
+    extra = timestamp % 1000 * 1000;
+
+    if (extra < 0) {
+        seconds--;
+        extra += 1000000;
+    }
+
+    return db_datetime_from_unix(seconds, extra + microseconds, dt);
+}
+
+
+/* Python has no year 0. */
+
+static const char *
+db_datetime_check(const char *error, const db_datetime_t *dt)
+{
+    if (error == NULL && dt->year == 0) {
+        return "year 0 is out of range";
+    }
+
+    return error;
+}
+
+
+const char *
+db_datetime_from_int(int64_t timestamp, db_datetime_t *dt)
+{
+    return db_datetime_check(db_datetime_infer(timestamp, 0, dt), dt);
+}
+
+
+/* A double cut to int64_t, at its ends when it is beyond. */
+
+static int64_t
+db_saturate(double value)
+{
+    if (value >= 9223372036854775807.0) {
+        return INT64_MAX;
+    }
+
+    if (value <= -9223372036854775808.0) {
+        return INT64_MIN;
+    }
+
+    return (int64_t) value;
+}
+
+
+const char *
+db_datetime_from_real(double timestamp, db_datetime_t *dt)
+{
+    double   whole, fraction, unit;
+    int64_t  seconds;
+
+    fraction = fabs(modf(timestamp, &whole));
+    unit = fabs(timestamp) <= (double) DB_MS_WATERSHED ? 1e6 : 1e3;
+    seconds = db_saturate(floor(timestamp));
+
+    return db_datetime_check(db_datetime_infer(seconds,
+                                     (int64_t) round(fraction * unit), dt),
+                             dt);
+}
+
+
+/*
+ * An int as speedate reads it: overflow is seen only while the sum is
+ * negative, and its value is what is left of it.  Returns the byte that is
+ * no digit of it, 0 at the end of the text, -1 for an overflow.
+ */
+
+static int
+db_unix_read(db_str_t text, int64_t *value)
+{
+    int       digit, negative;
+    size_t    i;
+    uint64_t  n;
+
+    if (text.len == 0) {
+        return -1;
+    }
+
+    negative = (text.data[0] == '-' && text.len > 1);
+    i = (negative || (text.data[0] == '+' && text.len > 1));
+
+    digit = db_digit(text, i);
+
+    if (digit < 0) {
+        return (unsigned char) text.data[i] ? text.data[i] : -1;
+    }
+
+    n = (uint64_t) digit;
+
+    for (i++; i < text.len; i++) {
+        digit = db_digit(text, i);
+
+        if (digit < 0) {
+            return text.data[i] ? text.data[i] : -1;
+        }
+
+        n = n * 10 + (uint64_t) digit;
+
+        if (n > INT64_MAX) {
+            return -1;
+        }
+    }
+
+    *value = negative ? -(int64_t) n : (int64_t) n;
+
+    return 0;
+}
+
+
+/* A float whose integer part has been seen to end at ".". */
+
+static int
+db_unix_read_real(db_str_t text, double *value)
+{
+    int     negative;
+    size_t  i, digits;
+
+    negative = (text.data[0] == '-');
+    i = (negative || text.data[0] == '+');
+    text.data += i;
+    text.len -= i;
+    digits = 0;
+
+    for (i = 0; db_digit(text, i) >= 0; i++) {
+        digits++;
+    }
+
+    for (i++; db_digit(text, i) >= 0; i++) {
+        digits++;
+    }
+
+    if (digits == 0) {
+        return DB_DECLINED;
+    }
+
+    if (i < text.len && (text.data[i] | 0x20) == 'e') {
+        i++;
+
+        if (i < text.len && (text.data[i] == '+' || text.data[i] == '-')) {
+            i++;
+        }
+
+        if (db_digit(text, i) < 0) {
+            return DB_DECLINED;
+        }
+
+        while (db_digit(text, i) >= 0) {
+            i++;
+        }
+    }
+
+    if (i != text.len) {
+        return DB_DECLINED;
+    }
+
+    *value = db_json_real_read(text);
+
+    if (negative) {
+        *value = -*value;
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_datetime_from_number(db_str_t text, db_datetime_t *dt)
+{
+    int          stop;
+    double       value;
+    int64_t      n, seconds;
+    const char  *error;
+
+    stop = db_unix_read(text, &n);
+
+    if (stop == 0) {
+        error = db_datetime_infer(n, 0, dt);
+        return error == NULL ? DB_OK : DB_DECLINED;
+    }
+
+    if (stop != '.' || db_unix_read_real(text, &value) != DB_OK) {
+        return DB_DECLINED;
+    }
+
+    if (fabs(value) > (double) DB_MS_WATERSHED) {
+        value /= 1000;
+    }
+
+    if (fabs(value) > (double) DB_UNIX_MAX) {
+        return DB_DECLINED;
+    }
+
+    seconds = (int64_t) floor(value);
+    error = db_datetime_infer(seconds,
+                         (int64_t) round((value - (double) seconds) * 1e6),
+                         dt);
+
+    return error == NULL ? DB_OK : DB_DECLINED;
+}
+
+
+/* The date parser has the last word on what is no datetime. */
+
+static const char *
+db_date_parse(db_str_t text, db_datetime_t *dt)
+{
+    int64_t      n;
+    const char  *error;
+
+    error = db_date_read(text, dt);
+
+    if (error == NULL && text.len == 10) {
+        return NULL;
+    }
+
+    if (error == NULL) {
+        error = "unexpected extra characters at the end of the input";
+    }
+
+    if (db_unix_read(text, &n) != 0) {
+        return error;
+    }
+
+    error = db_datetime_infer(n, 0, dt);
+
+    if (error == NULL
+        && (dt->hour || dt->minute || dt->second || dt->microsecond))
+    {
+        return "Timestamp is not an exact date";
+    }
+
+    dt->offset = DB_NO_OFFSET;
+
+    return error;
+}
+
+
+const char *
+db_datetime_parse(db_str_t text, db_datetime_t *dt, int *date)
+{
+    const char  *error;
+
+    *date = 0;
+
+    if (db_datetime_read(text, dt) == DB_OK
+        || db_datetime_from_number(text, dt) == DB_OK)
+    {
+        return db_datetime_check(NULL, dt);
+    }
+
+    error = db_date_parse(text, dt);
+
+    if (error != NULL) {
+        *date = 1;
+        return error;
+    }
+
+    return db_datetime_check(NULL, dt);
+}
+
+
+static char *
+db_put_digits(char *p, int value, int width)
+{
+    int  i;
+
+    for (i = width - 1; i >= 0; i--) {
+        p[i] = (char) ('0' + value % 10);
+        value /= 10;
+    }
+
+    return p + width;
+}
+
+
+size_t
+db_datetime_format(char *dst, const db_datetime_t *dt)
+{
+    int    minutes;
+    char  *p;
+
+    p = db_put_digits(dst, dt->year, 4);
+    *p++ = '-';
+    p = db_put_digits(p, dt->month, 2);
+    *p++ = '-';
+    p = db_put_digits(p, dt->day, 2);
+    *p++ = 'T';
+    p = db_put_digits(p, dt->hour, 2);
+    *p++ = ':';
+    p = db_put_digits(p, dt->minute, 2);
+    *p++ = ':';
+    p = db_put_digits(p, dt->second, 2);
+
+    if (dt->microsecond) {
+        *p++ = '.';
+        p = db_put_digits(p, dt->microsecond, 6);
+    }
+
+    if (dt->offset == 0) {
+        *p++ = 'Z';
+
+    } else if (dt->offset != DB_NO_OFFSET) {
+        minutes = (dt->offset < 0 ? -dt->offset : dt->offset) / 60;
+        *p++ = dt->offset < 0 ? '-' : '+';
+        p = db_put_digits(p, minutes / 60, 2);
+        *p++ = ':';
+        p = db_put_digits(p, minutes % 60, 2);
+    }
+
+    return (size_t) (p - dst);
+}
+
+
+void
+db_datetime_now(db_now_t now, db_datetime_t *dt)
+{
+    struct tm       tm;
+    struct timeval  tv;
+
+    gettimeofday(&tv, NULL);
+
+    if (now == DB_NOW_LOCAL) {
+        localtime_r(&tv.tv_sec, &tm);
+
+    } else {
+        gmtime_r(&tv.tv_sec, &tm);
+    }
+
+    dt->year = tm.tm_year + 1900;
+    dt->month = tm.tm_mon + 1;
+    dt->day = tm.tm_mday;
+    dt->hour = tm.tm_hour;
+    dt->minute = tm.tm_min;
+    dt->second = tm.tm_sec > 59 ? 59 : tm.tm_sec;
+    dt->microsecond = (int) tv.tv_usec;
+    dt->offset = now == DB_NOW_AWARE ? 0 : DB_NO_OFFSET;
+}

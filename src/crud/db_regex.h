@@ -1,0 +1,29 @@
+/*
+ * Regular expressions: RE2 behind a C interface.  Constant once compiled,
+ * for any thread.
+ */
+
+#ifndef DB_REGEX_H
+#define DB_REGEX_H
+
+#include "core/db_str.h"
+
+
+typedef struct db_regex_s  db_regex_t;
+
+struct db_regex_s {
+    db_regex_t  *next;         /* the owner's */
+};
+
+
+/*
+ * NULL leaves a message.  Only what RE2 and Rust's regex crate, which
+ * pydantic uses, read alike is taken.
+ */
+db_regex_t *db_regex_create(db_str_t text, char *error, size_t size);
+void db_regex_destroy(db_regex_t *pattern);
+
+/* Whether it matches anywhere in the text. */
+int db_regex_match(const db_regex_t *pattern, db_str_t text);
+
+#endif /* DB_REGEX_H */

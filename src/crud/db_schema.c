@@ -1,0 +1,1184 @@
+/*
+ * Compiles a schema (docs/schema.md): JSON text to models, fields and types.
+ * Whatever it does not know is an error that names the member.
+ */
+
+#include "crud/db_schema.h"
+
+#include "crud/db_validate.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+
+#define DB_SCHEMA_VERSION     1
+#define DB_SCHEMA_MAX_DEPTH   16       /* of lists and dicts in each other */
+#define DB_SCHEMA_MAX_NAME    63
+
+
+typedef struct {
+    db_crud_t    *crud;
+    char         *error;
+    size_t        size;
+
+    /* where we are */
+    db_str_t      model;
+    db_str_t      field;
+} db_compiler_t;
+
+
+static int db_compile_type(db_compiler_t *c, const db_json_t *node,
+    db_type_t *type, int field, unsigned depth);
+
+
+__attribute__((format(printf, 2, 3)))
+static int
+db_compile_error(db_compiler_t *c, const char *fmt, ...)
+{
+    int      n;
+    va_list  args;
+
+    n = 0;
+
+    if (c->model.len) {
+        n = snprintf(c->error, c->size, "%.*s%s%.*s: ",
+                     (int) c->model.len, c->model.data,
+                     c->field.len ? "." : "",
+                     (int) c->field.len, c->field.data);
+    }
+
+    if ((size_t) n < c->size) {
+        va_start(args, fmt);
+        vsnprintf(c->error + n, c->size - (size_t) n, fmt, args);
+        va_end(args);
+    }
+
+    return DB_ERROR;
+}
+
+
+static const db_json_t *
+db_member(const db_json_t *node, const char *name)
+{
+    size_t            len;
+    const db_json_t  *member;
+
+    len = strlen(name);
+
+    for (member = node->u.child; member; member = member->next) {
+        if (member->key.len == len
+            && memcmp(member->key.data, name, len) == 0)
+        {
+            return member;
+        }
+    }
+
+    return NULL;
+}
+
+
+/* The node is an object of known members, a list ended by NULL. */
+
+static int
+db_compile_known(db_compiler_t *c, const db_json_t *node, const char *what,
+    const char *const *known)
+{
+    size_t            i;
+    const db_json_t  *member;
+
+    if (node->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "%s must be an object", what);
+    }
+
+    for (member = node->u.child; member; member = member->next) {
+
+        for (i = 0; known[i]; i++) {
+            if (strlen(known[i]) == member->key.len
+                && memcmp(known[i], member->key.data, member->key.len) == 0)
+            {
+                break;
+            }
+        }
+
+        if (known[i] == NULL) {
+            return db_compile_error(c, "%s has the unknown member \"%.*s\"",
+                                    what, (int) member->key.len,
+                                    member->key.data);
+        }
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_text(db_compiler_t *c, const db_json_t *node, const char *name,
+    db_str_t *text)
+{
+    const db_json_t  *member;
+
+    member = db_member(node, name);
+
+    if (member == NULL) {
+        return db_compile_error(c, "the member \"%s\" is missing", name);
+    }
+
+    if (member->kind != DB_JSON_STRING) {
+        return db_compile_error(c, "\"%s\" must be a string", name);
+    }
+
+    *text = member->u.text;
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_flag(db_compiler_t *c, const db_json_t *node, const char *name,
+    unsigned *flag)
+{
+    const db_json_t  *member;
+
+    *flag = 0;
+
+    member = db_member(node, name);
+    if (member == NULL) {
+        return DB_OK;
+    }
+
+    if (member->kind != DB_JSON_TRUE && member->kind != DB_JSON_FALSE) {
+        return db_compile_error(c, "\"%s\" must be true or false", name);
+    }
+
+    *flag = (member->kind == DB_JSON_TRUE);
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_size(db_compiler_t *c, const db_json_t *node, const char *name,
+    unsigned *has, uint64_t *size)
+{
+    const db_json_t  *member;
+
+    member = db_member(node, name);
+    if (member == NULL) {
+        return DB_OK;
+    }
+
+    if (member->kind != DB_JSON_INT || member->u.integer < 0) {
+        return db_compile_error(c, "\"%s\" must be an int of 0 or more", name);
+    }
+
+    *has = 1;
+    *size = (uint64_t) member->u.integer;
+
+    return DB_OK;
+}
+
+
+/* A name in a document: it becomes part of SQLite's JSON path. */
+
+static int
+db_is_name(db_str_t name)
+{
+    size_t         i;
+    unsigned char  c;
+
+    for (i = 0; i < name.len; i++) {
+        c = (unsigned char) name.data[i];
+
+        if (!(c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
+              || (i && c >= '0' && c <= '9') || c >= 0x80))
+        {
+            return 0;
+        }
+    }
+
+    return name.len > 0;
+}
+
+
+/* Rust's Display of a float: as few digits as will do, no exponent. */
+
+static db_str_t
+db_real_display(db_arena_t *arena, double value)
+{
+    int        exponent, i;
+    char       digits[24];
+    unsigned   n;
+    db_buf_t   buf;
+
+    db_buf_init(&buf, arena, 0);
+
+    if (value < 0) {
+        db_buf_putc(&buf, '-');
+        value = -value;
+    }
+
+    if (value == 0) {
+        db_buf_putc(&buf, '0');
+        return (db_str_t) { buf.data, buf.len };
+    }
+
+    n = db_json_real_digits(value, digits, &exponent);
+
+    if (exponent <= 0) {
+        db_buf_lit(&buf, "0.");
+    }
+
+    for (i = exponent; i < 0; i++) {
+        db_buf_putc(&buf, '0');
+    }
+
+    for (i = 0; i < (int) n || i < exponent; i++) {
+        if (i && i == exponent) {
+            db_buf_putc(&buf, '.');
+        }
+
+        db_buf_putc(&buf, i < (int) n ? digits[i] : '0');
+    }
+
+    return buf.failed ? db_null_string : (db_str_t) { buf.data, buf.len };
+}
+
+
+static int
+db_compile_bound(db_compiler_t *c, const db_json_t *member, db_type_t *type,
+    db_bound_t *bound)
+{
+    char         text[DB_JSON_REAL_SIZE];
+    db_buf_t     buf;
+    db_arena_t  *arena;
+
+    arena = c->crud->arena;
+
+    bound->set = 1;
+
+    if (type->kind == DB_TYPE_INT) {
+
+        if (member->kind != DB_JSON_INT) {
+            return db_compile_error(c, "\"%.*s\" of an int must be an int of "
+                                    "64 bits", (int) member->key.len,
+                                    member->key.data);
+        }
+
+        bound->integer = member->u.integer;
+
+        db_buf_init(&buf, arena, 0);
+        db_json_write_int(&buf, bound->integer);
+
+        bound->message = (db_str_t) { buf.data, buf.len };
+        bound->ctx = bound->message;
+
+        return buf.failed ? db_compile_error(c, "out of memory") : DB_OK;
+    }
+
+    if (member->kind == DB_JSON_INT) {
+        bound->real = (double) member->u.integer;
+
+    } else if (member->kind == DB_JSON_REAL) {
+        bound->real = member->u.real;
+
+    } else {
+        return db_compile_error(c, "\"%.*s\" must be a number",
+                                (int) member->key.len, member->key.data);
+    }
+
+    bound->message = db_real_display(arena, bound->real);
+    bound->ctx = db_arena_str(arena,
+        (db_str_t) { text, db_json_real_repr(text, bound->real) });
+
+    if (bound->message.data == NULL || bound->ctx.data == NULL) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_bounds(db_compiler_t *c, const db_json_t *node, db_type_t *type)
+{
+    unsigned          i;
+    db_bound_t       *bound;
+    const db_json_t  *member;
+
+    static const char  *const names[DB_BOUNDS] = {
+        "multiple_of", "le", "lt", "ge", "gt"
+    };
+
+    for (i = 0; i < DB_BOUNDS; i++) {
+        member = db_member(node, names[i]);
+        if (member == NULL) {
+            continue;
+        }
+
+        if (type->bounds == NULL) {
+            type->bounds = db_arena_calloc(c->crud->arena,
+                                           DB_BOUNDS * sizeof(db_bound_t));
+            if (type->bounds == NULL) {
+                return db_compile_error(c, "out of memory");
+            }
+        }
+
+        bound = &type->bounds[i];
+
+        if (db_compile_bound(c, member, type, bound) != DB_OK) {
+            return DB_ERROR;
+        }
+
+        if (i == DB_BOUND_MULTIPLE && bound->integer == 0 && bound->real == 0) {
+            return db_compile_error(c, "\"multiple_of\" must not be 0");
+        }
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_str(db_compiler_t *c, const db_json_t *node, db_type_t *type)
+{
+    char              error[256];
+    unsigned          has_min, has_max, strip;
+    db_regex_t       *pattern;
+    const db_json_t  *member;
+
+    has_min = 0;
+    has_max = 0;
+
+    if (db_compile_size(c, node, "min_length", &has_min, &type->min) != DB_OK
+        || db_compile_size(c, node, "max_length", &has_max, &type->max)
+           != DB_OK
+        || db_compile_flag(c, node, "strip_whitespace", &strip) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->has_min = has_min;
+    type->has_max = has_max;
+    type->strip = strip;
+
+    member = db_member(node, "pattern");
+    if (member == NULL) {
+        return DB_OK;
+    }
+
+    if (db_compile_text(c, node, "pattern", &type->pattern_text) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    pattern = db_regex_create(type->pattern_text, error, sizeof(error));
+    if (pattern == NULL) {
+        return db_compile_error(c, "the pattern cannot be matched natively: "
+                                "%s", error);
+    }
+
+    pattern->next = c->crud->patterns;
+    c->crud->patterns = pattern;
+    type->pattern = pattern;
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_items(db_compiler_t *c, const db_json_t *node, db_type_t *type,
+    const char *name, unsigned depth)
+{
+    unsigned          has_min, has_max;
+    const db_json_t  *member;
+
+    has_min = 0;
+    has_max = 0;
+
+    if (db_compile_size(c, node, "min_items", &has_min, &type->min) != DB_OK
+        || db_compile_size(c, node, "max_items", &has_max, &type->max)
+           != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->has_min = has_min;
+    type->has_max = has_max;
+
+    member = db_member(node, name);
+
+    if (member == NULL) {
+        return db_compile_error(c, "the member \"%s\" is missing", name);
+    }
+
+    if (depth == DB_SCHEMA_MAX_DEPTH) {
+        return db_compile_error(c, "lists and dicts are nested more than %d "
+                                "deep", DB_SCHEMA_MAX_DEPTH);
+    }
+
+    type->items = db_arena_calloc(c->crud->arena, sizeof(db_type_t));
+    if (type->items == NULL) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    return db_compile_type(c, member, type->items, 0, depth + 1);
+}
+
+
+static int
+db_compile_reference(db_compiler_t *c, const db_json_t *node, db_type_t *type)
+{
+    unsigned   i;
+    db_str_t   name;
+
+    if (db_compile_text(c, node, "model", &name) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    for (i = 0; i < c->crud->nmodels; i++) {
+        if (db_str_eq(c->crud->models[i].name, name)) {
+            type->model = &c->crud->models[i];
+            return DB_OK;
+        }
+    }
+
+    return db_compile_error(c, "the model \"%.*s\" is not in \"models\"",
+                            (int) name.len, name.data);
+}
+
+
+/* A type, or with "field" a field, which has its members too. */
+
+#define DB_FIELD_MEMBERS  "name", "default", "default_factory"
+
+static int
+db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
+    int field, unsigned depth)
+{
+    size_t      i;
+    unsigned    nullable, finite;
+    db_str_t    name;
+
+    /* a field's own members come last, where a type ends before them */
+
+    static const struct {
+        const char      *name;
+        db_type_kind_t   kind;
+        const char      *known[12];
+        const char      *known_field[12];
+    } types[] = {
+        { "str", DB_TYPE_STR,
+          { "type", "nullable", "min_length", "max_length", "pattern",
+            "strip_whitespace" },
+          { "type", "nullable", "min_length", "max_length", "pattern",
+            "strip_whitespace", DB_FIELD_MEMBERS } },
+
+        { "int", DB_TYPE_INT,
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of" },
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
+            DB_FIELD_MEMBERS } },
+
+        { "float", DB_TYPE_FLOAT,
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
+            "finite" },
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
+            "finite", DB_FIELD_MEMBERS } },
+
+        { "bool", DB_TYPE_BOOL,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "datetime", DB_TYPE_DATETIME,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "uuid", DB_TYPE_UUID,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "list", DB_TYPE_LIST,
+          { "type", "nullable", "items", "min_items", "max_items" },
+          { "type", "nullable", "items", "min_items", "max_items",
+            DB_FIELD_MEMBERS } },
+
+        { "dict", DB_TYPE_DICT,
+          { "type", "nullable", "values", "min_items", "max_items" },
+          { "type", "nullable", "values", "min_items", "max_items",
+            DB_FIELD_MEMBERS } },
+
+        { "model", DB_TYPE_MODEL,
+          { "type", "nullable", "model" },
+          { "type", "nullable", "model", DB_FIELD_MEMBERS } },
+    };
+
+    if (node->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "a type must be an object");
+    }
+
+    if (db_compile_text(c, node, "type", &name) != DB_OK
+        || db_compile_flag(c, node, "nullable", &nullable) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (strlen(types[i].name) == name.len
+            && memcmp(types[i].name, name.data, name.len) == 0)
+        {
+            break;
+        }
+    }
+
+    if (i == sizeof(types) / sizeof(types[0])) {
+        return db_compile_error(c, "the type \"%.*s\" is not known",
+                                (int) name.len, name.data);
+    }
+
+    if (db_compile_known(c, node, types[i].name,
+                         field ? types[i].known_field : types[i].known)
+        != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->kind = types[i].kind;
+    type->nullable = nullable;
+
+    switch (type->kind) {
+
+    case DB_TYPE_STR:
+        return db_compile_str(c, node, type);
+
+    case DB_TYPE_FLOAT:
+        if (db_compile_flag(c, node, "finite", &finite) != DB_OK) {
+            return DB_ERROR;
+        }
+
+        type->finite = finite;
+
+        /* fall through */
+
+    case DB_TYPE_INT:
+        return db_compile_bounds(c, node, type);
+
+    case DB_TYPE_LIST:
+        return db_compile_items(c, node, type, "items", depth);
+
+    case DB_TYPE_DICT:
+        return db_compile_items(c, node, type, "values", depth);
+
+    case DB_TYPE_MODEL:
+        return db_compile_reference(c, node, type);
+
+    default:
+        return DB_OK;
+    }
+}
+
+
+static int
+db_compile_factory(db_compiler_t *c, db_str_t name, db_field_t *field)
+{
+    size_t  i;
+
+    static const struct {
+        const char    *name;
+        db_default_t   fallback;
+        unsigned       types;        /* it makes values of */
+        const char    *text;
+    } factories[] = {
+        { "list", DB_DEFAULT_LIST, 1 << DB_TYPE_LIST, "[]" },
+        { "dict", DB_DEFAULT_DICT, 1 << DB_TYPE_DICT, "{}" },
+        { "uuid4", DB_DEFAULT_UUID4, 1 << DB_TYPE_UUID | 1 << DB_TYPE_STR,
+          "" },
+        { "now", DB_DEFAULT_NOW, 1 << DB_TYPE_DATETIME, "" },
+        { "utcnow", DB_DEFAULT_UTCNOW, 1 << DB_TYPE_DATETIME, "" },
+        { "now_utc", DB_DEFAULT_NOW_UTC, 1 << DB_TYPE_DATETIME, "" },
+    };
+
+    for (i = 0; i < sizeof(factories) / sizeof(factories[0]); i++) {
+
+        if (strlen(factories[i].name) != name.len
+            || memcmp(factories[i].name, name.data, name.len) != 0)
+        {
+            continue;
+        }
+
+        if (!(factories[i].types & 1U << field->type.kind)) {
+            return db_compile_error(c, "the factory \"%s\" does not make "
+                                    "values of its type", factories[i].name);
+        }
+
+        field->fallback = factories[i].fallback;
+        field->text = (db_str_t) { factories[i].text,
+                                   strlen(factories[i].text) };
+        return DB_OK;
+    }
+
+    return db_compile_error(c, "the factory \"%.*s\" is not known",
+                            (int) name.len, name.data);
+}
+
+
+static int
+db_compile_field(db_compiler_t *c, const db_json_t *node, db_model_t *model,
+    db_field_t *field)
+{
+    db_buf_t           key;
+    db_str_t           name;
+    const db_field_t  *other;
+
+    if (node->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "a field must be an object");
+    }
+
+    if (db_compile_text(c, node, "name", &field->name) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    c->field = field->name;
+
+    if (!db_is_name(field->name)) {
+        return db_compile_error(c, "a field's name must be an identifier");
+    }
+
+    for (other = model->fields; other < field; other++) {
+        if (db_str_eq(other->name, field->name)) {
+            return db_compile_error(c, "the field is there twice");
+        }
+    }
+
+    if (db_compile_type(c, node, &field->type, 1, 0) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    db_buf_init(&key, c->crud->arena, field->name.len + 4);
+    db_json_write_string(&key, field->name);
+    db_buf_putc(&key, ':');
+
+    if (key.failed) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    field->key = (db_str_t) { key.data, key.len };
+    field->value = db_member(node, "default");
+
+    if (field->value) {
+        field->fallback = DB_DEFAULT_VALUE;
+    }
+
+    if (db_member(node, "default_factory") == NULL) {
+        return DB_OK;
+    }
+
+    if (field->value) {
+        return db_compile_error(c, "\"default\" and \"default_factory\" "
+                                "exclude each other");
+    }
+
+    if (db_compile_text(c, node, "default_factory", &name) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    return db_compile_factory(c, name, field);
+}
+
+
+static int
+db_compile_model(db_compiler_t *c, const db_json_t *node, db_model_t *model)
+{
+    db_str_t          extra;
+    db_field_t       *field;
+    const db_json_t  *fields, *member;
+
+    c->model = model->name;
+    c->field = db_null_string;
+
+    if (db_member(node, "extra")) {
+        if (db_compile_text(c, node, "extra", &extra) != DB_OK) {
+            return DB_ERROR;
+        }
+
+        model->forbid = db_str_eq(extra, db_string("forbid"));
+
+        if (!model->forbid && !db_str_eq(extra, db_string("ignore"))) {
+            return db_compile_error(c, "\"extra\" must be \"ignore\" or "
+                                    "\"forbid\"");
+        }
+    }
+
+    fields = db_member(node, "fields");
+
+    if (fields == NULL || fields->kind != DB_JSON_ARRAY) {
+        return db_compile_error(c, "\"fields\" must be a list");
+    }
+
+    model->fields = db_arena_calloc(c->crud->arena,
+                                    (fields->count + 1) * sizeof(db_field_t));
+    if (model->fields == NULL) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    field = model->fields;
+
+    for (member = fields->u.child; member; member = member->next) {
+        if (db_compile_field(c, member, model, field) != DB_OK) {
+            return DB_ERROR;
+        }
+
+        c->field = db_null_string;
+        field++;
+        model->nfields++;
+    }
+
+    return DB_OK;
+}
+
+
+/* Defaults are written as documents have them, once all models are known. */
+
+static int
+db_compile_defaults(db_compiler_t *c, db_model_t *model)
+{
+    unsigned      i;
+    db_buf_t      out;
+    db_loc_t      loc;
+    db_check_t    check;
+    db_field_t   *field;
+
+    c->model = model->name;
+
+    for (i = 0; i < model->nfields; i++) {
+        field = &model->fields[i];
+
+        if (field->fallback != DB_DEFAULT_VALUE) {
+            continue;
+        }
+
+        c->field = field->name;
+
+        db_buf_init(&out, c->crud->arena, 0);
+        db_check_init(&check, c->crud->arena, &out);
+        loc = (db_loc_t) { NULL, field->name, 0 };
+
+        db_check_value(&check, &field->type, field->value, &loc);
+
+        if (out.failed || check.errors.failed) {
+            return db_compile_error(c, "out of memory");
+        }
+
+        if (check.nerrors) {
+            return db_compile_error(c, "the default is not of the field's "
+                                    "type: %.*s", (int) check.errors.len,
+                                    check.errors.data);
+        }
+
+        field->text = (db_str_t) { out.data, out.len };
+    }
+
+    return DB_OK;
+}
+
+
+/* All by name first, so that they can name each other. */
+
+static int
+db_compile_models(db_compiler_t *c, const db_json_t *root)
+{
+    unsigned          i;
+    db_crud_t        *crud;
+    const db_json_t  *models, *member;
+
+    static const char  *const known[] = { "extra", "fields", NULL };
+
+    crud = c->crud;
+    models = db_member(root, "models");
+
+    if (models && models->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "\"models\" must be an object");
+    }
+
+    crud->nmodels = models ? models->count : 0;
+    crud->models = db_arena_calloc(crud->arena,
+                                   (crud->nmodels + 1) * sizeof(db_model_t));
+    if (crud->models == NULL) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    i = 0;
+
+    for (member = models ? models->u.child : NULL; member;
+         member = member->next)
+    {
+        crud->models[i++].name = member->key;
+    }
+
+    crud->model = &crud->models[crud->nmodels];
+    crud->model->name = crud->name;
+
+    i = 0;
+
+    for (member = models ? models->u.child : NULL; member;
+         member = member->next)
+    {
+        c->model = member->key;
+
+        if (db_compile_known(c, member, "a model", known) != DB_OK
+            || db_compile_model(c, member, &crud->models[i++]) != DB_OK)
+        {
+            return DB_ERROR;
+        }
+    }
+
+    if (db_compile_model(c, root, crud->model) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    for (i = 0; i <= crud->nmodels; i++) {
+        if (db_compile_defaults(c, &crud->models[i]) != DB_OK) {
+            return DB_ERROR;
+        }
+    }
+
+    c->model = crud->name;
+    c->field = db_null_string;
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_id(db_compiler_t *c, const db_json_t *root)
+{
+    size_t             i;
+    unsigned           n;
+    db_str_t           kind;
+    db_crud_t         *crud;
+    const db_field_t  *field;
+
+    static const struct {
+        const char      *name;
+        db_type_kind_t   type;
+    } kinds[] = {
+        { "str", DB_TYPE_STR }, { "int", DB_TYPE_INT },
+        { "uuid", DB_TYPE_UUID }
+    };
+
+    crud = c->crud;
+
+    if (db_compile_text(c, root, "id", &kind) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    field = NULL;
+
+    for (n = 0; n < crud->model->nfields; n++) {
+        if (db_str_eq(crud->model->fields[n].name, db_string("id"))) {
+            field = &crud->model->fields[n];
+        }
+    }
+
+    crud->collection.id_kind = DB_VALUE_TEXT;
+
+    if (db_str_eq(kind, db_string("objectid"))) {
+        return field == NULL ? DB_OK
+               : db_compile_error(c, "\"id\" is \"objectid\", but there is a "
+                                  "field of that name");
+    }
+
+    for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        if (strlen(kinds[i].name) == kind.len
+            && memcmp(kinds[i].name, kind.data, kind.len) == 0)
+        {
+            break;
+        }
+    }
+
+    if (i == sizeof(kinds) / sizeof(kinds[0])) {
+        return db_compile_error(c, "\"id\" must be \"objectid\", \"int\", "
+                                "\"str\" or \"uuid\"");
+    }
+
+    if (field == NULL || field->type.kind != kinds[i].type) {
+        return db_compile_error(c, "there is no field \"id\" of the type "
+                                "\"%s\"", kinds[i].name);
+    }
+
+    c->field = field->name;
+
+    if (field->type.nullable) {
+        return db_compile_error(c, "an id cannot be null: leave it out of the "
+                                "model to get an ObjectId");
+    }
+
+    if (field->fallback != DB_DEFAULT_NONE
+        && field->fallback != DB_DEFAULT_UUID4)
+    {
+        return db_compile_error(c, "an id can have no default but uuid4");
+    }
+
+    c->field = db_null_string;
+
+    if (field->type.kind == DB_TYPE_INT) {
+        crud->collection.id_kind = DB_VALUE_INT;
+    }
+
+    crud->id = field;
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_operations(db_compiler_t *c, const db_json_t *root)
+{
+    unsigned          i, bits;
+    db_buf_t          list, item;
+    db_crud_t        *crud;
+    const db_json_t  *operations, *member;
+
+    static const struct {
+        db_str_t      name;
+        const char   *methods;
+    } names[DB_CRUD_OPERATIONS] = {
+        { { "list", 4 }, "GET, HEAD" },
+        { { "get", 3 }, "GET, HEAD" },
+        { { "create", 6 }, "POST" },
+        { { "update", 6 }, "PUT" },
+        { { "delete", 6 }, "DELETE" },
+    };
+
+    crud = c->crud;
+    bits = 0;
+
+    operations = db_member(root, "operations");
+
+    if (operations == NULL) {
+        bits = (1U << DB_CRUD_OPERATIONS) - 1;
+
+    } else if (operations->kind != DB_JSON_ARRAY || operations->count == 0) {
+        return db_compile_error(c, "\"operations\" must be a list of at least "
+                                "one");
+    }
+
+    for (member = operations ? operations->u.child : NULL; member;
+         member = member->next)
+    {
+        for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
+            if (member->kind == DB_JSON_STRING
+                && db_str_eq(names[i].name, member->u.text))
+            {
+                break;
+            }
+        }
+
+        if (i == DB_CRUD_OPERATIONS) {
+            return db_compile_error(c, "\"operations\" may have \"list\", "
+                                    "\"get\", \"create\", \"update\" and "
+                                    "\"delete\"");
+        }
+
+        bits |= 1U << i;
+    }
+
+    db_buf_init(&list, crud->arena, 64);
+    db_buf_init(&item, crud->arena, 64);
+
+    for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
+        db_buf_t  *buf;
+
+        if (!(bits & 1U << i)) {
+            continue;
+        }
+
+        buf = (i == DB_CRUD_LIST || i == DB_CRUD_CREATE) ? &list : &item;
+
+        if (buf->len) {
+            db_buf_lit(buf, ", ");
+        }
+
+        db_buf_append(buf, names[i].methods, strlen(names[i].methods));
+    }
+
+    if (list.failed || item.failed) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    crud->operations = bits;
+    crud->allow_list = (db_str_t) { list.data, list.len };
+    crud->allow_item = (db_str_t) { item.data, item.len };
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_names(db_compiler_t *c, const db_json_t *root)
+{
+    char         ch;
+    size_t       i;
+    db_crud_t   *crud;
+    db_str_t     name;
+
+    crud = c->crud;
+
+    if (db_compile_text(c, root, "model", &crud->name) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    if (!db_is_name(crud->name)) {
+        return db_compile_error(c, "\"model\" must be an identifier");
+    }
+
+    c->model = crud->name;
+
+    if (db_compile_text(c, root, "collection", &crud->collection.name) != DB_OK
+        || db_compile_text(c, root, "prefix", &crud->prefix) != DB_OK
+        || db_compile_text(c, root, "store", &crud->store) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    name = crud->collection.name;
+
+    for (i = 0; i < name.len; i++) {
+        ch = name.data[i];
+
+        if (!(ch == '_' || (ch >= 'a' && ch <= 'z')
+              || (ch >= '0' && ch <= '9')))
+        {
+            name.len = 0;
+        }
+    }
+
+    if (name.len == 0 || name.len > DB_SCHEMA_MAX_NAME) {
+        return db_compile_error(c, "\"collection\" must be 1 to %d of a-z, "
+                                "0-9 and _", DB_SCHEMA_MAX_NAME);
+    }
+
+    name = crud->prefix;
+
+    for (i = 0; i < name.len; i++) {
+        ch = name.data[i];
+
+        if (ch <= ' ' || ch == '{' || ch == '}' || ch == '?' || ch == '#'
+            || ch == '%' || ch == 0x7f
+            || (ch == '/' && (i + 1 == name.len || name.data[i + 1] == '/')))
+        {
+            name.len = 0;
+        }
+    }
+
+    if (name.len == 0 || name.data[0] != '/') {
+        return db_compile_error(c, "\"prefix\" must be a path like "
+                                "\"/articles\": plain ASCII, without "
+                                "parameters and \"/\" at its end");
+    }
+
+    if (!db_is_name(crud->store)) {
+        return db_compile_error(c, "\"store\" must be an identifier");
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_root(db_compiler_t *c, const db_json_t *root)
+{
+    const db_json_t  *version;
+
+    static const char  *const known[] = {
+        "databridge", "model", "collection", "prefix", "store", "operations",
+        "id", "extra", "fields", "models", NULL
+    };
+
+    if (db_compile_known(c, root, "the schema", known) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    version = db_member(root, "databridge");
+
+    if (version == NULL || version->kind != DB_JSON_INT
+        || version->u.integer != DB_SCHEMA_VERSION)
+    {
+        return db_compile_error(c, "\"databridge\" must be %d, the version of "
+                                "the format", DB_SCHEMA_VERSION);
+    }
+
+    if (db_compile_names(c, root) != DB_OK
+        || db_compile_operations(c, root) != DB_OK
+        || db_compile_models(c, root) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    return db_compile_id(c, root);
+}
+
+
+db_crud_t *
+db_crud_compile(db_str_t schema, char *error, size_t size)
+{
+    int               rc;
+    db_json_t        *root;
+    db_arena_t       *arena;
+    db_crud_t        *crud;
+    db_compiler_t     c;
+    db_json_error_t   fault;
+
+    arena = db_arena_create(8192);
+    crud = arena ? db_arena_calloc(arena, sizeof(db_crud_t)) : NULL;
+
+    if (crud == NULL) {
+        snprintf(error, size, "out of memory");
+
+        if (arena) {
+            db_arena_destroy(arena);
+        }
+
+        return NULL;
+    }
+
+    crud->arena = arena;
+
+    c = (db_compiler_t) { crud, error, size, db_null_string, db_null_string };
+
+    rc = db_json_read(arena, schema, &root, &fault);
+
+    if (rc == DB_DECLINED) {
+        if (fault.fault == DB_JSON_SYNTAX) {
+            db_compile_error(&c, "the schema is not JSON: %s at character "
+                             "%zu", fault.message, fault.position);
+
+        } else {
+            db_compile_error(&c, "the schema is not UTF-8");
+        }
+
+    } else if (rc != DB_OK) {
+        db_compile_error(&c, "out of memory");
+
+    } else {
+        rc = db_compile_root(&c, root);
+    }
+
+    if (rc != DB_OK) {
+        db_crud_destroy(crud);
+        return NULL;
+    }
+
+    return crud;
+}
+
+
+void
+db_crud_destroy(db_crud_t *crud)
+{
+    db_regex_t    *pattern, *next;
+
+    for (pattern = crud->patterns; pattern; pattern = next) {
+        next = pattern->next;
+        db_regex_destroy(pattern);
+    }
+
+    db_arena_destroy(crud->arena);
+}

@@ -1,0 +1,121 @@
+/*
+ * A compiled schema: models, fields and types.  Written once by
+ * db_schema_compile(), constant afterwards; all of it lives in its arena but
+ * for the patterns, which db_schema_destroy() frees.
+ */
+
+#ifndef DB_SCHEMA_H
+#define DB_SCHEMA_H
+
+#include "core/db_arena.h"
+#include "crud/db_crud.h"
+#include "crud/db_regex.h"
+#include "json/db_json.h"
+
+#include <stdint.h>
+
+
+typedef struct db_type_s   db_type_t;
+typedef struct db_model_s  db_model_t;
+
+
+typedef enum {
+    DB_TYPE_STR,
+    DB_TYPE_INT,
+    DB_TYPE_FLOAT,
+    DB_TYPE_BOOL,
+    DB_TYPE_DATETIME,
+    DB_TYPE_UUID,
+    DB_TYPE_LIST,
+    DB_TYPE_DICT,                /* with str keys */
+    DB_TYPE_MODEL
+} db_type_kind_t;
+
+
+/* In the order in which pydantic looks at them. */
+
+typedef enum {
+    DB_BOUND_MULTIPLE,
+    DB_BOUND_LE,
+    DB_BOUND_LT,
+    DB_BOUND_GE,
+    DB_BOUND_GT,
+    DB_BOUNDS
+} db_bound_kind_t;
+
+typedef struct {
+    unsigned         set:1;
+    int64_t          integer;    /* of an int */
+    double           real;       /* of a float */
+    db_str_t         message;    /* the number as the message has it */
+    db_str_t         ctx;        /* and as JSON */
+} db_bound_t;
+
+
+struct db_type_s {
+    db_type_kind_t   kind;
+    unsigned         nullable:1;
+    unsigned         strip:1;    /* str: white space at both ends */
+    unsigned         finite:1;   /* float: as pydantic's allow_inf_nan=False */
+    unsigned         has_min:1;
+    unsigned         has_max:1;
+    uint64_t         min;        /* length of str, list, dict */
+    uint64_t         max;
+    db_bound_t      *bounds;     /* DB_BOUNDS of them, or NULL */
+    db_regex_t      *pattern;
+    db_str_t         pattern_text;
+    db_type_t       *items;      /* of list, dict */
+    db_model_t      *model;
+};
+
+
+typedef enum {
+    DB_DEFAULT_NONE,             /* required */
+    DB_DEFAULT_VALUE,
+    DB_DEFAULT_LIST,
+    DB_DEFAULT_DICT,
+    DB_DEFAULT_UUID4,
+    DB_DEFAULT_NOW,              /* datetime.now() */
+    DB_DEFAULT_UTCNOW,           /* datetime.utcnow() */
+    DB_DEFAULT_NOW_UTC           /* datetime.now(timezone.utc) */
+} db_default_t;
+
+
+typedef struct {
+    db_str_t         name;
+    db_str_t         key;        /* "name": as it is written */
+    db_type_t        type;
+    db_default_t     fallback;
+    const db_json_t *value;      /* the default as the schema has it */
+    db_str_t         text;       /* and as it is stored */
+} db_field_t;
+
+
+struct db_model_s {
+    db_str_t         name;
+    unsigned         forbid:1;   /* unknown members are errors */
+    unsigned         nfields;
+    db_field_t      *fields;
+};
+
+
+struct db_crud_s {
+    db_arena_t      *arena;
+    db_regex_t      *patterns;   /* all of them, linked */
+
+    db_str_t         name;
+    db_str_t         prefix;
+    db_str_t         store;
+    unsigned         operations;
+    db_collection_t  collection;
+
+    db_model_t      *model;
+    db_model_t      *models;     /* the nested ones */
+    unsigned         nmodels;
+    const db_field_t *id;        /* NULL: ObjectId */
+
+    db_str_t         allow_list; /* for Allow */
+    db_str_t         allow_item;
+};
+
+#endif /* DB_SCHEMA_H */

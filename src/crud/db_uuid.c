@@ -1,0 +1,344 @@
+/*
+ * UUIDs from text, with the complaints of the Rust crate that pydantic uses,
+ * and new ids: version 4 UUIDs and ObjectIds.
+ *
+ * Random bytes come from the kernel a block at a time.  The block is the
+ * calling thread's own, and dropped by a process that has been forked since.
+ */
+
+#include "crud/db_scalar.h"
+
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+
+
+#define DB_RANDOM_BLOCK  256
+
+
+typedef struct {
+    pid_t          pid;
+    unsigned       used;
+    unsigned char  block[DB_RANDOM_BLOCK];
+
+    /* of ObjectIds */
+    unsigned char  process[5];
+    uint32_t       counter;
+} db_random_t;
+
+
+static const char  db_hex[] = "0123456789abcdef";
+
+
+static int
+db_hex_value(char c)
+{
+    if (c >= '0' && c <= '9') {
+        return c - '0';
+    }
+
+    c |= 0x20;
+
+    return (c >= 'a' && c <= 'f') ? c - 'a' + 10 : -1;
+}
+
+
+/* Whether the text is 32 digits in groups of 8, 4, 4, 4 and 12, or in one. */
+
+static int
+db_uuid_read(db_str_t text, char *dst)
+{
+    int     hyphens, value;
+    size_t  i;
+
+    if (text.len != 32 && text.len != 36) {
+        return DB_DECLINED;
+    }
+
+    hyphens = (text.len == 36);
+
+    for (i = 0; i < DB_UUID_LENGTH; i++) {
+
+        if (i == 8 || i == 13 || i == 18 || i == 23) {
+            dst[i] = '-';
+
+            if (hyphens && *text.data++ != '-') {
+                return DB_DECLINED;
+            }
+
+            continue;
+        }
+
+        value = db_hex_value(*text.data++);
+        if (value < 0) {
+            return DB_DECLINED;
+        }
+
+        dst[i] = db_hex[value];
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_uuid_has_urn(db_str_t text)
+{
+    size_t             i;
+    static const char  urn[] = "urn:uuid:";
+
+    if (text.len < sizeof(urn) - 1) {
+        return 0;
+    }
+
+    for (i = 0; i < sizeof(urn) - 1; i++) {
+        if (text.data[i] != urn[i]
+            && !(urn[i] != ':' && (text.data[i] | 0x20) == urn[i]))
+        {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+static void
+db_uuid_explain(db_str_t text, char *error)
+{
+    int                hyphenated;
+    size_t             i, n, start, end, groups, bounds[4];
+    static const int   sizes[] = { 8, 4, 4, 4, 12 };
+    static const int   starts[] = { 0, 9, 14, 19, 24 };
+
+    if (text.len == 0 || text.len > 45) {
+        goto length;
+    }
+
+    hyphenated = (text.len == 36);
+    start = 0;
+    end = text.len;
+
+    if (text.len == 36) {
+        /* taken for a hyphenated one as it is */
+
+    } else if (text.len >= 2 && text.data[0] == '{'
+               && text.data[end - 1] == '}')
+    {
+        /* a braced text of 38 bytes is searched without its braces */
+
+        if (text.len == 38) {
+            text.data++;
+            text.len -= 2;
+            end -= 2;
+
+        } else {
+            start = 1;
+            end--;
+        }
+
+        hyphenated = 1;
+
+    } else if (db_uuid_has_urn(text)) {
+
+        if (text.len == 45) {
+            text.data += 9;
+            text.len -= 9;
+            end -= 9;
+
+        } else {
+            start = 9;
+        }
+
+        hyphenated = 1;
+    }
+
+    groups = 1;
+
+    for (i = start; i < end; i++) {
+
+        if (db_hex_value(text.data[i]) >= 0) {
+            continue;
+        }
+
+        if (text.data[i] == '-') {
+            hyphenated = 1;
+
+            if (groups <= 4) {
+                bounds[groups - 1] = i - start;
+            }
+
+            groups++;
+            continue;
+        }
+
+        for (n = 1; i + n < text.len && (text.data[i + n] & 0xc0) == 0x80;
+             n++)
+        {
+            /* the rest of the character */
+        }
+
+        snprintf(error, DB_UUID_ERROR,
+                 "invalid character: found `%.*s` at %zu",
+                 (int) n, text.data + i, i);
+        return;
+    }
+
+    if (!hyphenated) {
+        goto length;
+    }
+
+    if (groups != 5) {
+        snprintf(error, DB_UUID_ERROR,
+                 "invalid group count: expected 5, found %zu", groups);
+        return;
+    }
+
+    for (i = 0; i < 4; i++) {
+        if (bounds[i] != (size_t) starts[i + 1] - 1) {
+            snprintf(error, DB_UUID_ERROR, "invalid group length in group "
+                     "%zu: expected %d, found %zu", i, sizes[i],
+                     bounds[i] - (size_t) starts[i]);
+            return;
+        }
+    }
+
+    snprintf(error, DB_UUID_ERROR, "invalid group length in group 4: "
+             "expected 12, found %zu", text.len - (size_t) starts[4]);
+    return;
+
+length:
+
+    snprintf(error, DB_UUID_ERROR, "invalid length: found %zu", text.len);
+}
+
+
+int
+db_uuid_parse(db_str_t text, char dst[DB_UUID_LENGTH],
+    char error[DB_UUID_ERROR])
+{
+    db_str_t  bare;
+
+    bare = text;
+
+    if (text.len == 38 && text.data[0] == '{' && text.data[37] == '}') {
+        bare = (db_str_t) { text.data + 1, 36 };
+
+    } else if (text.len == 45 && db_uuid_has_urn(text)) {
+        bare = (db_str_t) { text.data + 9, 36 };
+    }
+
+    if (db_uuid_read(bare, dst) == DB_OK) {
+        return DB_OK;
+    }
+
+    db_uuid_explain(text, error);
+
+    return DB_DECLINED;
+}
+
+
+static db_random_t *
+db_random(void)
+{
+    static _Thread_local db_random_t  random;
+
+    pid_t           pid;
+    unsigned char   seed[8];
+
+    pid = getpid();
+
+    if (random.pid == pid) {
+        return &random;
+    }
+
+    if (getrandom(seed, sizeof(seed), 0) != (ssize_t) sizeof(seed)) {
+        return NULL;
+    }
+
+    memcpy(random.process, seed, sizeof(random.process));
+    random.counter = seed[5] | (uint32_t) seed[6] << 8
+                     | (uint32_t) seed[7] << 16;
+    random.used = DB_RANDOM_BLOCK;
+    random.pid = pid;
+
+    return &random;
+}
+
+
+int
+db_objectid_create(char dst[DB_OBJECTID_LENGTH])
+{
+    size_t          i;
+    uint32_t        now;
+    db_random_t    *random;
+    unsigned char   id[12];
+
+    random = db_random();
+    if (random == NULL) {
+        return DB_ERROR;
+    }
+
+    now = (uint32_t) time(NULL);
+    random->counter++;
+
+    id[0] = (unsigned char) (now >> 24);
+    id[1] = (unsigned char) (now >> 16);
+    id[2] = (unsigned char) (now >> 8);
+    id[3] = (unsigned char) now;
+    memcpy(id + 4, random->process, 5);
+    id[9] = (unsigned char) (random->counter >> 16);
+    id[10] = (unsigned char) (random->counter >> 8);
+    id[11] = (unsigned char) random->counter;
+
+    for (i = 0; i < sizeof(id); i++) {
+        dst[2 * i] = db_hex[id[i] >> 4];
+        dst[2 * i + 1] = db_hex[id[i] & 0xf];
+    }
+
+    return DB_OK;
+}
+
+
+int
+db_uuid_create(char dst[DB_UUID_LENGTH])
+{
+    size_t         i, n;
+    ssize_t        got;
+    db_random_t   *random;
+    unsigned char *id;
+
+    random = db_random();
+    if (random == NULL) {
+        return DB_ERROR;
+    }
+
+    if (random->used == DB_RANDOM_BLOCK) {
+        got = getrandom(random->block, DB_RANDOM_BLOCK, 0);
+        if (got != DB_RANDOM_BLOCK) {
+            return DB_ERROR;
+        }
+
+        random->used = 0;
+    }
+
+    id = random->block + random->used;
+    random->used += 16;
+
+    id[6] = (unsigned char) ((id[6] & 0x0f) | 0x40);
+    id[8] = (unsigned char) ((id[8] & 0x3f) | 0x80);
+
+    n = 0;
+
+    for (i = 0; i < 16; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10) {
+            dst[n++] = '-';
+        }
+
+        dst[n++] = db_hex[id[i] >> 4];
+        dst[n++] = db_hex[id[i] & 0xf];
+    }
+
+    return DB_OK;
+}

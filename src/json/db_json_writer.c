@@ -1,0 +1,261 @@
+/*
+ * JSON text: strings as json.dumps(ensure_ascii=False) escapes them, numbers
+ * in the two forms that Python's repr() and pydantic give them.
+ */
+
+#include "json/db_json.h"
+
+#include <math.h>
+
+
+void
+db_json_write_string(db_buf_t *buf, db_str_t text)
+{
+    char                 *p, c;
+    size_t                i, n, start;
+    static const char     hex[] = "0123456789abcdef";
+
+    /* 0: as it is; 1: \u00xx; else the letter after the backslash */
+
+    static const unsigned char  escapes[256] = {
+        1, 1, 1, 1, 1, 1, 1, 1, 'b', 't', 'n', 1, 'f', 'r', 1, 1,
+        1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+        ['"'] = '"', ['\\'] = '\\'
+    };
+
+    p = db_buf_reserve(buf, text.len + 2);
+    if (p == NULL) {
+        return;
+    }
+
+    buf->data[buf->len++] = '"';
+    start = 0;
+
+    for (i = 0; i < text.len; i++) {
+        c = (char) escapes[(unsigned char) text.data[i]];
+
+        if (c == 0) {
+            continue;
+        }
+
+        n = i - start;
+        db_buf_append(buf, text.data + start, n);
+        start = i + 1;
+
+        if (c != 1) {
+            db_buf_putc(buf, '\\');
+            db_buf_putc(buf, c);
+            continue;
+        }
+
+        db_buf_lit(buf, "\\u00");
+        db_buf_putc(buf, hex[(unsigned char) text.data[i] >> 4]);
+        db_buf_putc(buf, hex[text.data[i] & 0xf]);
+    }
+
+    db_buf_append(buf, text.data + start, text.len - start);
+    db_buf_putc(buf, '"');
+}
+
+
+void
+db_json_write_int(db_buf_t *buf, int64_t value)
+{
+    char      text[24], *p;
+    uint64_t  n;
+
+    p = text + sizeof(text);
+    n = value < 0 ? 0 - (uint64_t) value : (uint64_t) value;
+
+    do {
+        *--p = (char) ('0' + n % 10);
+        n /= 10;
+    } while (n);
+
+    if (value < 0) {
+        *--p = '-';
+    }
+
+    db_buf_append(buf, p, (size_t) (text + sizeof(text) - p));
+}
+
+
+/* Positional when 10^min <= value < 10^max; else with an exponent. */
+
+static size_t
+db_json_real_format(char *dst, double value, int min, int max, int width)
+{
+    int       exponent, e;
+    char      digits[24], *p;
+    unsigned  i, n;
+
+    p = dst;
+
+    if (signbit(value)) {
+        *p++ = '-';
+        value = -value;
+    }
+
+    if (value == 0) {
+        memcpy(p, "0.0", 3);
+        return (size_t) (p - dst) + 3;
+    }
+
+    n = db_json_real_digits(value, digits, &exponent);
+
+    if (exponent > min && exponent <= max) {
+
+        if (exponent <= 0) {
+            *p++ = '0';
+            *p++ = '.';
+
+            for (e = exponent; e < 0; e++) {
+                *p++ = '0';
+            }
+
+            memcpy(p, digits, n);
+            return (size_t) (p - dst) + n;
+        }
+
+        for (i = 0; i < n || (int) i < exponent; i++) {
+            if ((int) i == exponent) {
+                *p++ = '.';
+            }
+
+            *p++ = i < n ? digits[i] : '0';
+        }
+
+        if ((int) i == exponent) {
+            *p++ = '.';
+            *p++ = '0';
+        }
+
+        return (size_t) (p - dst);
+    }
+
+    *p++ = digits[0];
+
+    if (n > 1) {
+        *p++ = '.';
+        memcpy(p, digits + 1, n - 1);
+        p += n - 1;
+    }
+
+    e = exponent - 1;
+    *p++ = 'e';
+    *p++ = e < 0 ? '-' : '+';
+    e = e < 0 ? -e : e;
+
+    if (e >= 100) {
+        *p++ = (char) ('0' + e / 100);
+        e %= 100;
+        *p++ = (char) ('0' + e / 10);
+
+    } else if (e >= 10 || width == 2) {
+        *p++ = (char) ('0' + e / 10);
+    }
+
+    *p++ = (char) ('0' + e % 10);
+
+    return (size_t) (p - dst);
+}
+
+
+size_t
+db_json_real_repr(char *dst, double value)
+{
+    return db_json_real_format(dst, value, -4, 16, 2);
+}
+
+
+size_t
+db_json_real_text(char *dst, double value)
+{
+    return db_json_real_format(dst, value, -5, 16, 1);
+}
+
+
+static void
+db_json_write_text(db_buf_t *buf, db_str_t text, int plain)
+{
+    if (!plain) {
+        db_json_write_string(buf, text);
+        return;
+    }
+
+    if (db_buf_reserve(buf, text.len + 2) == NULL) {
+        return;
+    }
+
+    buf->data[buf->len++] = '"';
+    db_buf_str(buf, text);
+    buf->data[buf->len++] = '"';
+}
+
+
+static void
+db_json_write_members(db_buf_t *buf, const db_json_t *node)
+{
+    int               object;
+    const db_json_t  *member;
+
+    object = (node->kind == DB_JSON_OBJECT);
+
+    db_buf_putc(buf, object ? '{' : '[');
+
+    for (member = node->u.child; member; member = member->next) {
+        if (member != node->u.child) {
+            db_buf_putc(buf, ',');
+        }
+
+        if (object) {
+            db_json_write_text(buf, member->key, member->key_plain);
+            db_buf_putc(buf, ':');
+        }
+
+        db_json_write(buf, member);
+    }
+
+    db_buf_putc(buf, object ? '}' : ']');
+}
+
+
+void
+db_json_write(db_buf_t *buf, const db_json_t *node)
+{
+    char  text[DB_JSON_REAL_SIZE];
+
+    switch (node->kind) {
+
+    case DB_JSON_NULL:
+        db_buf_lit(buf, "null");
+        break;
+
+    case DB_JSON_FALSE:
+        db_buf_lit(buf, "false");
+        break;
+
+    case DB_JSON_TRUE:
+        db_buf_lit(buf, "true");
+        break;
+
+    case DB_JSON_INT:
+        db_json_write_int(buf, node->u.integer);
+        break;
+
+    case DB_JSON_BIGINT:
+        db_buf_str(buf, node->u.text);
+        break;
+
+    case DB_JSON_REAL:
+        db_buf_append(buf, text, db_json_real_repr(text, node->u.real));
+        break;
+
+    case DB_JSON_STRING:
+        db_json_write_text(buf, node->u.text, node->plain);
+        break;
+
+    default:
+        db_json_write_members(buf, node);
+    }
+}
