@@ -1,0 +1,34 @@
+from typing import Literal, TypedDict, final
+
+class Selection(TypedDict):
+    limit: int
+    skip: int
+    count: bool
+    where: list[tuple[str, str | int | float | bool, bool]]
+
+@final
+class Resource:
+    @property
+    def name(self) -> str: ...
+    @property
+    def prefix(self) -> str: ...
+    @property
+    def collection(self) -> str: ...
+    @property
+    def store(self) -> str: ...
+    @property
+    def operations(self) -> tuple[str, ...]: ...
+    def call(
+        self,
+        operation: str,
+        *,
+        id: str = "",
+        query: str = "",
+        content_type: str = "application/json",
+        body: bytes = b"",
+    ) -> (
+        tuple[Literal["answer"], int, bytes]
+        | tuple[Literal["store"], str, str | int | None, bytes | Selection]
+    ): ...
+
+def compile(schema: str, /) -> Resource: ...
