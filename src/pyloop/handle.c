@@ -166,7 +166,7 @@ pyloop_handle_dealloc(PyObject *op)
 
     state = loop ? ((pyloop_t *) loop)->state : NULL;
 
-    if (state && state->nfree_handles < PYLOOP_FREE_HANDLES) {
+    if (state && state->nfree_handles < state->max_free_handles) {
         state->free_handles[state->nfree_handles++] = handle;
 
     } else {
@@ -309,6 +309,8 @@ pyloop_handle_types(PyObject *module, pyloop_state_t *state)
     if (state->handle_type == NULL) {
         return -1;
     }
+
+    state->max_free_handles = PYLOOP_FREE_HANDLES;
 
     state->timer_type = pyloop_handle_type(module, &pyloop_timer_spec,
                                            state->asyncio_timer);
@@ -472,6 +474,8 @@ pyloop_handle_fill(pyloop_t *loop, pyloop_handle_t *handle,
 void
 pyloop_handle_free_list(pyloop_state_t *state)
 {
+    state->max_free_handles = 0;
+
     while (state->nfree_handles) {
         PyObject_GC_Del(state->free_handles[--state->nfree_handles]);
     }

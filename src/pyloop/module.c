@@ -225,6 +225,8 @@ pyloop_module_clear(PyObject *module)
 
     state = PyModule_GetState(module);
 
+    pyloop_handle_free_list(state);
+
     Py_CLEAR(state->loop_type);
     Py_CLEAR(state->handle_type);
     Py_CLEAR(state->timer_type);
@@ -262,7 +264,6 @@ static void
 pyloop_module_free(void *module)
 {
     (void) pyloop_module_clear(module);
-    pyloop_handle_free_list(PyModule_GetState(module));
 }
 
 

@@ -143,6 +143,7 @@ typedef struct {
 
     pyloop_handle_t *free_handles[PYLOOP_FREE_HANDLES];
     unsigned         nfree_handles;
+    unsigned         max_free_handles;   /* 0 once the types may be gone */
 } pyloop_state_t;
 
 
@@ -200,6 +201,8 @@ PyObject *pyloop_handle_new(pyloop_t *loop, PyObject *callback,
     PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 PyObject *pyloop_timer_new(pyloop_t *loop, PyObject *when, PyObject *callback,
     PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+
+/* Empties the list for good. */
 void pyloop_handle_free_list(pyloop_state_t *state);
 
 /*
