@@ -47,12 +47,7 @@ class App(Decorators, FastAPI):
         store: str | None = None,
         operations: Sequence[str] | None = None,
     ) -> Callable[[Declaration], Declaration]:
-        """Declares native CRUD for a model; the class decorated may hold the options.
-
-        @app.crud(User)
-        class UserRoutes:
-            prefix = "/users"
-        """
+        """Declares native CRUD for a model; the class it decorates may set the options."""
         options = {
             "prefix": prefix,
             "collection": collection,

@@ -134,7 +134,8 @@ def schema(
     ] = None,
 ) -> None:
     """Print the schema that nginx's databridge_crud takes, which needs no Python."""
-    from databridge.routing import CrudError, CrudRoute
+    from databridge.crud import CrudError
+    from databridge.routing import CrudRoute
 
     model = loading.load_model(target, _app_dirs(app_dir))
     try:

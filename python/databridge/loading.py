@@ -35,14 +35,12 @@ def split(target: str, what: str = "APP") -> tuple[str, str]:
 def load(target: str, app_dirs: Sequence[str] = (".",), *, factory: bool = False) -> Any:
     """The application an import string names; its own traceback is printed."""
     with _only_importing(app_dirs):
-        found = _load_attribute(target, "APP")
+        found = load_attribute(target)
         if factory:
-            target = f"the result of {target}()"
-            with _blamed(f"{target} cannot be had"):
-                found = found()
-    if isinstance(found, ModuleType) or not callable(found):
-        raise LoadError(f"{target} is a {type(found).__name__}, not an application")
-    return found
+            make, target = checked(found, target), f"{target}()"
+            with _blamed(f"{target} failed"):
+                found = make()
+    return checked(found, target)
 
 
 def load_model(target: str, app_dirs: Sequence[str] = (".",)) -> "type[BaseModel]":
@@ -50,7 +48,7 @@ def load_model(target: str, app_dirs: Sequence[str] = (".",)) -> "type[BaseModel
     from pydantic import BaseModel
 
     with _only_importing(app_dirs):
-        found = _load_attribute(target, "MODEL")
+        found = load_attribute(target, "MODEL")
     if not (isinstance(found, type) and issubclass(found, BaseModel)):
         raise LoadError(f"{target} is not a model, a subclass of databridge.Model")
     return found
@@ -81,7 +79,14 @@ def _blamed(what: str) -> Iterator[None]:
         raise LoadError(f"{what}: {_summary(exc)}") from exc
 
 
-def _load_attribute(target: str, what: str) -> Any:
+def checked(app: Any, target: str) -> Any:
+    """The app, or an error when it cannot be one."""
+    if isinstance(app, ModuleType) or not callable(app):
+        raise LoadError(f"{target} is a {type(app).__name__}, not an application")
+    return app
+
+
+def load_attribute(target: str, what: str = "APP") -> Any:
     module_name, attributes = split(target, what)
     with _blamed(f"{module_name} cannot be imported"):
         module = _load_module(module_name)

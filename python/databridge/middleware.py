@@ -139,7 +139,7 @@ class _Run:
             Generator[Any, Any, None], _coroutine(app, scope, receive, self._send)
         )
         self._receive = receive
-        self._task = asyncio.current_task()
+        self._task: asyncio.Task[Any] | None = None
         self._messages: deque[tuple[Message, asyncio.Future[None] | None]] = deque()
         self._taken: asyncio.Future[None] | None = None
         self._awaited: asyncio.Future[Any] | None = None
@@ -169,6 +169,7 @@ class _Run:
     async def next(self) -> Message | None:
         """The application's next message, None when it has ended."""
         self._release()
+        self._task = asyncio.current_task()
         await self._advance()
         if not self._messages:
             return None
