@@ -5,13 +5,30 @@ from glob import glob
 from setuptools import Extension, setup
 
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
+FLAGS = ["-O2", "-fvisibility=hidden", *WARNINGS]
 
 pyloop = Extension(
     "databridge._pyloop",
     sources=sorted(glob("src/pyloop/*.c")),
     depends=sorted(glob("src/pyloop/*.h")),
     include_dirs=["src"],
-    extra_compile_args=["-O2", "-fvisibility=hidden", *WARNINGS],
+    extra_compile_args=FLAGS,
 )
 
-setup(ext_modules=[pyloop])
+# The native validation, as the nginx module has it.
+crud = Extension(
+    "databridge._crud",
+    sources=sorted(
+        source
+        for room in ("core", "json", "crud", "crud/ext")
+        for source in glob(f"src/{room}/*.c") + glob(f"src/{room}/*.cc")
+    )
+    + ["src/route/db_query.c"],
+    depends=sorted(glob("src/*/*.h")),
+    include_dirs=["src"],
+    extra_compile_args=FLAGS,
+    libraries=["simdjson", "re2"],
+    language="c++",
+)
+
+setup(ext_modules=[pyloop, crud])

@@ -47,13 +47,17 @@ $(eval $(call TREE,$(BUILD)/nginx,$(CC_OPT),))
 FORCE:
 
 # Editable, so that the sources are what runs; the console script comes
-# with it.  PyLoop is compiled into python/databridge.
+# with it.  PyLoop and the native validation are compiled into
+# python/databridge.
 
 PYLOOP := $(wildcard src/pyloop/*.c src/pyloop/*.h)
+CRUD   := $(wildcard $(addsuffix /*.c,src/core src/json src/crud src/crud/ext) \
+            src/json/*.cc src/crud/*.cc src/*/*.h src/route/db_query.c)
 
 package: $(BUILD)/stamps/package
 
-$(BUILD)/stamps/package: $(BUILD)/stamps/venv setup.py pyproject.toml $(PYLOOP)
+$(BUILD)/stamps/package: $(BUILD)/stamps/venv setup.py pyproject.toml $(PYLOOP) \
+                         $(CRUD)
 	@mkdir -p $(@D)
 	@echo "databridge: building the package"
 	@$(PY) setup.py -q build_ext --inplace --build-temp $(BUILD)/pyloop
