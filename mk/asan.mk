@@ -10,14 +10,15 @@ $(eval $(call TREE,$(BUILD)/asan/nginx,$(ASAN_OPT),$(SANITIZE)))
 $(BUILD)/asan/$(MODULE): $(BUILD)/asan/nginx/objs/$(MODULE)
 	@ln -f $< $@
 
-# A copy of the package by links, beside its own PyLoop; first on the path.
+# The package by links, beside extensions of its own; first on the path.
 
-$(BUILD)/stamps/asan: $(BUILD)/stamps/package $(PYLOOP) FORCE
+$(BUILD)/stamps/asan: $(BUILD)/stamps/package
 	@mkdir -p $(BUILD)/asan/python/databridge
 	@CFLAGS='$(ASAN_OPT)' LDFLAGS='$(SANITIZE)' $(PY) setup.py -q build_ext \
-	    --build-lib $(BUILD)/asan/python --build-temp $(BUILD)/asan/pyloop
+	    --parallel $(JOBS) --build-lib $(BUILD)/asan/python \
+	    --build-temp $(BUILD)/asan/extensions
 	@cd $(BUILD)/asan/python/databridge && \
-	    ln -sf $(CURDIR)/python/databridge/*.py .
+	    ln -sf $(CURDIR)/python/databridge/*.py* .
 	@touch $@
 
 #: make asan        the tests under AddressSanitizer, UBSan, ThreadSanitizer
@@ -27,7 +28,6 @@ asan: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	    $(BUILD)/stamps/asan
 ifeq ($(T),t)
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/unit/unit.mk asan
-	@$(MAKE) --no-print-directory -s -f t/host/host.mk asan tsan
 endif
 	@DATABRIDGE_ASAN=$(BUILD)/asan $(PYTEST) -m 'not soak' \
 	    --deselect t/test_build.py $(T)

@@ -47,21 +47,19 @@ $(eval $(call TREE,$(BUILD)/nginx,$(CC_OPT),))
 FORCE:
 
 # Editable, so that the sources are what runs; the console script comes
-# with it.  PyLoop and the native validation are compiled into
-# python/databridge.
+# with it.  PyLoop and the validation are compiled into python/databridge.
 
-PYLOOP := $(wildcard src/pyloop/*.c src/pyloop/*.h)
-CRUD   := $(wildcard $(addsuffix /*.c,src/core src/json src/crud src/crud/ext) \
-            src/json/*.cc src/crud/*.cc src/*/*.h src/route/db_query.c)
+EXTENSIONS := $(wildcard src/pyloop/*.c src/core/*.c src/json/*.c \
+                src/json/*.cc src/crud/*.c src/crud/*.cc src/crud/ext/*.c \
+                src/route/*.c src/*/*.h)
 
 package: $(BUILD)/stamps/package
 
-$(BUILD)/stamps/package: $(BUILD)/stamps/venv setup.py pyproject.toml $(PYLOOP) \
-                         $(CRUD)
-	@mkdir -p $(@D)
+$(BUILD)/stamps/package: $(BUILD)/stamps/venv setup.py pyproject.toml \
+                         $(EXTENSIONS)
 	@echo "databridge: building the package"
-	@$(PY) setup.py -q build_ext --inplace --build-temp $(BUILD)/pyloop
+	@$(PY) setup.py -q build_ext --inplace --parallel $(JOBS) \
+	    --build-temp $(BUILD)/extensions
 	@test -x $(VENV)/bin/databridge -a $@ -nt pyproject.toml \
-	    || $(PY) -m pip install --quiet --disable-pip-version-check \
-	           --no-deps --no-build-isolation --editable .
+	    || $(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@

@@ -32,22 +32,25 @@ packages-bench:
 packages-fresh:
 	$(call install,$(FRESH_PACKAGES))
 
-# The tools that build the package, then what it needs at run time.
+# pyproject.toml says what is needed; setuptools builds the package itself.
 
-$(BUILD)/stamps/venv: pyproject.toml | check-python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check
+
+# $(call require,EXTRAS)
+require = $(PY) mk/requirements.py $(1) | $(PIP) -r /dev/stdin
+
+$(BUILD)/stamps/venv: pyproject.toml mk/requirements.py | check-python
 	@mkdir -p $(@D)
 	@test -x $(PY) || { echo "databridge: making $(VENV)"; \
 	    $(PYTHON) -m venv $(VENV); }
 	@echo "databridge: installing the Python packages it needs"
-	@$(PY) -m pip install --quiet --disable-pip-version-check \
-	    'pip>=23' 'setuptools>=68' 'wheel>=0.40'
-	@$(PY) mk/requirements.py | xargs -d '\n' $(PY) -m pip install --quiet \
-	    --disable-pip-version-check
+	@$(PIP) 'pip>=23' 'setuptools>=68' 'wheel>=0.40'
+	@$(call require,)
 	@touch $@
 
-$(BUILD)/stamps/venv-test: t/requirements.txt $(BUILD)/stamps/venv
+$(BUILD)/stamps/venv-test: $(BUILD)/stamps/venv
 	@echo "databridge: installing the Python packages of the tests"
-	@$(PY) -m pip install --quiet --disable-pip-version-check -r $<
+	@$(call require,test bench)
 	@touch $@
 
 .PHONY: check-python

@@ -18,15 +18,15 @@ soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory -s host
 	@$(PYTEST) -m soak $(T)
 
-# The unit tests of the pure C rooms, and a host of the crossing without
-# nginx.
+# The unit tests of the pure C rooms, and hosts of the crossing without nginx:
+# plain and sanitized.
 
 check:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/unit/unit.mk check
 
 .PHONY: host
 host:
-	@$(MAKE) --no-print-directory -s -f t/host/host.mk
+	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/host/host.mk
 
 #: make fuzz        the fuzzers, FUZZ_SECONDS each
 FUZZ_SECONDS ?= 60

@@ -1,6 +1,7 @@
 """Fixtures: each starts real servers and fails the test on what they leave behind."""
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pytest
@@ -43,6 +44,18 @@ def _finish(servers: list[Any]) -> None:
 
     if problems:
         pytest.fail("\n".join(problems), pytrace=False)
+
+
+@contextmanager
+def _finished(server: Any) -> Iterator[None]:
+    """Finishes the server at the end, quietly when it has not even started."""
+    try:
+        yield
+    except BaseException:
+        server.finish()
+        raise
+
+    _finish([server])
 
 
 @pytest.fixture
@@ -96,9 +109,10 @@ def shared_app(request: pytest.FixtureRequest) -> Iterator[Nginx]:
     server = Nginx()
     server.write({"app.py": request.module.APP})
     server.configure("databridge_app app:app;", **getattr(request.module, "CONFIGURATION", {}))
-    server.start("/")
-    yield server
-    _finish([server])
+
+    with _finished(server):
+        server.start("/")
+        yield server
 
 
 @pytest.fixture(scope="module")
@@ -106,9 +120,10 @@ def shared_uvicorn(request: pytest.FixtureRequest) -> Iterator[Uvicorn]:
     """uvicorn with the APP of the test's module."""
     server = Uvicorn()
     server.write({"app.py": request.module.APP})
-    server.run("app:app")
-    yield server
-    _finish([server])
+
+    with _finished(server):
+        server.run("app:app")
+        yield server
 
 
 @pytest.fixture

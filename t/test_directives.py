@@ -23,11 +23,11 @@ GOOD = [
 ]
 
 BAD = [
-    ("http", "databridge_queue 0;", "must be equal to or greater than 1"),
+    ("http", "databridge_queue 0;", "must be between 1 and"),
     ("http", "databridge_queue many;", "invalid number"),
     ("http", "databridge_queue 1; databridge_queue 2;", "duplicate"),
-    ("http", "databridge_sync_threads 0;", "must be equal to or greater than 1"),
-    ("http", "databridge_store_threads 100000;", "must be equal to or less than"),
+    ("http", "databridge_sync_threads 0;", "must be between 1 and"),
+    ("http", "databridge_store_threads 100000;", "must be between 1 and"),
     ("http", "databridge_shutdown_timeout soon;", "invalid value"),
     ("http", "databridge_timeout -1;", "invalid value"),
     ("http", "databridge_max_body_size x;", "invalid value"),

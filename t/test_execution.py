@@ -91,7 +91,7 @@ async def task_group_that_fails():
         async with asyncio.TaskGroup() as group:
             group.create_task(fail())
             group.create_task(asyncio.sleep(60))
-    except* ValueError as errors:
+    except ExceptionGroup as errors:
         return str(errors.exceptions[0]) == "on purpose"
 
 

@@ -179,7 +179,7 @@ class Nginx:
     def start(self, ready: str | None = None) -> None:
         """
         Starts nginx and waits until it accepts and its workers are there;
-        with "ready", until that path is answered with less than 500.
+        with "ready", until that path is answered, with less than 500.
         """
         with open(self.stderr.path, "ab") as stderr:
             self.process = subprocess.Popen(
@@ -200,7 +200,7 @@ class Nginx:
         self.known = self.workers()
 
         if ready is not None:
-            until("an answer below 500", lambda: self._answers(ready), 15)
+            self._answers(ready)
 
         self.warm()
 
@@ -215,9 +215,13 @@ class Nginx:
 
         return len(self.workers()) == max(1, self.workers_expected)
 
-    def _answers(self, path: str) -> bool:
-        with httpx.Client(base_url=self.base_url, timeout=15 * SLOWER) as client:
-            return client.get(path).status_code < 500
+    def _answers(self, path: str) -> None:
+        """One request is enough: it waits until the application has started."""
+        with httpx.Client(base_url=self.base_url, timeout=20 * SLOWER) as client:
+            status = client.get(path).status_code
+
+        if status >= 500:
+            raise StartError(f"{path} is answered with {status}:\n{self.output()}")
 
     def warm(self) -> None:
         """Descriptors open from now on, beyond these, are leaks."""
