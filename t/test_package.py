@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import warnings
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,11 +95,10 @@ def test_every_decorator_takes_a_timeout(make: type[App] | type[APIRouter], meth
     router = make()
     decorate = getattr(router, method)
 
-    @decorate("/slow", timeout=2)
-    async def slow() -> None: ...
+    async def handler() -> None: ...
 
-    @decorate("/default")
-    async def default() -> None: ...
+    decorate("/slow", timeout=2)(handler)
+    decorate("/default")(handler)
 
     assert timeouts(router) == {"/slow": 2.0, "/default": None}
     assert {m for r in router.routes[-2:] for m in vars(r)["methods"]} == {method.upper()}
@@ -257,10 +256,10 @@ def test_a_second_crud_on_a_prefix_is_refused() -> None:
     [
         ({"prefix": "articles"}, "prefix"),
         ({"prefix": "/articles/"}, "prefix"),
-        ({"prefix": "/a/{b}"}, "parameters"),
+        ({"prefix": "/a/{b}"}, "prefix"),
         ({"operations": "list"}, "operations"),
         ({"operations": []}, "operations"),
-        ({"operations": ["read"]}, "'read'"),
+        ({"operations": ["read"]}, "operations"),
     ],
 )
 def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], message: str) -> None:
@@ -270,7 +269,7 @@ def test_an_option_that_makes_no_sense_is_refused(options: dict[str, Any], messa
 
 def test_crud_of_something_else_is_refused() -> None:
     model: Any = dict
-    with pytest.raises(CrudError, match="dict"):
+    with pytest.raises(CrudError, match="dict.* is not a model"):
         App().crud_routes(model)
 
 
@@ -663,7 +662,7 @@ def test_cancelling_the_task_cancels_the_handler(spec: str, where: str) -> None:
 def test_a_send_that_fails_ends_the_stream(spec: str) -> None:
     closed: list[bool] = []
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 yield b"x"

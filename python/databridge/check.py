@@ -3,37 +3,14 @@
 import json
 import os
 import subprocess
-import sys
 import tempfile
 from dataclasses import replace
 from typing import Any
 
-from databridge import config, installation, loading
+from databridge import config, installation
 from databridge.config import Settings, Site
 from databridge.loading import LoadError
 from databridge.supervisor import REPORT, nginx_environment
-
-
-def check_app(settings: Settings) -> Any:
-    """Imports the application and compiles what it declares; LoadError says why not."""
-    app = loading.load(settings.target, settings.app_dirs, factory=settings.factory)
-    compile_schemas(app)
-    return app
-
-
-def compile_schemas(app: Any) -> None:
-    """Compiles the schemas of an app's native CRUD, as every worker will."""
-    routing = sys.modules.get("databridge.routing")
-    if routing is None:
-        return
-    for route in getattr(app, "routes", ()):
-        if isinstance(route, routing.CrudRoute):
-            from databridge import _crud
-
-            try:
-                _crud.compile(json.dumps(route.schema))
-            except ValueError as exc:
-                raise LoadError(f"CRUD of {route.name} at {route.prefix}: {exc}") from exc
 
 
 def write_report(app: Any) -> None:

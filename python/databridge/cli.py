@@ -114,7 +114,7 @@ def check_command(
 ) -> None:
     """Import an application, compile what it declares, and test nginx's configuration."""
     chosen = settings(target, app_dir, factory=factory)
-    app = check.check_app(chosen)
+    app = loading.load(target, chosen.app_dirs, factory=factory)
     if app_only:
         check.write_report(app)
         return

@@ -15,11 +15,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound
 from starlette.types import Receive, Scope, Send
 
-from databridge.crud import CrudError, schema_for
+from databridge.crud import schema_for
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
-
-OPERATIONS = ("list", "get", "create", "update", "delete")
 
 
 class RouteOptions(TypedDict, total=False):
@@ -153,19 +151,13 @@ class CrudRoute(BaseRoute):
         store: str = "main",
         operations: Sequence[str] | None = None,
     ) -> None:
-        if not (isinstance(model, type) and issubclass(model, BaseModel)):
-            raise CrudError(f"CRUD needs a model class (databridge.Model), not {model!r}")
+        self.schema = schema_for(
+            model, collection=collection, prefix=prefix, store=store, operations=operations
+        )
         self.model = model
         self.name = model.__name__
-        self.prefix = self.path = _checked_prefix(model, prefix)
-        self.operations = _checked_operations(model, operations)
-        self.schema = schema_for(
-            model,
-            collection=model.__name__.lower() if collection is None else collection,
-            prefix=self.prefix,
-            store=store,
-            operations=self.operations,
-        )
+        self.prefix = self.path = str(self.schema["prefix"])
+        self.operations = tuple(self.schema["operations"])
         self.methods = _methods(self.operations, list="GET", create="POST")
         self.item_methods = _methods(
             self.operations, get="GET", update="PUT PATCH", delete="DELETE"
@@ -228,32 +220,3 @@ def _methods(operations: Sequence[str], **methods: str) -> frozenset[str]:
         if operation in operations
         for method in names.split()
     )
-
-
-def _checked_prefix(model: type[BaseModel], prefix: str | None) -> str:
-    if prefix is None:
-        return f"/{model.__name__.lower()}"
-    if not prefix.startswith("/") or prefix.endswith("/"):
-        raise CrudError(
-            f"{model.__name__}: a CRUD prefix begins with '/' and does not end with one,"
-            f" as '/articles'; it is {prefix!r}"
-        )
-    if "{" in prefix:
-        raise CrudError(f"{model.__name__}: a CRUD prefix has no parameters, it is {prefix!r}")
-    return prefix
-
-
-def _checked_operations(
-    model: type[BaseModel], operations: Sequence[str] | None
-) -> tuple[str, ...]:
-    if operations is None:
-        return OPERATIONS
-    if isinstance(operations, str) or not operations:
-        raise CrudError(f"{model.__name__}: operations is a list, as ('list', 'get')")
-    for operation in operations:
-        if operation not in OPERATIONS:
-            raise CrudError(
-                f"{model.__name__}: unknown operation {operation!r}; there are"
-                f" {', '.join(OPERATIONS)}"
-            )
-    return tuple(operations)
