@@ -1,0 +1,122 @@
+"""Python's output in nginx's error log: the standard streams, logging, warnings."""
+
+import io
+import logging
+import sys
+from collections.abc import Callable
+
+import _databridge
+
+logger = logging.getLogger("databridge")
+
+
+class LogStream(io.RawIOBase):
+    """What sys.stdout and sys.stderr write to: one line of the error log for each."""
+
+    def __init__(self, level: int, descriptor: int, name: str) -> None:
+        self.name = name
+        self._lines = _databridge.Lines(level)
+        self._descriptor = descriptor
+        self.write = self._lines.write  # type: ignore[method-assign]
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def end(self) -> None:
+        """Writes what is left of an unfinished line."""
+        self._lines.end()
+
+
+class LogHandler(logging.Handler):
+    """Records as "name: message", at nginx's level; each of their lines is one there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(logging.Formatter("%(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            _databridge.log(_level(record.levelno), self.format(record))
+        except Exception:
+            self.handleError(record)
+
+
+def _level(levelno: int) -> int:
+    if levelno >= logging.CRITICAL:
+        return _databridge.CRIT
+    if levelno >= logging.ERROR:
+        return _databridge.ERROR
+    if levelno >= logging.WARNING:
+        return _databridge.WARN
+    if levelno >= logging.INFO:
+        return _databridge.INFO
+    return _databridge.DEBUG
+
+
+def install() -> Callable[[], None]:
+    """Redirects all that is not the application's own; returns what flushes it.
+
+    The handler stands in for logging's last resort, so that an application that calls
+    basicConfig() still configures the root logger.
+    """
+    out = LogStream(_databridge.NOTICE, 1, "<stdout>")
+    err = LogStream(_databridge.ERROR, 2, "<stderr>")
+    sys.stdout = sys.__stdout__ = _text(out)
+    sys.stderr = sys.__stderr__ = _text(err)
+
+    handler = LogHandler()
+    handler.setLevel(logging.WARNING)
+    logging.lastResort = handler  # type: ignore[assignment]
+    logging.captureWarnings(True)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(_Unheard())
+
+    def flush() -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        out.end()
+        err.end()
+
+    return flush
+
+
+def install_root() -> None:
+    """Gives the root logger our handler if the application gave it none."""
+    root = logging.getLogger()
+    if not root.handlers:
+        root.addHandler(LogHandler())
+
+
+class _Unheard(logging.Handler):
+    """Our own messages below a warning, when the application configured no handler."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._handler = LogHandler()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not logging.getLogger().handlers:
+            self._handler.emit(record)
+
+
+def _text(stream: LogStream) -> io.TextIOWrapper:
+    return io.TextIOWrapper(
+        stream,  # type: ignore[arg-type]
+        encoding="utf-8",
+        errors="backslashreplace",
+        line_buffering=True,
+        write_through=True,
+    )
+
+
+def report(text: str, request: str, exception: BaseException | None) -> None:
+    """What an application did wrong with a request; called by the server."""
+    if exception is not None:
+        logger.error("%s (%s)", text, request, exc_info=exception)
+    elif text.startswith("cancelled"):
+        logger.warning("%s: %s", request, text)
+    else:
+        logger.error("%s (%s)", text, request)

@@ -1,0 +1,199 @@
+"""What runs in a worker of nginx: starts the applications, and ends them.
+
+`run()` is called by the module on the thread that is Python's main one.  Every step of
+the end has a deadline: a worker never hangs because of an application.
+"""
+
+import asyncio
+import atexit
+import gc
+import inspect
+import logging
+import sys
+from collections.abc import Awaitable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import _databridge
+from databridge import loading, logs, process, tables
+from databridge.lifespan import Lifespan, LifespanError
+from databridge.loop import new_event_loop
+
+logger = logging.getLogger("databridge")
+
+LIFESPAN_TIMEOUT = 30.0
+"""For lifespan.shutdown; nginx ends a worker that has less time before that."""
+
+CANCEL_TIMEOUT = 1.0
+"""For what was cancelled to end: requests first, other tasks last."""
+
+
+def run() -> None:
+    flush = logs.install()
+    process.install()
+
+    loop = new_event_loop()
+    asyncio.set_event_loop(loop)
+    process.refuse_signal_handler(loop)
+    loop.set_default_executor(executor())
+
+    worker = Worker()
+    _databridge.attach(loop, worker.stop.set, logs.report)
+    try:
+        _run_until_complete(loop, worker.main())
+    finally:
+        atexit._run_exitfuncs()
+        flush()
+
+
+def _run_until_complete(loop: asyncio.AbstractEventLoop, coro: Any) -> None:
+    """As the loop's method; a sys.exit() in somebody's callback does not end it."""
+    task = loop.create_task(coro, name="databridge-worker")
+    while True:
+        try:
+            loop.run_until_complete(task)
+            return
+        except (SystemExit, KeyboardInterrupt) as exc:
+            if task.done():
+                raise
+            logger.critical("%r in a callback or a task: the worker goes on", exc)
+
+
+def executor() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(
+        max_workers=_databridge.sync_threads() or None, thread_name_prefix="databridge-sync"
+    )
+
+
+class Worker:
+    def __init__(self) -> None:
+        self.stop = asyncio.Event()
+        self.lifespans: list[Lifespan] = []
+
+    async def main(self) -> None:
+        start = asyncio.create_task(self.start(), name="databridge-start")
+        stop = asyncio.create_task(self.stop.wait(), name="databridge-stop")
+        await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
+        if not start.done():
+            await _cancelled({start})
+            self.abandon()
+        gc.collect()
+        gc.freeze()
+        _databridge.ready()
+
+        await stop
+        await self.end()
+
+    async def start(self) -> None:
+        for index, (target, interface, factory) in enumerate(_databridge.apps()):
+            try:
+                await self.start_app(index, target, interface, factory)
+            except (loading.LoadError, LifespanError) as exc:
+                _databridge.fail(index, f"{target}: {exc}")
+            except asyncio.CancelledError:
+                raise
+            except BaseException as exc:
+                loading.print_traceback(exc)
+                _databridge.fail(index, f"{target}: {type(exc).__name__}: {exc}")
+        logs.install_root()
+        _limit_threads()
+
+    async def start_app(self, index: int, target: str, interface: str, factory: bool) -> None:
+        app = loading.load_attribute(target)
+        if factory:
+            app = loading.checked(app, target)()
+        app = loading.checked(app, target)
+        check_interface(app, interface)
+
+        lifespan = Lifespan(app)
+        await lifespan.startup()
+        self.lifespans.append(lifespan)
+        tables.declare(app, index)
+        _databridge.start(index, app, lifespan.state)
+
+    def abandon(self) -> None:
+        """The worker was told to stop before its applications had started."""
+        for index, (target, _, _) in enumerate(_databridge.apps()):
+            _databridge.fail(index, f"{target}: the worker was stopped before it had started")
+
+    async def end(self) -> None:
+        """Requests, lifespans, tasks, generators, threads: in this order, each in time."""
+        _databridge.cancel()
+        await _within(CANCEL_TIMEOUT, _requests_ended(), "requests")
+        for lifespan in reversed(self.lifespans):
+            await _within(LIFESPAN_TIMEOUT, lifespan.shutdown(), "lifespan.shutdown")
+
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        await _cancelled(others)
+
+        loop = asyncio.get_running_loop()
+        await _within(CANCEL_TIMEOUT, loop.shutdown_asyncgens(), "asynchronous generators")
+        threads: Any = getattr(loop, "_default_executor", None)
+        if threads is not None:
+            threads.shutdown(wait=False, cancel_futures=True)
+
+
+def check_interface(app: Any, interface: str) -> None:
+    """Refuses what is not ASGI 3, by what the callable takes."""
+    if interface == "wsgi":
+        raise loading.LoadError("WSGI applications are not supported yet: serve an ASGI one")
+    if interface == "asgi":
+        return
+    try:
+        signature = inspect.signature(app)
+    except (TypeError, ValueError):
+        return
+    if _takes(signature, 3):
+        return
+    if _takes(signature, 2):
+        raise loading.LoadError(
+            "looks like a WSGI application, which is not supported yet; if it is ASGI,"
+            " say interface=asgi"
+        )
+    if _takes(signature, 0):
+        raise loading.LoadError("looks like a factory of an application: say factory=on")
+    raise loading.LoadError("is not an ASGI application: it takes no (scope, receive, send)")
+
+
+def _takes(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*range(count))
+    except TypeError:
+        return False
+    return True
+
+
+def _limit_threads() -> None:
+    """anyio's own limit for `def` handlers, when the applications use anyio."""
+    threads = _databridge.sync_threads()
+    if threads and "anyio" in sys.modules:
+        from anyio.to_thread import current_default_thread_limiter
+
+        current_default_thread_limiter().total_tokens = threads
+
+
+async def _requests_ended() -> None:
+    while _databridge.live():
+        await asyncio.sleep(0.005)
+
+
+async def _within(seconds: float, work: Awaitable[Any], what: str) -> None:
+    """Waits for the work, but not for ever, and not for what it ignores."""
+    task = asyncio.ensure_future(work)
+    done, _ = await asyncio.wait({task}, timeout=seconds)
+    if not done:
+        logger.error("shutdown: %s took more than %g s", what, seconds)
+        task.cancel()
+    elif not task.cancelled() and (exc := task.exception()) is not None:
+        logger.error("shutdown: %s failed", what, exc_info=exc)
+
+
+async def _cancelled(tasks: set[Any]) -> None:
+    """Cancels the tasks and waits until they have ended, within limits."""
+    for task in tasks:
+        task.cancel()
+    if not tasks:
+        return
+    _, pending = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+    for task in pending:
+        logger.error("shutdown: %r ignored its cancellation", task)

@@ -1,0 +1,380 @@
+/*
+ * The ASGI scope of a request, built from its job.  Loop thread, GIL held;
+ * the request part of a job is constant by then.
+ *
+ * Most of a scope is the same for all requests of an application, so it is a
+ * copy of a template dictionary with the rest set: a copied dictionary keeps
+ * the template's table, and no key is hashed or inserted anew.
+ */
+
+#include "python/runtime.h"
+#include "route/db_query.h"
+
+#include <stdlib.h>
+
+
+static const char  *db_py_method_names[DB_PY_METHODS] = {
+    "GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"
+};
+
+
+int
+db_py_strings_init(void)
+{
+    unsigned  i;
+
+#define _(name, text)                                                         \
+    db_py.str.name = PyUnicode_InternFromString(text);                        \
+    if (db_py.str.name == NULL) {                                             \
+        return DB_ERROR;                                                      \
+    }
+
+    DB_PY_STRINGS(_)
+#undef _
+
+    for (i = 0; i < DB_PY_METHODS; i++) {
+        db_py.methods[i] = PyUnicode_InternFromString(db_py_method_names[i]);
+        if (db_py.methods[i] == NULL) {
+            return DB_ERROR;
+        }
+    }
+
+    return DB_OK;
+}
+
+
+/* Sets the member and drops the caller's reference to the value. */
+
+static int
+db_py_scope_set(PyObject *scope, PyObject *key, PyObject *value)
+{
+    int  rc;
+
+    if (value == NULL) {
+        return -1;
+    }
+
+    rc = PyDict_SetItem(scope, key, value);
+    Py_DECREF(value);
+
+    return rc;
+}
+
+
+int
+db_py_scope_template(db_py_app_t *app)
+{
+    PyObject  *scope, *root_path;
+
+    scope = PyDict_New();
+
+    if (scope == NULL) {
+        return DB_ERROR;
+    }
+
+    root_path = PyUnicode_DecodeUTF8(app->root_path.data, app->root_path.len,
+                                     "replace");
+
+    /* placeholders keep the order of the keys that uvicorn's scope has */
+
+    if (db_py_scope_set(scope, db_py.str.root_path, root_path) == -1
+        || PyDict_SetItem(scope, db_py.str.type, db_py.str.http) == -1
+        || PyDict_SetItem(scope, db_py.str.asgi, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.http_version, db_py.str.v11) == -1
+        || PyDict_SetItem(scope, db_py.str.server, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.client, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.scheme, db_py.str.http) == -1
+        || PyDict_SetItem(scope, db_py.str.headers, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.state, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.method, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.path, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.raw_path, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.query_string, Py_None) == -1
+        || PyDict_SetItem(scope, db_py.str.extensions, Py_None) == -1)
+    {
+        Py_DECREF(scope);
+        return DB_ERROR;
+    }
+
+    app->scope = scope;
+
+    return DB_OK;
+}
+
+
+/* Applications may change it, so each request has its own. */
+
+static PyObject *
+db_py_scope_asgi(void)
+{
+    PyObject  *asgi;
+
+    asgi = PyDict_New();
+
+    if (asgi == NULL
+        || PyDict_SetItem(asgi, db_py.str.version, db_py.str.version_3) == -1
+        || PyDict_SetItem(asgi, db_py.str.spec_version, db_py.str.spec_23)
+           == -1)
+    {
+        Py_XDECREF(asgi);
+        return NULL;
+    }
+
+    return asgi;
+}
+
+
+static PyObject *
+db_py_scope_method(db_str_t method)
+{
+    unsigned     i;
+    const char  *name;
+
+    for (i = 0; i < DB_PY_METHODS; i++) {
+        name = db_py_method_names[i];
+
+        if (method.len == strlen(name)
+            && memcmp(method.data, name, method.len) == 0)
+        {
+            return Py_NewRef(db_py.methods[i]);
+        }
+    }
+
+    return PyUnicode_DecodeLatin1(method.data, method.len, NULL);
+}
+
+
+static PyObject *
+db_py_scope_version(unsigned version)
+{
+    switch (version) {
+
+    case 10:
+        return db_py.str.v10;
+
+    case 20:
+        return db_py.str.v20;
+
+    default:
+        return db_py.str.v11;
+    }
+}
+
+
+/* root_path and the path, decoded once, as uvicorn: bad UTF-8 is replaced. */
+
+static PyObject *
+db_py_scope_path(const db_py_app_t *app, db_str_t target)
+{
+    char      *decoded, small[512];
+    size_t     len;
+    PyObject  *path;
+
+    len = app->root_path.len + target.len;
+
+    decoded = (len <= sizeof(small)) ? small : malloc(len);
+    if (decoded == NULL) {
+        return PyErr_NoMemory();
+    }
+
+    len = app->root_path.len;
+
+    if (len) {
+        memcpy(decoded, app->root_path.data, len);
+    }
+
+    len += db_percent_decode(decoded + len, target);
+    path = PyUnicode_DecodeUTF8(decoded, len, "replace");
+
+    if (decoded != small) {
+        free(decoded);
+    }
+
+    return path;
+}
+
+
+static PyObject *
+db_py_scope_raw_path(const db_py_app_t *app, db_str_t target)
+{
+    char      *data;
+    PyObject  *raw;
+
+    raw = PyBytes_FromStringAndSize(NULL, app->root_path.len + target.len);
+
+    if (raw) {
+        data = PyBytes_AS_STRING(raw);
+
+        if (app->root_path.len) {
+            memcpy(data, app->root_path.data, app->root_path.len);
+        }
+
+        if (target.len) {
+            memcpy(data + app->root_path.len, target.data, target.len);
+        }
+    }
+
+    return raw;
+}
+
+
+/* (host, port), or (path, None), or None for a nameless peer. */
+
+static PyObject *
+db_py_scope_address(db_str_t host, unsigned port, int is_unix)
+{
+    PyObject  *pair, *name, *number;
+
+    if (host.len == 0) {
+        return Py_NewRef(Py_None);
+    }
+
+    name = PyUnicode_DecodeUTF8(host.data, host.len, "surrogateescape");
+    number = is_unix ? Py_NewRef(Py_None) : PyLong_FromUnsignedLong(port);
+
+    pair = NULL;
+
+    if (name && number) {
+        pair = PyTuple_Pack(2, name, number);
+    }
+
+    Py_XDECREF(name);
+    Py_XDECREF(number);
+
+    return pair;
+}
+
+
+/* A worker has few addresses of its own: the last one is kept. */
+
+static PyObject *
+db_py_scope_server(const db_job_t *job)
+{
+    char      *copy;
+    PyObject  *server;
+
+    if (db_py.server && db_py.server_port == job->server_port
+        && db_str_eq(db_py.server_name, job->server))
+    {
+        return Py_NewRef(db_py.server);
+    }
+
+    server = db_py_scope_address(job->server, job->server_port,
+                                 job->server_port == 0);
+
+    if (server == NULL) {
+        return NULL;
+    }
+
+    copy = malloc(job->server.len + 1);
+    if (copy == NULL) {
+        return server;
+    }
+
+    if (job->server.len) {
+        memcpy(copy, job->server.data, job->server.len);
+    }
+
+    free((char *) db_py.server_name.data);
+
+    db_py.server_name.data = copy;
+    db_py.server_name.len = job->server.len;
+    db_py.server_port = job->server_port;
+    Py_XSETREF(db_py.server, Py_NewRef(server));
+
+    return server;
+}
+
+
+static PyObject *
+db_py_scope_header(const db_header_t *header)
+{
+    PyObject  *pair, *name, *value;
+
+    name = PyBytes_FromStringAndSize(header->name.data, header->name.len);
+    value = PyBytes_FromStringAndSize(header->value.data, header->value.len);
+    pair = PyTuple_New(2);
+
+    if (name == NULL || value == NULL || pair == NULL) {
+        Py_XDECREF(name);
+        Py_XDECREF(value);
+        Py_XDECREF(pair);
+        return NULL;
+    }
+
+    PyTuple_SET_ITEM(pair, 0, name);
+    PyTuple_SET_ITEM(pair, 1, value);
+
+    return pair;
+}
+
+
+static PyObject *
+db_py_scope_headers(const db_job_t *job)
+{
+    unsigned   i;
+    PyObject  *list, *pair;
+
+    list = PyList_New(job->nheaders);
+
+    if (list == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < job->nheaders; i++) {
+        pair = db_py_scope_header(&job->headers[i]);
+
+        if (pair == NULL) {
+            Py_DECREF(list);
+            return NULL;
+        }
+
+        PyList_SET_ITEM(list, i, pair);
+    }
+
+    return list;
+}
+
+
+PyObject *
+db_py_scope(const db_py_app_t *app, const db_job_t *job)
+{
+    PyObject  *scope;
+
+    scope = PyDict_Copy(app->scope);
+
+    if (scope == NULL) {
+        return NULL;
+    }
+
+    if (db_py_scope_set(scope, db_py.str.asgi, db_py_scope_asgi()) == -1
+        || PyDict_SetItem(scope, db_py.str.http_version,
+                          db_py_scope_version(job->http_version)) == -1
+        || db_py_scope_set(scope, db_py.str.server, db_py_scope_server(job))
+           == -1
+        || db_py_scope_set(scope, db_py.str.client,
+                           db_py_scope_address(job->client, job->client_port,
+                                               0)) == -1
+        || db_py_scope_set(scope, db_py.str.headers, db_py_scope_headers(job))
+           == -1
+        || db_py_scope_set(scope, db_py.str.state, PyDict_Copy(app->state))
+           == -1
+        || db_py_scope_set(scope, db_py.str.method,
+                           db_py_scope_method(job->method)) == -1
+        || db_py_scope_set(scope, db_py.str.path,
+                           db_py_scope_path(app, job->target)) == -1
+        || db_py_scope_set(scope, db_py.str.raw_path,
+                           db_py_scope_raw_path(app, job->target)) == -1
+        || db_py_scope_set(scope, db_py.str.query_string,
+                           PyBytes_FromStringAndSize(job->query.data,
+                                                     job->query.len)) == -1
+        || db_py_scope_set(scope, db_py.str.extensions, PyDict_New()) == -1
+        || (job->tls && PyDict_SetItem(scope, db_py.str.scheme,
+                                       db_py.str.https) == -1))
+    {
+        Py_DECREF(scope);
+        return NULL;
+    }
+
+    return scope;
+}

@@ -1,0 +1,377 @@
+/*
+ * The built-in module _databridge: what the worker's Python code, in
+ * databridge.worker and beside it, may ask of this room.  Loop thread, but
+ * for log() and fork_exec(), which any thread may call.
+ */
+
+#include "python/runtime.h"
+
+
+static int
+db_py_level(PyObject *object, db_pylog_level_t *level)
+{
+    long  value;
+
+    value = PyLong_AsLong(object);
+
+    if (value == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+
+    if (value < DB_PYLOG_CRIT || value > DB_PYLOG_DEBUG) {
+        PyErr_SetString(PyExc_ValueError, "there is no such level");
+        return -1;
+    }
+
+    *level = value;
+
+    return 0;
+}
+
+
+static PyObject *
+db_py_module_log(PyObject *module, PyObject *const *args, Py_ssize_t nargs)
+{
+    const char        *text;
+    Py_ssize_t         len;
+    db_pylog_level_t   level;
+
+    if (nargs != 2) {
+        PyErr_SetString(PyExc_TypeError, "log(level, text)");
+        return NULL;
+    }
+
+    if (db_py_level(args[0], &level) == -1) {
+        return NULL;
+    }
+
+    text = PyUnicode_AsUTF8AndSize(args[1], &len);
+
+    if (text == NULL) {
+        return NULL;
+    }
+
+    db_py_log_lines(level, text, len);
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_apps(PyObject *module, PyObject *unused)
+{
+    unsigned              i;
+    PyObject             *list, *app;
+    const db_app_conf_t  *conf;
+
+    list = PyList_New(db_py.conf->napps);
+
+    for (i = 0; list && i < db_py.conf->napps; i++) {
+        conf = &db_py.conf->apps[i];
+
+        app = Py_BuildValue("(s#s#O)",
+                            conf->target.data, (Py_ssize_t) conf->target.len,
+                            conf->interface.data,
+                            (Py_ssize_t) conf->interface.len,
+                            conf->factory ? Py_True : Py_False);
+
+        if (app == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+
+        PyList_SET_ITEM(list, i, app);
+    }
+
+    return list;
+}
+
+
+static PyObject *
+db_py_module_sync_threads(PyObject *module, PyObject *unused)
+{
+    return PyLong_FromUnsignedLong(db_py.conf->sync_threads);
+}
+
+
+static PyObject *
+db_py_module_attach(PyObject *module, PyObject *args)
+{
+    PyObject  *loop, *stop, *report;
+
+    if (!PyArg_ParseTuple(args, "OOO:attach", &loop, &stop, &report)
+        || db_py_attach(loop, stop, report) == -1)
+    {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_start(PyObject *module, PyObject *args)
+{
+    unsigned   index;
+    PyObject  *call, *state;
+
+    if (!PyArg_ParseTuple(args, "IOO!:start", &index, &call, &PyDict_Type,
+                          &state)
+        || db_py_app_start(index, call, state) == -1)
+    {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_fail(PyObject *module, PyObject *args)
+{
+    unsigned     index;
+    const char  *error;
+
+    if (!PyArg_ParseTuple(args, "Is:fail", &index, &error)
+        || db_py_app_fail(index, error) == -1)
+    {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_add_route(PyObject *module, PyObject *args)
+{
+    unsigned   index;
+    PyObject  *methods, *pattern, *timeout;
+
+    if (!PyArg_ParseTuple(args, "IOOO:add_route", &index, &methods, &pattern,
+                          &timeout)
+        || db_py_route_add(index, methods, pattern, timeout) == -1)
+    {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+/* The schema as a str of JSON, or as what json.dumps() takes. */
+
+static PyObject *
+db_py_module_register_crud(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    unsigned      index;
+    PyObject     *schema, *json, *text;
+    Py_ssize_t    len;
+    const char   *data;
+    static char  *names[] = { "schema", "app", NULL };
+
+    index = 0;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "O|I:register_crud", names,
+                                     &schema, &index))
+    {
+        return NULL;
+    }
+
+    if (PyUnicode_Check(schema)) {
+        text = Py_NewRef(schema);
+
+    } else {
+        json = PyImport_ImportModule("json");
+
+        if (json == NULL) {
+            return NULL;
+        }
+
+        text = PyObject_CallMethod(json, "dumps", "O", schema);
+        Py_DECREF(json);
+
+        if (text == NULL) {
+            return NULL;
+        }
+    }
+
+    data = PyUnicode_AsUTF8AndSize(text, &len);
+
+    if (data == NULL || db_py_crud_add(index, data, len) == -1) {
+        Py_DECREF(text);
+        return NULL;
+    }
+
+    Py_DECREF(text);
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_ready(PyObject *module, PyObject *unused)
+{
+    if (db_py.ready == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "ready() was called before");
+        return NULL;
+    }
+
+    db_ready_publish(db_py.conf->bridge, db_py.ready);
+    db_py.ready = NULL;
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_live(PyObject *module, PyObject *unused)
+{
+    return PyLong_FromUnsignedLong(db_py.nruns);
+}
+
+
+static PyObject *
+db_py_module_cancel(PyObject *module, PyObject *unused)
+{
+    db_py_run_cancel_all();
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_fork_exec(PyObject *module, PyObject *const *args,
+    Py_ssize_t nargs)
+{
+    return db_py_fork_exec(args, nargs);
+}
+
+
+static PyObject *
+db_py_module_after_fork(PyObject *module, PyObject *unused)
+{
+    db_py_after_fork();
+
+    Py_RETURN_NONE;
+}
+
+
+#define db_py_fast(function)                                                  \
+    ((PyCFunction) (void (*)(void)) (function))
+
+static PyMethodDef  db_py_module_methods[] = {
+    { "log", db_py_fast(db_py_module_log), METH_FASTCALL,
+      "log(level, text): writes the text to the error log, line by line." },
+    { "apps", db_py_module_apps, METH_NOARGS,
+      "A list of (target, interface, factory), one an application." },
+    { "sync_threads", db_py_module_sync_threads, METH_NOARGS,
+      "How many threads \"def\" handlers may have." },
+    { "attach", db_py_module_attach, METH_VARARGS,
+      "attach(loop, stop, report): lets the loop take nginx's requests." },
+    { "start", db_py_module_start, METH_VARARGS,
+      "start(app, callable, state): the application takes requests." },
+    { "fail", db_py_module_fail, METH_VARARGS,
+      "fail(app, error): the application has not started." },
+    { "add_route", db_py_module_add_route, METH_VARARGS,
+      "add_route(app, methods, pattern, timeout): declares a route." },
+    { "register_crud", db_py_fast(db_py_module_register_crud),
+      METH_VARARGS|METH_KEYWORDS,
+      "register_crud(schema, app=0): declares a native resource." },
+    { "ready", db_py_module_ready, METH_NOARGS,
+      "Tells nginx what has been declared." },
+    { "live", db_py_module_live, METH_NOARGS,
+      "How many requests and calls are running." },
+    { "cancel", db_py_module_cancel, METH_NOARGS,
+      "Cancels all requests and calls." },
+    { "fork_exec", db_py_fast(db_py_module_fork_exec), METH_FASTCALL,
+      "_posixsubprocess.fork_exec() for a child with an empty mask." },
+    { "after_fork", db_py_module_after_fork, METH_NOARGS,
+      "Gives a forked child its default signals." },
+    { NULL, NULL, 0, NULL }
+};
+
+
+static int
+db_py_module_type(PyObject *module, PyType_Spec *spec, PyTypeObject **type)
+{
+    *type = (PyTypeObject *) PyType_FromModuleAndSpec(module, spec, NULL);
+
+    return *type ? 0 : -1;
+}
+
+
+static PyObject *
+db_py_module_attribute(const char *name, const char *attribute)
+{
+    PyObject  *module, *value;
+
+    module = PyImport_ImportModule(name);
+
+    if (module == NULL) {
+        return NULL;
+    }
+
+    value = PyObject_GetAttrString(module, attribute);
+    Py_DECREF(module);
+
+    return value;
+}
+
+
+static int
+db_py_module_exec(PyObject *module)
+{
+    if (db_py_strings_init() != DB_OK
+        || db_py_module_type(module, &db_py_request_spec,
+                             &db_py.request_type) == -1
+        || db_py_module_type(module, &db_py_spawn_spec, &db_py.spawn_type)
+           == -1
+        || db_py_module_type(module, &db_py_op_spec, &db_py.op_type) == -1
+        || db_py_module_type(module, &db_py_lines_spec, &db_py.lines_type)
+           == -1
+        || PyModule_AddType(module, db_py.lines_type) == -1)
+    {
+        return -1;
+    }
+
+    db_py.empty = PyTuple_New(0);
+    db_py.fork_exec = db_py_module_attribute("_posixsubprocess", "fork_exec");
+    db_py.cancelled_error = db_py_module_attribute("asyncio.exceptions",
+                                                   "CancelledError");
+
+    if (db_py.empty == NULL || db_py.fork_exec == NULL
+        || db_py.cancelled_error == NULL)
+    {
+        return -1;
+    }
+
+    return PyModule_AddIntConstant(module, "CRIT", DB_PYLOG_CRIT) == -1
+           || PyModule_AddIntConstant(module, "ERROR", DB_PYLOG_ERROR) == -1
+           || PyModule_AddIntConstant(module, "WARN", DB_PYLOG_WARN) == -1
+           || PyModule_AddIntConstant(module, "NOTICE", DB_PYLOG_NOTICE) == -1
+           || PyModule_AddIntConstant(module, "INFO", DB_PYLOG_INFO) == -1
+           || PyModule_AddIntConstant(module, "DEBUG", DB_PYLOG_DEBUG) == -1
+           ? -1 : 0;
+}
+
+
+static PyModuleDef_Slot  db_py_module_slots[] = {
+    { Py_mod_exec, db_py_module_exec },
+    { 0, NULL }
+};
+
+static PyModuleDef  db_py_module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "_databridge",
+    .m_doc = "What nginx offers to the Python of its worker.",
+    .m_methods = db_py_module_methods,
+    .m_slots = db_py_module_slots
+};
+
+
+PyMODINIT_FUNC
+PyInit__databridge(void)
+{
+    return PyModuleDef_Init(&db_py_module_def);
+}

@@ -1,0 +1,400 @@
+/*
+ * The coroutine in C that a Task of ours drives.  It begins the user's code
+ * in the Task's first step, passes later steps on to it, and handles its end
+ * before the Task itself knows of it: no done callback, no further turn of
+ * the loop.  Loop thread, GIL held.
+ *
+ * db_py.runs owns a reference to each run from its start to its end, so a
+ * run cannot be lost however its Task is treated.
+ */
+
+#include "python/runtime.h"
+
+
+static PyObject *db_py_run_method_send(PyObject *self, PyObject *arg);
+static PyObject *db_py_run_method_throw(PyObject *self, PyObject *const *args,
+    Py_ssize_t nargs);
+static PyObject *db_py_run_method_close(PyObject *self, PyObject *unused);
+
+
+PyMethodDef  db_py_run_methods[] = {
+    { "send", db_py_run_method_send, METH_O, NULL },
+    { "throw", (PyCFunction) (void (*)(void)) db_py_run_method_throw,
+      METH_FASTCALL, NULL },
+    { "close", db_py_run_method_close, METH_NOARGS, NULL },
+    { NULL, NULL, 0, NULL }
+};
+
+
+static void
+db_py_run_end(db_py_run_t *run, PyObject *result)
+{
+    run->ended = 1;
+
+    *run->prev = run->next;
+
+    if (run->next) {
+        run->next->prev = run->prev;
+    }
+
+    db_py.nruns--;
+
+    run->ops->end(run, result);
+
+    run->stepping = 0;
+
+    Py_CLEAR(run->coro);
+    Py_CLEAR(run->task);
+    Py_DECREF(run);
+}
+
+
+static PySendResult
+db_py_run_stepped(db_py_run_t *run, PySendResult status, PyObject **result)
+{
+    if (status == PYGEN_NEXT) {
+        run->stepping = 0;
+        run->ops->pause(run);
+
+        return PYGEN_NEXT;
+    }
+
+    db_py_run_end(run, *result);
+
+    Py_XDECREF(*result);
+    *result = Py_NewRef(Py_None);
+
+    return PYGEN_RETURN;
+}
+
+
+static int
+db_py_run_reused(db_py_run_t *run)
+{
+    if (!run->ended) {
+        return 0;
+    }
+
+    PyErr_SetString(PyExc_RuntimeError,
+                    "cannot reuse already awaited coroutine");
+    return 1;
+}
+
+
+PySendResult
+db_py_run_send(PyObject *self, PyObject *arg, PyObject **result)
+{
+    int           ended;
+    PyObject     *object;
+    db_py_run_t  *run;
+
+    run = (db_py_run_t *) self;
+    *result = NULL;
+
+    if (db_py_run_reused(run)) {
+        return PYGEN_ERROR;
+    }
+
+    run->stepping = 1;
+
+    if (run->coro == NULL) {
+        ended = 0;
+
+        object = run->ops->begin(run, &ended);
+
+        if (ended) {
+            *result = object;
+            return db_py_run_stepped(run, PYGEN_RETURN, result);
+        }
+
+        if (object) {
+            run->coro = db_py_awaitable(object);
+            Py_DECREF(object);
+        }
+
+        if (run->coro == NULL) {
+            return db_py_run_stepped(run, PYGEN_ERROR, result);
+        }
+    }
+
+    return db_py_run_stepped(run, PyIter_Send(run->coro, arg, result), result);
+}
+
+
+PyObject *
+db_py_run_next(PyObject *self)
+{
+    PyObject      *result;
+    PySendResult   status;
+
+    status = db_py_run_send(self, Py_None, &result);
+
+    return db_py_returned(status, result);
+}
+
+
+static PyObject *
+db_py_run_method_send(PyObject *self, PyObject *arg)
+{
+    PyObject      *result;
+    PySendResult   status;
+
+    status = db_py_run_send(self, arg, &result);
+
+    return db_py_returned(status, result);
+}
+
+
+/* As throw() of a generator that does nothing but delegate. */
+
+static PySendResult
+db_py_run_throw(db_py_run_t *run, PyObject *const *args, Py_ssize_t nargs,
+    PyObject **result)
+{
+    PyObject  *method;
+
+    method = NULL;
+
+    if (run->coro) {
+        method = PyObject_GetAttr(run->coro, db_py.str.throw);
+
+        if (method == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
+            return PYGEN_ERROR;
+        }
+
+        PyErr_Clear();
+    }
+
+    if (method == NULL) {
+        PyErr_SetObject(PyExceptionInstance_Check(args[0])
+                            ? (PyObject *) Py_TYPE(args[0]) : args[0],
+                        nargs > 1 ? args[1] : args[0]);
+        return PYGEN_ERROR;
+    }
+
+    *result = PyObject_Vectorcall(method, args, nargs, NULL);
+    Py_DECREF(method);
+
+    if (*result) {
+        return PYGEN_NEXT;
+    }
+
+    return _PyGen_FetchStopIterationValue(result) == 0 ? PYGEN_RETURN
+                                                       : PYGEN_ERROR;
+}
+
+
+static PyObject *
+db_py_run_method_throw(PyObject *self, PyObject *const *args,
+    Py_ssize_t nargs)
+{
+    PyObject      *result;
+    db_py_run_t   *run;
+    PySendResult   status;
+
+    run = (db_py_run_t *) self;
+    result = NULL;
+
+    if (nargs == 0) {
+        PyErr_SetString(PyExc_TypeError, "throw() needs an exception");
+        return NULL;
+    }
+
+    if (db_py_run_reused(run)) {
+        return NULL;
+    }
+
+    run->stepping = 1;
+
+    status = db_py_run_throw(run, args, nargs, &result);
+    status = db_py_run_stepped(run, status, &result);
+
+    return db_py_returned(status, result);
+}
+
+
+static PyObject *
+db_py_run_method_close(PyObject *self, PyObject *unused)
+{
+    PyObject     *result;
+    db_py_run_t  *run;
+
+    run = (db_py_run_t *) self;
+
+    if (run->ended) {
+        Py_RETURN_NONE;
+    }
+
+    if (run->coro) {
+        result = PyObject_CallMethodNoArgs(run->coro, db_py.str.close);
+
+        if (result == NULL) {
+            return NULL;
+        }
+
+        Py_DECREF(result);
+    }
+
+    PyErr_SetNone(PyExc_GeneratorExit);
+    db_py_run_end(run, NULL);
+
+    Py_RETURN_NONE;
+}
+
+
+void
+db_py_run_start(db_py_run_t *run)
+{
+    PyObject  *task;
+
+    run->next = db_py.runs;
+    run->prev = &db_py.runs;
+
+    if (run->next) {
+        run->next->prev = &run->next;
+    }
+
+    db_py.runs = run;
+    db_py.nruns++;
+
+    /* the list's; the caller's lasts until we return */
+    Py_INCREF(run);
+
+    task = db_py.api->task_start(db_py.loop, (PyObject *) run, NULL);
+
+    if (run->ended) {
+        if (task == NULL) {
+            db_py_log_exception("a task of a request failed");
+        }
+
+        Py_XDECREF(task);
+
+    } else if (task == NULL) {
+        db_py_run_end(run, NULL);
+
+    } else {
+        run->task = task;
+    }
+}
+
+
+void
+db_py_run_cancel(db_py_run_t *run)
+{
+    PyObject  *result;
+
+    if (run->task == NULL) {
+        return;
+    }
+
+    result = PyObject_CallMethodNoArgs(run->task, db_py.str.cancel);
+
+    if (result == NULL) {
+        db_py_log_exception("a task could not be cancelled");
+        return;
+    }
+
+    Py_DECREF(result);
+}
+
+
+/*
+ * Task.cancel() runs none of the user's code but callbacks of futures are
+ * scheduled only, so the list does not change meanwhile.
+ */
+
+void
+db_py_run_cancel_all(void)
+{
+    db_py_run_t  *run;
+
+    for (run = db_py.runs; run; run = run->next) {
+        db_py_run_cancel(run);
+    }
+}
+
+
+/* The exception, normalized, with its traceback; none is set afterwards. */
+
+PyObject *
+db_py_exception(void)
+{
+    PyObject  *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
+    PyErr_NormalizeException(&type, &value, &traceback);
+
+    if (traceback) {
+        (void) PyException_SetTraceback(value, traceback);
+    }
+
+    Py_XDECREF(type);
+    Py_XDECREF(traceback);
+
+    return value;
+}
+
+
+PyObject *
+db_py_self(PyObject *self)
+{
+    return Py_NewRef(self);
+}
+
+
+/* The outcome of a step in the way of tp_iternext and generator.send(). */
+
+PyObject *
+db_py_returned(PySendResult status, PyObject *result)
+{
+    PyObject  *stop;
+
+    if (status != PYGEN_RETURN) {
+        return result;
+    }
+
+    /* called with the value, or a tuple would be spread */
+    stop = PyObject_CallOneArg(PyExc_StopIteration, result);
+    Py_DECREF(result);
+
+    if (stop) {
+        PyErr_SetObject(PyExc_StopIteration, stop);
+        Py_DECREF(stop);
+    }
+
+    return NULL;
+}
+
+
+/* What "await object" would drive. */
+
+PyObject *
+db_py_awaitable(PyObject *object)
+{
+    PyObject        *iter;
+    PyAsyncMethods  *async;
+
+    if (PyCoro_CheckExact(object) || PyGen_CheckExact(object)) {
+        return Py_NewRef(object);
+    }
+
+    async = Py_TYPE(object)->tp_as_async;
+
+    if (async == NULL || async->am_await == NULL) {
+        PyErr_Format(PyExc_TypeError,
+                     "object %.100s can't be used in 'await' expression",
+                     Py_TYPE(object)->tp_name);
+        return NULL;
+    }
+
+    iter = async->am_await(object);
+
+    if (iter && !PyIter_Check(iter)) {
+        PyErr_Format(PyExc_TypeError,
+                     "__await__() returned non-iterator of type '%.100s'",
+                     Py_TYPE(iter)->tp_name);
+        Py_CLEAR(iter);
+    }
+
+    return iter;
+}

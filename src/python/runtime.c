@@ -1,0 +1,291 @@
+/*
+ * The bridge as a source of PyLoop's work: takes messages in order, runs a
+ * bounded number a turn, and gathers results so that nginx is woken once for
+ * many.  Loop thread, GIL held.
+ */
+
+#include "python/runtime.h"
+
+#include <time.h>
+
+
+#define DB_PY_BATCH     64           /* messages a turn, results at once */
+#define DB_PY_HOLD_MAX  200000       /* ns that a result may be held back */
+
+
+db_py_runtime_t  db_py;
+
+
+static uint64_t
+db_py_now(void)
+{
+    struct timespec  ts;
+
+    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
+
+    return (uint64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
+}
+
+
+void
+db_py_publish(void)
+{
+    if (db_py.results.head) {
+        db_bridge_publish(db_py.conf->bridge, &db_py.results);
+    }
+}
+
+
+/* The first answer does not wait for the last handler of a busy turn. */
+
+void
+db_py_append(db_part_t *part)
+{
+    uint64_t  now;
+
+    now = db_py_now();
+
+    if (db_py.results.head == NULL) {
+        db_py.results_since = now;
+    }
+
+    db_chain_append(&db_py.results, &part->msg.node);
+
+    if (db_py.results.length >= DB_PY_BATCH
+        || now - db_py.results_since >= DB_PY_HOLD_MAX)
+    {
+        db_py_publish();
+    }
+}
+
+
+/* A job whose last part could not be made stays until there is memory. */
+
+void
+db_py_owe(db_job_t *job)
+{
+    db_chain_append(&db_py.debts, &job->msg.node);
+}
+
+
+static void
+db_py_pay(void)
+{
+    char        *strings;
+    db_job_t    *job;
+    db_part_t   *part;
+    db_node_t   *node;
+
+    while (db_py.debts.head) {
+        node = db_py.debts.head;
+        job = (db_job_t *) node;
+
+        part = db_part_create(job, 0, 0, &strings);
+
+        if (part == NULL) {
+            return;
+        }
+
+        db_py.debts.head = node->next;
+
+        if (db_py.debts.head == NULL) {
+            db_chain_init(&db_py.debts);
+        }
+
+        part->flags = DB_PART_ABORT|DB_PART_DONE;
+        db_py_append(part);
+    }
+}
+
+
+static void
+db_py_release(db_part_t *part)
+{
+    Py_DECREF((PyObject *) part->object);
+    db_part_destroy(part);
+}
+
+
+static void
+db_py_stop(void)
+{
+    PyObject  *result;
+
+    if (db_py.stopping) {
+        return;
+    }
+
+    db_py.stopping = 1;
+
+    result = PyObject_CallNoArgs(db_py.stop);
+
+    if (result == NULL) {
+        db_py_log_exception("the shutdown could not be started");
+    }
+
+    Py_XDECREF(result);
+}
+
+
+static void
+db_py_dispatch(db_msg_t *msg)
+{
+    db_notice_t  *notice;
+
+    switch (msg->kind) {
+
+    case DB_MSG_REQUEST:
+        db_py_request((db_job_t *) msg);
+        break;
+
+    case DB_MSG_DISCONNECT:
+        notice = (db_notice_t *) msg;
+        db_py_request_disconnect(notice->job);
+        db_job_release(notice->job);
+        break;
+
+    case DB_MSG_CANCEL:
+        notice = (db_notice_t *) msg;
+        db_py_request_cancel(notice->job);
+        db_job_release(notice->job);
+        break;
+
+    case DB_MSG_RELEASE:
+        db_py_release((db_part_t *) msg);
+        break;
+
+    case DB_MSG_SPAWN:
+        db_py_spawn((db_spawn_t *) msg);
+        break;
+
+    case DB_MSG_STOP:
+        db_py_stop();
+        break;
+
+    default:
+        /* the others go to nginx */
+        break;
+    }
+}
+
+
+static int
+db_py_source_run(void *data)
+{
+    unsigned   n;
+    db_msg_t  *msg;
+
+    for (n = 0; n < DB_PY_BATCH; n++) {
+
+        if (db_py.pending == NULL) {
+            db_py.pending = db_bridge_requests(db_py.conf->bridge);
+
+            if (db_py.pending == NULL) {
+                return 0;
+            }
+        }
+
+        /* a message may be gone, or linked anew, once it was dispatched */
+
+        msg = db_py.pending;
+        db_py.pending = (db_msg_t *) msg->node.next;
+
+        db_py_dispatch(msg);
+    }
+
+    return 1;
+}
+
+
+static void
+db_py_source_flush(void *data)
+{
+    db_py_pay();
+    db_py_publish();
+}
+
+
+static int
+db_py_source_sleep(void *data)
+{
+    if (db_py.pending || db_py.debts.head) {
+        return 0;
+    }
+
+    return db_bridge_sleep(db_py.conf->bridge);
+}
+
+
+static void
+db_py_source_awake(void *data)
+{
+    db_bridge_awake(db_py.conf->bridge);
+}
+
+
+static const pyloop_api_t *
+db_py_pyloop(void)
+{
+    PyObject            *module;
+    const pyloop_api_t  *api;
+
+    /* PyCapsule_Import() alone would import the package only */
+
+    module = PyImport_ImportModule("databridge._pyloop");
+
+    if (module == NULL) {
+        return NULL;
+    }
+
+    Py_DECREF(module);
+
+    api = PyCapsule_Import(PYLOOP_CAPSULE, 0);
+
+    if (api && (api->version != PYLOOP_API_VERSION
+                || api->size < sizeof(pyloop_api_t)))
+    {
+        PyErr_Format(PyExc_ImportError,
+                     "the venv's databridge has PyLoop's interface %u, this "
+                     "module needs %u: install the same version of both",
+                     api->version, PYLOOP_API_VERSION);
+        return NULL;
+    }
+
+    return api;
+}
+
+
+int
+db_py_attach(PyObject *loop, PyObject *stop, PyObject *report)
+{
+    pyloop_source_t  source = {
+        .fd = db_py.conf->bridge->python_fd,
+        .run = db_py_source_run,
+        .flush = db_py_source_flush,
+        .sleep = db_py_source_sleep,
+        .awake = db_py_source_awake,
+    };
+
+    if (db_py.loop) {
+        PyErr_SetString(PyExc_RuntimeError, "a loop is attached already");
+        return -1;
+    }
+
+    db_py.api = db_py_pyloop();
+
+    if (db_py.api == NULL) {
+        return -1;
+    }
+
+    db_py.create_future = PyObject_GetAttrString(loop, "create_future");
+
+    if (db_py.create_future == NULL) {
+        return -1;
+    }
+
+    db_py.stop = Py_NewRef(stop);
+    db_py.report = Py_NewRef(report);
+    db_py.loop = Py_NewRef(loop);
+
+    return db_py.api->source_add(loop, &source);
+}

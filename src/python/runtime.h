@@ -1,0 +1,268 @@
+/*
+ * What the files of this room share.  All of it belongs to the loop thread
+ * and is touched with the GIL held, except what db_ready_destroy() frees.
+ */
+
+#ifndef DB_PYTHON_RUNTIME_H
+#define DB_PYTHON_RUNTIME_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include "pyloop/pyloop_api.h"
+#include "python/ready.h"
+
+#include <stdint.h>
+
+
+/*
+ * The interned strings: dictionary keys, method names, request methods.
+ */
+
+#define DB_PY_STRINGS(_)                                                      \
+    _(type, "type")                                                           \
+    _(asgi, "asgi")                                                           \
+    _(http_version, "http_version")                                           \
+    _(method, "method")                                                       \
+    _(scheme, "scheme")                                                       \
+    _(path, "path")                                                           \
+    _(raw_path, "raw_path")                                                   \
+    _(query_string, "query_string")                                           \
+    _(root_path, "root_path")                                                 \
+    _(headers, "headers")                                                     \
+    _(client, "client")                                                       \
+    _(server, "server")                                                       \
+    _(state, "state")                                                         \
+    _(extensions, "extensions")                                               \
+    _(status, "status")                                                       \
+    _(body, "body")                                                           \
+    _(more_body, "more_body")                                                 \
+    _(http, "http")                                                           \
+    _(https, "https")                                                         \
+    _(v10, "1.0")                                                             \
+    _(v11, "1.1")                                                             \
+    _(v20, "2")                                                               \
+    _(version, "version")                                                     \
+    _(version_3, "3.0")                                                       \
+    _(spec_version, "spec_version")                                           \
+    _(spec_23, "2.3")                                                         \
+    _(request, "http.request")                                                \
+    _(disconnect, "http.disconnect")                                          \
+    _(response_start, "http.response.start")                                  \
+    _(response_body, "http.response.body")                                    \
+    _(cancel, "cancel")                                                       \
+    _(close, "close")                                                         \
+    _(done, "done")                                                           \
+    _(set_result, "set_result")                                               \
+    _(throw, "throw")                                                         \
+    _(none, "none")
+
+/* In Python's memory for life, as the request methods below. */
+
+typedef struct {
+#define _(name, text)  PyObject  *name;
+    DB_PY_STRINGS(_)
+#undef _
+} db_py_strings_t;
+
+#define DB_PY_METHODS  7
+
+
+typedef struct db_py_run_s  db_py_run_t;
+
+
+/* An application; "call" is NULL unless it has started. */
+
+typedef struct {
+    PyObject          *call;
+    PyObject          *state;        /* dict, filled by the lifespan */
+    PyObject          *scope;        /* dict, the template of each scope */
+    db_str_t           root_path;    /* of the configuration */
+} db_py_app_t;
+
+
+typedef struct {
+    const db_python_conf_t  *conf;
+    const pyloop_api_t      *api;
+
+    PyObject          *loop;
+    PyObject          *create_future;   /* the loop's bound method */
+    PyObject          *stop;            /* called at DB_MSG_STOP */
+    PyObject          *cancelled_error;
+    PyObject          *empty;           /* () */
+    PyObject          *report;          /* report(text, request, exception) */
+
+    PyTypeObject      *request_type;
+    PyTypeObject      *spawn_type;
+    PyTypeObject      *op_type;
+    PyTypeObject      *lines_type;
+
+    db_py_strings_t    str;
+    PyObject          *methods[DB_PY_METHODS];
+    PyObject          *server;          /* the last request's, a tuple */
+    db_str_t           server_name;     /* what it was made of */
+    unsigned           server_port;
+    PyObject          *fork_exec;       /* _posixsubprocess's own */
+
+    db_py_app_t       *apps;
+    db_ready_t        *ready;           /* until it is published */
+
+    db_msg_t          *pending;         /* taken from the bridge, in order */
+    db_chain_t         results;         /* held back until flushed */
+    uint64_t           results_since;   /* ns, of the first of them */
+    db_chain_t         debts;           /* jobs whose last part found no
+                                           memory; tried again each turn */
+
+    db_py_run_t       *runs;            /* all that live, owned */
+    unsigned           nruns;
+    unsigned           stopping:1;
+
+    db_msg_t           stopped;
+} db_py_runtime_t;
+
+
+/* The process's only one: CPython's main interpreter cannot be had twice. */
+extern db_py_runtime_t  db_py;
+
+
+/*
+ * runner.c: a coroutine in C that drives what the user wrote, inside a Task.
+ * The user's part is begun, and its end is handled, in the Task's own steps,
+ * so that no callback is needed to learn of the end.
+ */
+
+typedef struct {
+    /*
+     * The first step.  A new reference: the awaitable to drive or, with
+     * *ended set, the result.  NULL with an exception.
+     */
+    PyObject        *(*begin)(db_py_run_t *run, int *ended);
+
+    /* It waits for something: its task is suspended. */
+    void             (*pause)(db_py_run_t *run);
+
+    /*
+     * Called once.  result is borrowed, or NULL with an exception set,
+     * which is to be cleared.
+     */
+    void             (*end)(db_py_run_t *run, PyObject *result);
+} db_py_run_ops_t;
+
+struct db_py_run_s {
+    PyObject_HEAD
+    const db_py_run_ops_t  *ops;
+    db_py_run_t            *next;     /* of db_py.runs */
+    db_py_run_t           **prev;
+    PyObject               *coro;     /* the user's, once begun */
+    PyObject               *task;     /* once suspended */
+    unsigned                stepping:1;
+    unsigned                ended:1;
+};
+
+extern PyType_Spec  db_py_spawn_spec;
+
+/* Members that each type of run has. */
+extern PyMethodDef  db_py_run_methods[];
+PySendResult db_py_run_send(PyObject *self, PyObject *arg, PyObject **result);
+PyObject *db_py_run_next(PyObject *self);
+
+/* Gives a fresh run to a Task; its end() is called whatever happens. */
+void db_py_run_start(db_py_run_t *run);
+void db_py_run_cancel(db_py_run_t *run);
+void db_py_run_cancel_all(void);
+
+/* For am_await, tp_iter and the send() of a coroutine in C. */
+PyObject *db_py_self(PyObject *self);
+PyObject *db_py_returned(PySendResult status, PyObject *result);
+PyObject *db_py_awaitable(PyObject *object);
+PyObject *db_py_exception(void);
+
+
+/* asgi.c */
+
+int db_py_strings_init(void);
+int db_py_scope_template(db_py_app_t *app);
+PyObject *db_py_scope(const db_py_app_t *app, const db_job_t *job);
+
+/* asgi_http.c */
+
+extern PyType_Spec  db_py_request_spec;
+
+void db_py_request(db_job_t *job);
+void db_py_request_disconnect(db_job_t *job);
+void db_py_request_cancel(db_job_t *job);
+
+/* asgi_headers.c: checks what an application sent */
+
+typedef struct {
+    PyObject   *pairs;       /* a tuple of (bytes, bytes) */
+    size_t      size;        /* of all strings */
+    int64_t     length;      /* content-length, -1 without */
+} db_py_headers_t;
+
+int db_py_headers_init(db_py_headers_t *headers, PyObject *iterable);
+void db_py_headers_copy(const db_py_headers_t *headers, db_part_t *part,
+    char *strings);
+
+/* asgi_op.c: what receive() and send() return */
+
+extern PyType_Spec  db_py_op_spec;
+
+typedef struct {
+    /* 0, or -1 with an exception set */
+    int        (*send)(PyObject *request, PyObject *message);
+
+    /* The message; NULL without an exception: wait for the disconnect. */
+    PyObject  *(*receive)(PyObject *request);
+    int        (*wait)(PyObject *request, PyObject *future);
+    void       (*forget)(PyObject *request, PyObject *future);
+} db_py_op_ops_t;
+
+/* "message" is NULL for a receive(). */
+PyObject *db_py_op(const db_py_op_ops_t *ops, PyObject *request,
+    PyObject *message);
+PyObject *db_py_disconnect_message(void);
+
+
+/* spawn.c */
+
+void db_py_spawn(db_spawn_t *spawn);
+
+/* runtime.c: the bridge as a source of the loop's work */
+
+int db_py_attach(PyObject *loop, PyObject *stop, PyObject *report);
+void db_py_append(db_part_t *part);
+void db_py_owe(db_job_t *job);
+void db_py_publish(void);
+
+/* table.c */
+
+int db_py_app_start(unsigned index, PyObject *call, PyObject *state);
+int db_py_app_fail(unsigned index, const char *error);
+int db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
+    PyObject *timeout);
+int db_py_crud_add(unsigned index, const char *schema, size_t len);
+
+/* log.c */
+
+extern PyType_Spec  db_py_lines_spec;
+
+void db_py_log(db_pylog_level_t level, const char *text, size_t len);
+void db_py_log_lines(db_pylog_level_t level, const char *text, size_t len);
+
+/* Clears the exception, which is not to be lost. */
+void db_py_log_exception(const char *message);
+
+/* process.c */
+
+PyObject *db_py_fork_exec(PyObject *const *args, Py_ssize_t nargs);
+void db_py_after_fork(void);
+void db_py_ignore_sigchld(void);
+
+/* interpreter.c, module.c */
+
+int db_py_interpreter_start(const db_python_conf_t *conf, char *error,
+    size_t size);
+PyMODINIT_FUNC PyInit__databridge(void);
+
+#endif /* DB_PYTHON_RUNTIME_H */

@@ -1,0 +1,310 @@
+/*
+ * What applications declare at their start: routes, native resources, or
+ * that they have failed.  Loop thread, GIL held, until the tables are
+ * published.
+ */
+
+#include "python/runtime.h"
+
+#include <stdlib.h>
+
+
+#define DB_PY_ERROR_LEN  512
+
+
+/* The application's table, or NULL with an exception set. */
+
+static db_table_t *
+db_py_table(unsigned index)
+{
+    if (db_py.ready == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the applications have started: it is too late to "
+                        "declare routes");
+        return NULL;
+    }
+
+    if (index >= db_py.ready->ntables) {
+        PyErr_Format(PyExc_IndexError, "there is no application %u", index);
+        return NULL;
+    }
+
+    return db_py.ready->tables[index];
+}
+
+
+int
+db_py_app_start(unsigned index, PyObject *call, PyObject *state)
+{
+    db_py_app_t  *app;
+
+    if (db_py_table(index) == NULL) {
+        return -1;
+    }
+
+    app = &db_py.apps[index];
+    app->root_path = db_py.conf->apps[index].root_path;
+
+    if (app->scope == NULL && db_py_scope_template(app) != DB_OK) {
+        return -1;
+    }
+
+    Py_XSETREF(app->state, Py_NewRef(state));
+    Py_XSETREF(app->call, Py_NewRef(call));
+
+    return 0;
+}
+
+
+int
+db_py_app_fail(unsigned index, const char *error)
+{
+    db_table_t  *table;
+
+    table = db_py_table(index);
+
+    if (table == NULL) {
+        return -1;
+    }
+
+    if (db_table_fail(table, error) != DB_OK) {
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    Py_CLEAR(db_py.apps[index].call);
+
+    return 0;
+}
+
+
+static db_str_t
+db_py_str(PyObject *object)
+{
+    db_str_t     str;
+    Py_ssize_t   len;
+
+    if (object == Py_None) {
+        return db_null_string;
+    }
+
+    str.data = PyUnicode_AsUTF8AndSize(object, &len);
+    str.len = str.data ? (size_t) len : 0;
+
+    return str;
+}
+
+
+/* Adds what is in the next free slot of the table under the pattern. */
+
+static int
+db_py_table_add(db_table_t *table, db_str_t methods, db_str_t pattern)
+{
+    char  error[DB_PY_ERROR_LEN];
+
+    if (db_router_add(table->router, methods, pattern, table->nroutes, error,
+                      sizeof(error))
+        != DB_OK)
+    {
+        PyErr_SetString(PyExc_ValueError, error);
+        return -1;
+    }
+
+    table->nroutes++;
+
+    return 0;
+}
+
+
+int
+db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
+    PyObject *timeout)
+{
+    db_str_t       names, path;
+    db_table_t    *table;
+    db_route_t    *route;
+    unsigned long  ms;
+
+    table = db_py_table(index);
+
+    if (table == NULL) {
+        return -1;
+    }
+
+    names = db_py_str(methods);
+    path = db_py_str(pattern);
+    ms = (timeout == Py_None) ? DB_TIMEOUT_DEFAULT
+                              : PyLong_AsUnsignedLong(timeout);
+
+    if (PyErr_Occurred()) {
+        return -1;
+    }
+
+    if (timeout != Py_None && ms >= DB_TIMEOUT_DEFAULT) {
+        PyErr_Format(PyExc_ValueError, "a timeout of %lu ms is too long", ms);
+        return -1;
+    }
+
+    route = db_table_route(table);
+
+    if (route == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    route->timeout = ms;
+
+    return db_py_table_add(table, names, path);
+}
+
+
+static db_store_t *
+db_py_store(db_str_t name)
+{
+    int                      comma;
+    unsigned                 i;
+    PyObject                *known;
+    const db_store_entry_t  *stores;
+
+    stores = db_py.conf->stores;
+
+    for (i = 0; i < db_py.conf->nstores; i++) {
+        if (!db_str_eq(stores[i].name, name)) {
+            continue;
+        }
+
+        if (stores[i].store == NULL) {
+            PyErr_Format(PyExc_ValueError,
+                         "the store \"%.*s\" could not be opened: see the "
+                         "error log", (int) name.len, name.data);
+        }
+
+        return stores[i].store;
+    }
+
+    known = PyUnicode_FromString("");
+    comma = 0;
+
+    for (i = 0; known && i < db_py.conf->nstores; i++) {
+        Py_SETREF(known, PyUnicode_FromFormat("%U%s%.*s", known,
+                                              comma ? ", " : "",
+                                              (int) stores[i].name.len,
+                                              stores[i].name.data));
+        comma = 1;
+    }
+
+    if (known) {
+        PyErr_Format(PyExc_ValueError,
+                     "there is no store \"%.*s\" (known: %S): declare it "
+                     "with databridge_store",
+                     (int) name.len, name.data,
+                     comma ? known : db_py.str.none);
+        Py_DECREF(known);
+    }
+
+    return NULL;
+}
+
+
+/* The collection and its items; the route owns the resource from here on. */
+
+static int
+db_py_crud_routes(db_table_t *table, db_crud_t *crud, db_store_t *store)
+{
+    int          rc;
+    db_str_t     prefix, item;
+    PyObject    *pattern;
+    db_route_t  *route;
+
+    prefix = db_crud_prefix(crud);
+    route = db_table_route(table);
+
+    if (route == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    route->crud = crud;
+    route->store = store;
+
+    if (db_py_table_add(table, db_null_string, prefix) == -1) {
+        return -1;
+    }
+
+    route = db_table_route(table);
+    pattern = PyUnicode_FromFormat("%.*s/{id}", (int) prefix.len, prefix.data);
+
+    if (route == NULL || pattern == NULL) {
+        Py_XDECREF(pattern);
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    route->crud = crud;
+    route->store = store;
+
+    item = db_py_str(pattern);
+    rc = db_py_table_add(table, db_null_string, item);
+
+    Py_DECREF(pattern);
+
+    return rc;
+}
+
+
+int
+db_py_crud_add(unsigned index, const char *schema, size_t len)
+{
+    char         error[DB_PY_ERROR_LEN];
+    unsigned     before;
+    db_str_t     text;
+    db_crud_t   *crud;
+    db_table_t  *table;
+    db_store_t  *store;
+
+    table = db_py_table(index);
+
+    if (table == NULL) {
+        return -1;
+    }
+
+    text.data = schema;
+    text.len = len;
+
+    crud = db_crud_compile(text, error, sizeof(error));
+
+    if (crud == NULL) {
+        PyErr_SetString(PyExc_ValueError, error);
+        return -1;
+    }
+
+    store = db_py_store(db_crud_store(crud));
+
+    if (store == NULL) {
+        db_crud_destroy(crud);
+        return -1;
+    }
+
+    if (db_store_prepare(store, db_crud_collection(crud), error,
+                         sizeof(error))
+        != DB_OK)
+    {
+        PyErr_Format(PyExc_RuntimeError, "the collection of %.*s: %s",
+                     (int) db_crud_name(crud).len, db_crud_name(crud).data,
+                     error);
+        db_crud_destroy(crud);
+        return -1;
+    }
+
+    before = table->nroutes;
+
+    if (db_py_crud_routes(table, crud, store) == -1) {
+        if (table->nroutes == before) {
+            db_crud_destroy(crud);
+        }
+
+        return -1;
+    }
+
+    return 0;
+}
