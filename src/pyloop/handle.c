@@ -20,6 +20,8 @@ static int  pyloop_handle_fill(pyloop_t *loop, pyloop_handle_t *handle,
 static int  pyloop_handle_release(PyObject *op);
 static int  pyloop_entry_enter(pyloop_entry_t *entry);
 static int  pyloop_entry_debug(pyloop_t *loop, pyloop_entry_t *entry);
+static int  pyloop_handle_slow(pyloop_state_t *state, PyObject *handle,
+    double took);
 static int  pyloop_entry_failed(pyloop_t *loop, PyObject *handle,
     PyObject *callback, PyObject *args);
 static int  pyloop_handle_run(pyloop_t *loop, PyObject *op);
@@ -602,12 +604,9 @@ pyloop_foreign_run(PyObject *op)
 static int
 pyloop_entry_debug(pyloop_t *loop, pyloop_entry_t *entry)
 {
-    int              rc;
-    double           begin, took, limit;
-    PyObject        *handle, *res, *text;
-    pyloop_state_t  *state;
-
-    state = loop->state;
+    int        rc;
+    double     begin, took, limit;
+    PyObject  *handle, *res;
 
     handle = entry->context ? pyloop_handle_new(loop, entry->callable,
                                                 &entry->arg,
@@ -617,8 +616,6 @@ pyloop_entry_debug(pyloop_t *loop, pyloop_entry_t *entry)
     if (handle == NULL) {
         return -1;
     }
-
-    text = NULL;
 
     Py_XSETREF(loop->current_handle, Py_NewRef(handle));
 
@@ -641,27 +638,43 @@ pyloop_entry_debug(pyloop_t *loop, pyloop_entry_t *entry)
     }
 
     if (took >= limit) {
-        rc = -1;
-
-        text = PyObject_CallOneArg(state->format_handle, handle);
-        if (text == NULL) {
-            goto done;
-        }
-
-        res = PyObject_CallMethod(state->logger, "warning", "sOd",
-                                  "Executing %s took %.3f seconds", text,
-                                  took);
-        Py_XDECREF(res);
-        rc = res ? 0 : -1;
+        rc = pyloop_handle_slow(loop->state, handle, took);
     }
 
 done:
 
     Py_XSETREF(loop->current_handle, Py_NewRef(Py_None));
-    Py_XDECREF(text);
     Py_DECREF(handle);
 
     return rc;
+}
+
+
+static int
+pyloop_handle_slow(pyloop_state_t *state, PyObject *handle, double took)
+{
+    PyObject  *logger, *text, *res;
+
+    res = NULL;
+    logger = NULL;
+
+    text = PyObject_CallMethod(state->base_events, "_format_handle", "O",
+                               handle);
+    if (text) {
+        logger = PyObject_GetAttrString(state->base_events, "logger");
+    }
+
+    if (logger) {
+        res = PyObject_CallMethod(logger, "warning", "sOd",
+                                  "Executing %s took %.3f seconds", text,
+                                  took);
+    }
+
+    Py_XDECREF(text);
+    Py_XDECREF(logger);
+    Py_XDECREF(res);
+
+    return res ? 0 : -1;
 }
 
 

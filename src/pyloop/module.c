@@ -57,14 +57,12 @@ pyloop_imports(pyloop_state_t *state)
     } imports[] = {
         { &state->asyncio_handle, "asyncio.events", "Handle" },
         { &state->asyncio_timer, "asyncio.events", "TimerHandle" },
-        { &state->set_running_loop, "asyncio.events", "_set_running_loop" },
         { &state->future_type, "asyncio.futures", "Future" },
         { &state->task_type, "asyncio.tasks", "Task" },
         { &state->extract_stack, "asyncio.format_helpers", "extract_stack" },
         { &state->format_callback, "asyncio.format_helpers",
           "_format_callback_source" },
-        { &state->format_handle, "asyncio.base_events", "_format_handle" },
-        { &state->logger, "asyncio.log", "logger" },
+        { &state->selector_key, "selectors", "SelectorKey" },
         { &state->get_asyncgen_hooks, "sys", "get_asyncgen_hooks" },
         { &state->set_asyncgen_hooks, "sys", "set_asyncgen_hooks" },
     };
@@ -77,7 +75,11 @@ pyloop_imports(pyloop_state_t *state)
         }
     }
 
-    return 0;
+    /* asked for what others may replace there */
+    state->events = PyImport_ImportModule("asyncio.events");
+    state->base_events = PyImport_ImportModule("asyncio.base_events");
+
+    return state->events && state->base_events ? 0 : -1;
 }
 
 
@@ -200,17 +202,17 @@ pyloop_module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->handle_type);
     Py_VISIT(state->timer_type);
     Py_VISIT(state->poller_type);
+    Py_VISIT(state->events);
+    Py_VISIT(state->base_events);
     Py_VISIT(state->asyncio_handle);
     Py_VISIT(state->asyncio_timer);
     Py_VISIT(state->future_type);
     Py_VISIT(state->task_type);
-    Py_VISIT(state->set_running_loop);
     Py_VISIT(state->get_asyncgen_hooks);
     Py_VISIT(state->set_asyncgen_hooks);
     Py_VISIT(state->extract_stack);
     Py_VISIT(state->format_callback);
-    Py_VISIT(state->format_handle);
-    Py_VISIT(state->logger);
+    Py_VISIT(state->selector_key);
     Py_VISIT(state->hidden);
     Py_VISIT(state->step_type);
 
@@ -231,17 +233,17 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->handle_type);
     Py_CLEAR(state->timer_type);
     Py_CLEAR(state->poller_type);
+    Py_CLEAR(state->events);
+    Py_CLEAR(state->base_events);
     Py_CLEAR(state->asyncio_handle);
     Py_CLEAR(state->asyncio_timer);
     Py_CLEAR(state->future_type);
     Py_CLEAR(state->task_type);
-    Py_CLEAR(state->set_running_loop);
     Py_CLEAR(state->get_asyncgen_hooks);
     Py_CLEAR(state->set_asyncgen_hooks);
     Py_CLEAR(state->extract_stack);
     Py_CLEAR(state->format_callback);
-    Py_CLEAR(state->format_handle);
-    Py_CLEAR(state->logger);
+    Py_CLEAR(state->selector_key);
     Py_CLEAR(state->hidden);
     Py_CLEAR(state->step_type);
     Py_CLEAR(state->kw_loop);

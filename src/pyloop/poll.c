@@ -27,6 +27,7 @@ static int  pyloop_poll_event(pyloop_t *loop, struct epoll_event *event);
 static int  pyloop_poll_ready(pyloop_t *loop, int fd, PyObject *handle,
     uint32_t event);
 static int  pyloop_file_number(pyloop_poller_t *poller, PyObject *file);
+static long  pyloop_file_long(PyObject *file);
 static int  pyloop_watch_set(pyloop_poller_t *poller, int fd,
     uint32_t events);
 static int  pyloop_watch_grow(pyloop_poller_t *poller, int fd);
@@ -252,48 +253,74 @@ pyloop_poll_ready(pyloop_t *loop, int fd, PyObject *handle, uint32_t event)
 
 
 /*
- * The descriptor of an int or of an object with fileno().  An object that
- * was closed while it was watched is still found.  -1 with an exception set.
+ * The descriptor of an int or of an object with fileno(), as the selectors
+ * module reads it: an object that was closed while it was watched is still
+ * found.  -1 with ValueError set.
  */
 
 static int
 pyloop_file_number(pyloop_poller_t *poller, PyObject *file)
 {
-    int        fd, i;
-    PyObject  *type, *value, *traceback;
+    int   i;
+    long  number;
 
-    fd = PyObject_AsFileDescriptor(file);
-    if (fd != -1) {
-        return fd;
+    number = pyloop_file_long(file);
+
+    if (number >= 0 && number <= INT_MAX) {
+        return (int) number;
     }
-
-    PyErr_Fetch(&type, &value, &traceback);
 
     for (i = 0; i < poller->size; i++) {
         if (poller->watches[i].file == file) {
-            Py_XDECREF(type);
-            Py_XDECREF(value);
-            Py_XDECREF(traceback);
-
+            PyErr_Clear();
             return i;
         }
     }
 
-    if (!PyLong_Check(file)
-        && (PyErr_GivenExceptionMatches(type, PyExc_TypeError)
-            || PyErr_GivenExceptionMatches(type, PyExc_AttributeError)))
+    if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld",
+                     number);
+
+    } else if (PyErr_ExceptionMatches(PyExc_AttributeError)
+               || PyErr_ExceptionMatches(PyExc_TypeError)
+               || PyErr_ExceptionMatches(PyExc_ValueError))
     {
-        Py_XDECREF(type);
-        Py_XDECREF(value);
-        Py_XDECREF(traceback);
-
+        PyErr_Clear();
         PyErr_Format(PyExc_ValueError, "Invalid file object: %R", file);
-
-    } else {
-        PyErr_Restore(type, value, traceback);
     }
 
     return -1;
+}
+
+
+/* -1 with an exception set, or when the file says so. */
+
+static long
+pyloop_file_long(PyObject *file)
+{
+    long       number;
+    PyObject  *answer, *integer;
+
+    if (PyLong_Check(file)) {
+        return PyLong_AsLong(file);
+    }
+
+    answer = PyObject_CallMethod(file, "fileno", NULL);
+    if (answer == NULL) {
+        return -1;
+    }
+
+    integer = PyNumber_Long(answer);
+    Py_DECREF(answer);
+
+    if (integer == NULL) {
+        return -1;
+    }
+
+    number = PyLong_AsLong(integer);
+    Py_DECREF(integer);
+
+    return number;
 }
 
 
@@ -603,6 +630,45 @@ pyloop_poller_fileno(PyObject *op, PyObject *unused)
 }
 
 
+/* What asyncio's transports say of themselves rests on it. */
+
+static PyObject *
+pyloop_poller_get_key(PyObject *op, PyObject *file)
+{
+    int               fd;
+    PyObject         *module;
+    pyloop_state_t   *state;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    poller = (pyloop_poller_t *) op;
+
+    fd = pyloop_file_number(poller, file);
+    if (fd == -1) {
+        return NULL;
+    }
+
+    if (fd >= poller->size || poller->watches[fd].events == 0) {
+        PyErr_Format(PyExc_KeyError, "%R is not registered", file);
+        return NULL;
+    }
+
+    module = PyType_GetModule(Py_TYPE(op));
+    if (module == NULL) {
+        return NULL;
+    }
+
+    state = PyModule_GetState(module);
+    watch = &poller->watches[fd];
+
+    return PyObject_CallFunction(state->selector_key, "Oii(OO)", file, fd,
+                                 (watch->events & EPOLLIN ? 1 : 0)
+                                 | (watch->events & EPOLLOUT ? 2 : 0),
+                                 watch->reader ? watch->reader : Py_None,
+                                 watch->writer ? watch->writer : Py_None);
+}
+
+
 static void
 pyloop_poller_dealloc(PyObject *op)
 {
@@ -630,6 +696,8 @@ static PyMethodDef pyloop_poller_methods[] = {
      "Close the epoll descriptor and forget what is watched."},
     {"fileno", pyloop_poller_fileno, METH_NOARGS,
      "The epoll descriptor, -1 when closed."},
+    {"get_key", pyloop_poller_get_key, METH_O,
+     "The selectors.SelectorKey of what is watched, else KeyError."},
     {NULL, NULL, 0, NULL}
 };
 

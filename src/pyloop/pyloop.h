@@ -112,17 +112,17 @@ typedef struct {
     PyTypeObject    *timer_type;
     PyTypeObject    *poller_type;
 
+    PyObject        *events;             /* asyncio's modules */
+    PyObject        *base_events;
     PyObject        *asyncio_handle;
     PyObject        *asyncio_timer;
     PyObject        *future_type;
     PyObject        *task_type;
-    PyObject        *set_running_loop;
     PyObject        *get_asyncgen_hooks;
     PyObject        *set_asyncgen_hooks;
     PyObject        *extract_stack;
     PyObject        *format_callback;
-    PyObject        *format_handle;
-    PyObject        *logger;
+    PyObject        *selector_key;
 
     PyObject        *kw_loop;            /* ("loop",) */
     PyObject        *kw_loop_context;    /* ("loop", "context") */

@@ -275,7 +275,8 @@ pyloop_run_begin(pyloop_t *loop)
         return NULL;
     }
 
-    Py_SETREF(res, PyObject_CallOneArg(state->set_running_loop, op));
+    Py_SETREF(res, PyObject_CallMethod(state->events, "_set_running_loop",
+                                       "O", op));
 
     return res;
 }
@@ -328,7 +329,7 @@ pyloop_run_end(pyloop_t *loop, PyObject *hooks)
     loop->stopping = 0;
     Py_XSETREF(loop->thread_id, Py_NewRef(Py_None));
 
-    res = PyObject_CallOneArg(state->set_running_loop, Py_None);
+    res = PyObject_CallMethod(state->events, "_set_running_loop", "O", Py_None);
     if (res == NULL) {
         rc = -1;
     }
