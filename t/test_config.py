@@ -401,6 +401,12 @@ signal.signal(signal.SIGHUP, lambda *args: print("hup", flush=True))
 
 if plays == "refusing":
     sys.exit(3)
+if plays == "checking":
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    print("checking", flush=True)
+    time.sleep(60)
+with open(conf.split("pid ")[1].split(";")[0], "w") as file:
+    file.write(str(os.getpid()))
 if plays == "failing":
     os.write(notify, b"ready\\nfailed: no database today\\n")
 else:
@@ -516,6 +522,14 @@ def test_a_second_signal_does_not_wait(start: StartRun) -> None:
     run.process.send_signal(signal.SIGINT)
     assert run.wait() == 0
     assert "term" in run.output
+
+
+def test_a_signal_ends_the_check(start: StartRun) -> None:
+    run = start("checking")
+    run.read_until("checking")
+    run.process.send_signal(signal.SIGINT)
+    assert run.wait() == 0
+    assert run.left() == []
 
 
 def test_hup_is_passed_on(start: StartRun) -> None:

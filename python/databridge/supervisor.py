@@ -172,7 +172,9 @@ class Supervisor:
         self.deadline = time.monotonic() + patience
 
     def _quit(self) -> None:
-        self.nginx.send_signal(signal.SIGQUIT)
+        """Drains; nginx handles signals once its pid file is there."""
+        handled = os.path.exists(f"{self.site.directory}/nginx.pid")
+        self.nginx.send_signal(signal.SIGQUIT if handled else signal.SIGTERM)
 
     def _terminate(self) -> None:
         self.nginx.send_signal(signal.SIGTERM)
