@@ -1,0 +1,356 @@
+/*
+ * Connections, and the statements that each keeps prepared.  A connection is
+ * used by one thread at a time; its role decides how long it may wait.
+ */
+
+#include "store/sqlite.h"
+
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+
+#define DB_SQLITE_READER_CACHE  (128 * 1024)    /* KiB */
+#define DB_SQLITE_OTHER_CACHE   (16 * 1024)
+
+/* The reader's budget is counted in ticks of so many VM steps. */
+
+#define DB_SQLITE_TICK          100
+#define DB_SQLITE_BUDGET        10
+#define DB_SQLITE_POOL_TICK     10000
+
+
+static int
+db_sqlite_tick(void *data)
+{
+    db_connection_t *conn = data;
+
+    struct timespec  now;
+
+    if (conn->role == DB_ROLE_READER) {
+        conn->expired = conn->budgeted && ++conn->ticks > DB_SQLITE_BUDGET;
+
+    } else {
+        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+        conn->expired = conn->deadline && now.tv_sec > conn->deadline;
+    }
+
+    return conn->expired;
+}
+
+
+static int
+db_sqlite_configure(db_connection_t *conn)
+{
+    int   rc;
+    char  sql[128];
+
+    sqlite3_extended_result_codes(conn->db, 1);
+    sqlite3_busy_timeout(conn->db, conn->role == DB_ROLE_READER
+                                   ? 0 : DB_SQLITE_BUSY_MS);
+
+    /* the writer alone moves the log into the database */
+
+    if (conn->role != DB_ROLE_WRITER) {
+        sqlite3_db_config(conn->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1,
+                          NULL);
+        sqlite3_progress_handler(conn->db, conn->role == DB_ROLE_READER
+                                           ? DB_SQLITE_TICK
+                                           : DB_SQLITE_POOL_TICK,
+                                 db_sqlite_tick, conn);
+    }
+
+    snprintf(sql, sizeof(sql), "PRAGMA mmap_size = 0; "
+             "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -%d; "
+             "PRAGMA %s",
+             conn->role == DB_ROLE_READER ? DB_SQLITE_READER_CACHE
+                                          : DB_SQLITE_OTHER_CACHE,
+             conn->role == DB_ROLE_WRITER ? "synchronous = FULL"
+                                          : "query_only = ON");
+
+    rc = sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
+    if (rc != SQLITE_OK) {
+        return rc;
+    }
+
+    rc = sqlite3_prepare_v3(conn->db, conn->role == DB_ROLE_WRITER
+                                      ? "BEGIN IMMEDIATE" : "BEGIN", -1,
+                            SQLITE_PREPARE_PERSISTENT, &conn->begin, NULL);
+    if (rc != SQLITE_OK) {
+        return rc;
+    }
+
+    return sqlite3_prepare_v3(conn->db, "COMMIT", -1,
+                              SQLITE_PREPARE_PERSISTENT, &conn->commit, NULL);
+}
+
+
+db_connection_t *
+db_sqlite_connect(db_store_t *store, db_role_t role, char *error, size_t size)
+{
+    int               rc, flags;
+    db_connection_t  *conn;
+
+    conn = calloc(1, sizeof(db_connection_t));
+    if (conn == NULL) {
+        snprintf(error, size, "out of memory");
+        return NULL;
+    }
+
+    conn->store = store;
+    conn->role = role;
+
+    flags = SQLITE_OPEN_READWRITE|SQLITE_OPEN_NOMUTEX;
+
+    if (role == DB_ROLE_WRITER) {
+        flags |= SQLITE_OPEN_CREATE;
+    }
+
+    rc = sqlite3_open_v2(store->path, &conn->db,
+                         flags, NULL);
+
+    if (rc == SQLITE_OK) {
+        rc = db_sqlite_configure(conn);
+    }
+
+    if (rc != SQLITE_OK) {
+        snprintf(error, size, "sqlite store \"%s\": %s", store->path,
+                 conn->db ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc));
+        db_sqlite_disconnect(conn);
+        return NULL;
+    }
+
+    return conn;
+}
+
+
+static void
+db_sqlite_forget(db_connection_t *conn)
+{
+    unsigned         i;
+    db_statement_t  *statement, *next;
+
+    for (i = 0; i < DB_SQLITE_BUCKETS; i++) {
+
+        for (statement = conn->statements[i]; statement; statement = next) {
+            next = statement->next;
+            sqlite3_finalize(statement->stmt);
+            free(statement);
+        }
+
+        conn->statements[i] = NULL;
+    }
+
+    conn->nstatements = 0;
+}
+
+
+void
+db_sqlite_disconnect(db_connection_t *conn)
+{
+    db_sqlite_forget(conn);
+
+    sqlite3_finalize(conn->begin);
+    sqlite3_finalize(conn->commit);
+    sqlite3_close(conn->db);
+
+    free(conn);
+}
+
+
+void
+db_sqlite_log(db_connection_t *conn, const char *what)
+{
+    char  text[512];
+
+    snprintf(text, sizeof(text), "sqlite store \"%s\": %s: %s (%d)",
+             conn->store->path, what, sqlite3_errmsg(conn->db),
+             sqlite3_extended_errcode(conn->db));
+
+    conn->store->log(conn->store->log_ctx, DB_LOG_ERROR, text);
+}
+
+
+db_store_status_t
+db_sqlite_status(int rc)
+{
+    switch (rc & 0xff) {
+
+    case SQLITE_OK:
+        return DB_STORE_OK;
+
+    case SQLITE_CONSTRAINT:
+        return DB_STORE_CONFLICT;
+
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_INTERRUPT:
+        return DB_STORE_BUSY;
+
+    case SQLITE_FULL:
+    case SQLITE_TOOBIG:
+        return DB_STORE_FULL;
+
+    default:
+        return DB_STORE_FAILED;
+    }
+}
+
+
+int
+db_sqlite_step(sqlite3_stmt *stmt)
+{
+    int  rc;
+
+    rc = sqlite3_step(stmt);
+
+    /* the error, if any, once more */
+
+    sqlite3_reset(stmt);
+
+    return (rc == SQLITE_DONE) ? SQLITE_OK : rc;
+}
+
+
+/*
+ * Whether the statement may have to read rows that it does not return.  A
+ * list without conditions is cut off by its LIMIT.
+ */
+
+static int
+db_sqlite_scans(db_connection_t *conn, const db_shape_t *shape,
+    const char *sql)
+{
+    int            scans;
+    char          *explain;
+    const char    *detail;
+    sqlite3_stmt  *stmt;
+
+    if (shape->kind == DB_SHAPE_LIST && shape->nconditions == 0) {
+        return 0;
+    }
+
+    explain = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", sql);
+
+    if (explain == NULL
+        || sqlite3_prepare_v2(conn->db, explain, -1, &stmt, NULL)
+           != SQLITE_OK)
+    {
+        sqlite3_free(explain);
+        return 1;
+    }
+
+    scans = 0;
+
+    while (!scans && sqlite3_step(stmt) == SQLITE_ROW) {
+        detail = (const char *) sqlite3_column_text(stmt, 3);
+
+        scans = detail == NULL || strstr(detail, "SCAN") != NULL
+                || strstr(detail, "TEMP B-TREE") != NULL;
+    }
+
+    sqlite3_finalize(stmt);
+    sqlite3_free(explain);
+
+    return scans;
+}
+
+
+static db_statement_t *
+db_sqlite_prepare(db_connection_t *conn, const db_shape_t *shape)
+{
+    int              rc;
+    char            *sql;
+    db_statement_t  *statement;
+
+    conn->budgeted = 0;
+
+    sql = db_shape_sql(shape);
+    statement = malloc(offsetof(db_statement_t, shape)
+                       + sizeof(db_shape_t));
+
+    if (sql == NULL || statement == NULL) {
+        goto failed;
+    }
+
+    memcpy(&statement->shape, shape, db_shape_size(shape));
+
+    rc = sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
+                            &statement->stmt, NULL);
+
+    if (rc != SQLITE_OK) {
+        if (conn->role != DB_ROLE_READER || (rc & 0xff) != SQLITE_BUSY) {
+            db_sqlite_log(conn, sql);
+        }
+
+        goto failed;
+    }
+
+    statement->scans = conn->role == DB_ROLE_READER
+                       && db_sqlite_scans(conn, shape, sql);
+    sqlite3_free(sql);
+
+    return statement;
+
+failed:
+
+    sqlite3_free(sql);
+    free(statement);
+
+    return NULL;
+}
+
+
+static unsigned
+db_shape_bucket(const db_shape_t *shape)
+{
+    size_t    i;
+    uint64_t  hash;
+
+    hash = ((uintptr_t) shape->collection >> 4) * 8 + shape->kind;
+
+    for (i = 0; i < shape->nconditions; i++) {
+        hash = hash * 31 + (unsigned char) shape->conditions[i];
+    }
+
+    return (unsigned) (hash * 0x9e3779b97f4a7c15 >> 32) % DB_SQLITE_BUCKETS;
+}
+
+
+db_statement_t *
+db_sqlite_statement(db_connection_t *conn, const db_shape_t *shape)
+{
+    size_t           size;
+    unsigned         bucket;
+    db_statement_t  *statement;
+
+    size = db_shape_size(shape);
+    bucket = db_shape_bucket(shape);
+
+    for (statement = conn->statements[bucket];
+         statement;
+         statement = statement->next)
+    {
+        if (statement->shape.nconditions == shape->nconditions
+            && memcmp(&statement->shape, shape, size) == 0)
+        {
+            return statement;
+        }
+    }
+
+    /* clients choose the shapes: a full cache starts again */
+
+    if (conn->nstatements == DB_SQLITE_STATEMENTS) {
+        db_sqlite_forget(conn);
+    }
+
+    statement = db_sqlite_prepare(conn, shape);
+
+    if (statement) {
+        statement->next = conn->statements[bucket];
+        conn->statements[bucket] = statement;
+        conn->nstatements++;
+    }
+
+    return statement;
+}

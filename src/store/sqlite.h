@@ -1,0 +1,179 @@
+/*
+ * The SQLite store from inside.
+ *
+ * Connections belong to one thread each: "reader" to the nginx thread,
+ * "writer" to the writer thread, those of the free list to whichever pool
+ * thread has taken one out.  A collection is a table of ids and documents;
+ * a document is the JSON text that clients see.
+ *
+ * Beside the database lies "<database>.writer".  Whoever holds its flock may
+ * write: fair, and freed by the kernel when a process is killed.  Its first
+ * bytes, mapped by every process, count the commits.
+ */
+
+#ifndef DB_SQLITE_H
+#define DB_SQLITE_H
+
+#include "store/db_store.h"
+
+#include <pthread.h>
+#include <sqlite3.h>
+#include <stdatomic.h>
+#include <time.h>
+
+
+#define DB_SQLITE_CONDITIONS   100       /* of one operation */
+#define DB_SQLITE_BUSY_MS      5000      /* where a thread may wait */
+#define DB_SQLITE_TIME_LIMIT   10        /* seconds, of a pooled read */
+
+#define DB_SQLITE_BUCKETS      64
+#define DB_SQLITE_STATEMENTS   512       /* cached, of one connection */
+
+
+/* What decides an operation's SQL text; the key of the statement cache. */
+
+typedef enum {
+    DB_SHAPE_GET,
+    DB_SHAPE_LIST,
+    DB_SHAPE_COUNT,
+    DB_SHAPE_INSERT,
+    DB_SHAPE_REPLACE,
+    DB_SHAPE_REMOVE
+} db_shape_kind_t;
+
+typedef struct {
+    const db_collection_t  *collection;
+    uint32_t                kind;
+    uint32_t                nconditions;
+    char                    conditions[DB_SQLITE_CONDITIONS];
+} db_shape_t;
+
+
+typedef struct db_statement_s  db_statement_t;
+
+struct db_statement_s {
+    db_statement_t  *next;                /* in its bucket */
+    sqlite3_stmt    *stmt;
+    int              scans;               /* reads more than it returns */
+    db_shape_t       shape;               /* cut off after its conditions */
+};
+
+
+typedef enum {
+    DB_ROLE_READER,
+    DB_ROLE_POOL,
+    DB_ROLE_WRITER
+} db_role_t;
+
+typedef struct db_connection_s  db_connection_t;
+
+struct db_connection_s {
+    db_connection_t  *next;               /* in the free list */
+    db_store_t       *store;
+    sqlite3          *db;
+    db_role_t         role;
+    sqlite3_stmt     *begin;
+    sqlite3_stmt     *commit;
+    int               budgeted;           /* READER: preparing is not */
+    unsigned          ticks;              /* READER: of this statement */
+    time_t            deadline;           /* POOL: 0 until it has worked */
+    int               expired;            /* the budget is used up */
+    unsigned          nstatements;
+    db_statement_t   *statements[DB_SQLITE_BUCKETS];
+};
+
+
+typedef struct {
+    pthread_mutex_t            mutex;     /* one lock holder a process */
+    int                        fd;
+    _Atomic(uint64_t)         *commits;   /* shared by all processes */
+} db_writer_lock_t;
+
+
+struct db_store_s {
+    char                      *path;
+    db_log_pt                  log;
+    void                      *log_ctx;
+    db_writer_lock_t           lock;
+
+    /* the nginx thread */
+
+    db_connection_t           *reader;
+    int                        reading;   /* inside a cycle's transaction */
+    uint64_t                   seen;      /* commits when that began */
+
+    /* pool threads */
+
+    pthread_mutex_t            pool_mutex;
+    db_connection_t           *pool;
+
+    /* the writer; the queue under its mutex */
+
+    db_connection_t           *writer;
+    pthread_t                  thread;
+    pthread_mutex_t            mutex;
+    pthread_cond_t             cond;
+    db_store_op_t             *queue;
+    db_store_op_t            **tail;
+    unsigned                   waiting:1;
+    unsigned                   stop:1;
+};
+
+
+/* sqlite.c: connections and statements */
+
+db_connection_t *db_sqlite_connect(db_store_t *store, db_role_t role,
+    char *error, size_t size);
+void db_sqlite_disconnect(db_connection_t *conn);
+
+/* NULL with a line in the log, but where the reader is to try later. */
+db_statement_t *db_sqlite_statement(db_connection_t *conn,
+    const db_shape_t *shape);
+
+/* Runs a statement without rows; SQLITE_OK or an error code. */
+int db_sqlite_step(sqlite3_stmt *stmt);
+
+/* Logs what the connection's last error was while doing "what". */
+void db_sqlite_log(db_connection_t *conn, const char *what);
+db_store_status_t db_sqlite_status(int rc);
+
+
+/* sqlite_schema.c: before and after a database is opened */
+
+int db_sqlite_check_path(db_store_t *store, char *error, size_t size);
+int db_sqlite_create(db_store_t *store, db_connection_t *conn, char *error,
+    size_t size);
+
+
+/* sqlite_sql.c: shapes, their text and what is bound to it */
+
+size_t db_shape_size(const db_shape_t *shape);
+int db_shape_init(db_shape_t *shape, const db_store_op_t *op,
+    db_shape_kind_t kind);
+char *db_shape_sql(const db_shape_t *shape);      /* for sqlite3_free() */
+int db_shape_bind(const db_shape_t *shape, sqlite3_stmt *stmt,
+    const db_store_op_t *op);
+
+
+/* sqlite_read.c: GET and LIST inside a transaction of the caller's */
+
+void db_sqlite_read(db_connection_t *conn, db_store_op_t *op);
+
+
+/* sqlite_lock.c */
+
+int db_writer_lock_open(db_writer_lock_t *lock, const char *path, char *error,
+    size_t size);
+void db_writer_lock_close(db_writer_lock_t *lock);
+int db_writer_lock(db_writer_lock_t *lock);
+void db_writer_unlock(db_writer_lock_t *lock);
+uint64_t db_writer_commits(const db_writer_lock_t *lock);
+void db_writer_committed(db_writer_lock_t *lock);
+
+
+/* sqlite_writer.c */
+
+int db_sqlite_writer_start(db_store_t *store, char *error, size_t size);
+void db_sqlite_writer_stop(db_store_t *store);
+
+#endif /* DB_SQLITE_H */

@@ -1,0 +1,326 @@
+/*
+ * The writer thread.  It takes all operations that wait, runs them in one
+ * transaction and commits it; what arrives meanwhile is the next batch.  An
+ * operation is acknowledged after its commit is on disk and counted, so that
+ * whoever has seen the answer finds the document in any worker.
+ *
+ * The queue is shared with the nginx thread under the store's mutex; the
+ * connection and the fields of db_writer_t are this thread's alone.
+ */
+
+#include "store/sqlite.h"
+
+#include <signal.h>
+#include <stdio.h>
+
+
+#define DB_WRITER_BATCH        256
+
+/* Pages of the log: between two checkpoints, and when it must start again. */
+
+#define DB_WRITER_CHECKPOINT   1000
+#define DB_WRITER_RESTART      (16 * 1024 * 1024 / 4096)
+#define DB_WRITER_RESTART_MS   50
+
+
+typedef struct {
+    db_store_t       *store;
+    db_connection_t  *conn;
+    int               pages;           /* of the log, after the commit */
+    int               checkpointed;    /* its pages at the last checkpoint */
+} db_writer_t;
+
+
+static int
+db_writer_committed_pages(void *data, sqlite3 *db, const char *name,
+    int pages)
+{
+    db_writer_t *writer = data;
+
+    writer->pages = pages;
+
+    return SQLITE_OK;
+}
+
+
+/*
+ * Takes at most a batch from the queue, waiting for it.  NULL when the store
+ * is closed and nothing is left.
+ */
+
+static db_store_op_t *
+db_writer_take(db_store_t *store)
+{
+    unsigned        n;
+    db_store_op_t  *batch, **last;
+
+    pthread_mutex_lock(&store->mutex);
+
+    while (store->queue == NULL && !store->stop) {
+        store->waiting = 1;
+        pthread_cond_wait(&store->cond, &store->mutex);
+    }
+
+    store->waiting = 0;
+    batch = store->queue;
+
+    for (n = 0, last = &batch; *last && n < DB_WRITER_BATCH; n++) {
+        last = &(*last)->next;
+    }
+
+    store->queue = *last;
+    *last = NULL;
+
+    if (store->queue == NULL) {
+        store->tail = &store->queue;
+    }
+
+    pthread_mutex_unlock(&store->mutex);
+
+    return batch;
+}
+
+
+/*
+ * Runs one operation.  What concerns it alone becomes its status, and its
+ * statement has undone itself; an error of the database is returned.
+ */
+
+static int
+db_writer_run(db_writer_t *writer, db_store_op_t *op)
+{
+    int              rc;
+    db_shape_t       shape;
+    db_shape_kind_t  kind;
+    db_statement_t  *statement;
+
+    kind = (op->kind == DB_STORE_INSERT) ? DB_SHAPE_INSERT
+           : (op->kind == DB_STORE_REPLACE) ? DB_SHAPE_REPLACE
+           : DB_SHAPE_REMOVE;
+
+    (void) db_shape_init(&shape, op, kind);
+
+    statement = db_sqlite_statement(writer->conn, &shape);
+
+    if (statement == NULL) {
+        rc = sqlite3_errcode(writer->conn->db) & 0xff;
+
+        if (rc == SQLITE_ERROR) {
+            op->status = DB_STORE_FAILED;
+            return SQLITE_OK;
+        }
+
+        return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
+    }
+
+    rc = db_shape_bind(&statement->shape, statement->stmt, op);
+
+    if (rc == SQLITE_OK) {
+        rc = db_sqlite_step(statement->stmt);
+    }
+
+    switch (rc & 0xff) {
+
+    case SQLITE_OK:
+        op->status = (op->kind != DB_STORE_INSERT
+                      && sqlite3_changes(writer->conn->db) == 0)
+                     ? DB_STORE_NOT_FOUND : DB_STORE_OK;
+        return SQLITE_OK;
+
+    case SQLITE_CONSTRAINT:
+    case SQLITE_TOOBIG:
+        op->status = db_sqlite_status(rc);
+        return SQLITE_OK;
+
+    default:
+        return rc;
+    }
+}
+
+
+static int
+db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
+{
+    int             rc;
+    db_store_op_t  *op;
+
+    rc = db_sqlite_step(writer->conn->begin);
+
+    for (op = batch; op && rc == SQLITE_OK; op = op->next) {
+        rc = db_writer_run(writer, op);
+    }
+
+    if (rc == SQLITE_OK) {
+        rc = db_sqlite_step(writer->conn->commit);
+    }
+
+    if (rc != SQLITE_OK) {
+        db_sqlite_log(writer->conn, "write");
+
+        /* some errors have rolled back by themselves */
+
+        if (!sqlite3_get_autocommit(writer->conn->db)) {
+            sqlite3_exec(writer->conn->db, "ROLLBACK", NULL, NULL, NULL);
+        }
+    }
+
+    return rc;
+}
+
+
+static void
+db_writer_commit(db_writer_t *writer, db_store_op_t *batch)
+{
+    int                rc;
+    db_store_t        *store;
+    db_store_op_t     *op, *next;
+    db_store_status_t  status;
+
+    store = writer->store;
+
+    if (db_writer_lock(&store->lock) == DB_OK) {
+        rc = db_writer_transaction(writer, batch);
+
+        if (rc == SQLITE_OK) {
+            db_writer_committed(&store->lock);
+        }
+
+        db_writer_unlock(&store->lock);
+
+    } else {
+        store->log(store->log_ctx, DB_LOG_ERROR,
+                   "sqlite store: cannot lock its \".writer\" file");
+        rc = SQLITE_IOERR;
+    }
+
+    status = db_sqlite_status(rc);
+
+    for (op = batch; op; op = next) {
+        next = op->next;
+
+        if (status != DB_STORE_OK) {
+            op->status = status;
+        }
+
+        op->done(op);
+    }
+}
+
+
+/*
+ * Moves the log into the database once it has grown enough.  When readers
+ * have kept it from starting again for long, it waits for them, holding the
+ * other writers off, but not for long.
+ */
+
+static void
+db_writer_checkpoint(db_writer_t *writer)
+{
+    int       rc, restart;
+    sqlite3  *db;
+
+    if (writer->pages < writer->checkpointed) {
+        writer->checkpointed = 0;
+    }
+
+    if (writer->pages - writer->checkpointed < DB_WRITER_CHECKPOINT) {
+        return;
+    }
+
+    db = writer->conn->db;
+    restart = writer->pages > DB_WRITER_RESTART
+              && db_writer_lock(&writer->store->lock) == DB_OK;
+
+    if (restart) {
+        sqlite3_busy_timeout(db, DB_WRITER_RESTART_MS);
+    }
+
+    rc = sqlite3_wal_checkpoint_v2(db, NULL,
+                                   restart ? SQLITE_CHECKPOINT_RESTART
+                                           : SQLITE_CHECKPOINT_PASSIVE,
+                                   NULL, NULL);
+
+    if (restart) {
+        sqlite3_busy_timeout(db, DB_SQLITE_BUSY_MS);
+        db_writer_unlock(&writer->store->lock);
+    }
+
+    if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY) {
+        db_sqlite_log(writer->conn, "checkpoint");
+    }
+
+    writer->checkpointed = writer->pages;
+}
+
+
+static void *
+db_writer_thread(void *data)
+{
+    db_store_t *store = data;
+
+    db_writer_t     writer;
+    db_store_op_t  *batch;
+
+    writer.store = store;
+    writer.conn = store->writer;
+    writer.pages = 0;
+    writer.checkpointed = 0;
+
+    sqlite3_wal_hook(writer.conn->db, db_writer_committed_pages, &writer);
+
+    while ((batch = db_writer_take(store)) != NULL) {
+        db_writer_commit(&writer, batch);
+        db_writer_checkpoint(&writer);
+    }
+
+    sqlite3_wal_hook(writer.conn->db, NULL, NULL);
+
+    return NULL;
+}
+
+
+int
+db_sqlite_writer_start(db_store_t *store, char *error, size_t size)
+{
+    int       err;
+    sigset_t  all, old;
+
+    pthread_mutex_init(&store->mutex, NULL);
+    pthread_cond_init(&store->cond, NULL);
+    store->tail = &store->queue;
+
+    /* signals are the nginx thread's */
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+
+    err = pthread_create(&store->thread, NULL, db_writer_thread, store);
+
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+
+    if (err) {
+        pthread_mutex_destroy(&store->mutex);
+        pthread_cond_destroy(&store->cond);
+
+        snprintf(error, size, "sqlite store \"%s\": cannot start a thread: "
+                 "%s", store->path, strerror(err));
+        return DB_ERROR;
+    }
+
+    return DB_OK;
+}
+
+
+void
+db_sqlite_writer_stop(db_store_t *store)
+{
+    pthread_mutex_lock(&store->mutex);
+    store->stop = 1;
+    pthread_cond_signal(&store->cond);
+    pthread_mutex_unlock(&store->mutex);
+
+    pthread_join(store->thread, NULL);
+
+    pthread_mutex_destroy(&store->mutex);
+    pthread_cond_destroy(&store->cond);
+}
