@@ -116,6 +116,7 @@ static PyType_Slot  db_py_request_slots[] = {
     { Py_am_await, db_py_self },
     { Py_am_send, db_py_run_send },
     { Py_tp_methods, db_py_run_methods },
+    { Py_tp_getset, db_py_run_getset },
     { 0, NULL }
 };
 
@@ -792,19 +793,15 @@ db_py_request_name(const db_job_t *job)
         header = &job->headers[i];
 
         if (db_str_eq(header->name, db_string("x-request-id"))) {
-            return PyUnicode_FromFormat("%.*s %.*s, request id %.*s",
-                                        (int) job->method.len,
-                                        job->method.data,
-                                        (int) job->target.len,
-                                        job->target.data,
-                                        (int) header->value.len,
-                                        header->value.data);
+            return db_py_format("%.*s %.*s, request id %.*s",
+                                (int) job->method.len, job->method.data,
+                                (int) job->target.len, job->target.data,
+                                (int) header->value.len, header->value.data);
         }
     }
 
-    return PyUnicode_FromFormat("%.*s %.*s",
-                                (int) job->method.len, job->method.data,
-                                (int) job->target.len, job->target.data);
+    return db_py_format("%.*s %.*s", (int) job->method.len, job->method.data,
+                        (int) job->target.len, job->target.data);
 }
 
 

@@ -283,3 +283,24 @@ PyType_Spec  db_py_lines_spec = {
     .flags = Py_TPFLAGS_DEFAULT|Py_TPFLAGS_IMMUTABLETYPE,
     .slots = db_py_lines_slots
 };
+
+
+/* As PyUnicode_FromFormat(), which does not know "%.*s" before 3.12. */
+
+PyObject *
+db_py_format(const char *format, ...)
+{
+    int      n;
+    char     text[DB_PY_FORMAT_LEN];
+    va_list  args;
+
+    va_start(args, format);
+    n = vsnprintf(text, sizeof(text), format, args);
+    va_end(args);
+
+    if (n >= (int) sizeof(text)) {
+        n = (int) sizeof(text) - 1;
+    }
+
+    return PyUnicode_DecodeUTF8(text, n, "replace");
+}

@@ -163,6 +163,7 @@ extern PyType_Spec  db_py_spawn_spec;
 
 /* Members that each type of run has. */
 extern PyMethodDef  db_py_run_methods[];
+extern PyGetSetDef  db_py_run_getset[];
 PySendResult db_py_run_send(PyObject *self, PyObject *arg, PyObject **result);
 PyObject *db_py_run_next(PyObject *self);
 
@@ -170,6 +171,7 @@ PyObject *db_py_run_next(PyObject *self);
 void db_py_run_start(db_py_run_t *run);
 void db_py_run_cancel(db_py_run_t *run);
 void db_py_run_cancel_all(void);
+void db_py_run_abandon_all(void);
 
 /* For am_await, tp_iter and the send() of a coroutine in C. */
 PyObject *db_py_self(PyObject *self);
@@ -249,6 +251,12 @@ extern PyType_Spec  db_py_lines_spec;
 
 void db_py_log(db_pylog_level_t level, const char *text, size_t len);
 void db_py_log_lines(db_pylog_level_t level, const char *text, size_t len);
+
+/* A str of at most DB_PY_FORMAT_LEN bytes, in printf's manner. */
+#define DB_PY_FORMAT_LEN  2048
+
+PyObject *db_py_format(const char *format, ...)
+    __attribute__((format(printf, 1, 2)));
 
 /* Clears the exception, which is not to be lost. */
 void db_py_log_exception(const char *message);

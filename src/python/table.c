@@ -158,12 +158,60 @@ db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
 }
 
 
+static void
+db_py_raise(PyObject *type, PyObject *text)
+{
+    if (text) {
+        PyErr_SetObject(type, text);
+        Py_DECREF(text);
+    }
+}
+
+
+static PyObject *
+db_py_store_names(void)
+{
+    unsigned                 i;
+    PyObject                *list, *name, *comma, *names;
+    const db_store_entry_t  *stores;
+
+    stores = db_py.conf->stores;
+    list = PyList_New(0);
+    comma = PyUnicode_FromString(", ");
+    names = NULL;
+
+    if (list == NULL || comma == NULL) {
+        goto done;
+    }
+
+    for (i = 0; i < db_py.conf->nstores; i++) {
+        name = db_py_format("%.*s", (int) stores[i].name.len,
+                            stores[i].name.data);
+
+        if (name == NULL || PyList_Append(list, name) == -1) {
+            Py_XDECREF(name);
+            goto done;
+        }
+
+        Py_DECREF(name);
+    }
+
+    names = PyUnicode_Join(comma, list);
+
+done:
+
+    Py_XDECREF(list);
+    Py_XDECREF(comma);
+
+    return names;
+}
+
+
 static db_store_t *
 db_py_store(db_str_t name)
 {
-    int                      comma;
     unsigned                 i;
-    PyObject                *known;
+    PyObject                *known, *wanted;
     const db_store_entry_t  *stores;
 
     stores = db_py.conf->stores;
@@ -174,33 +222,27 @@ db_py_store(db_str_t name)
         }
 
         if (stores[i].store == NULL) {
-            PyErr_Format(PyExc_ValueError,
-                         "the store \"%.*s\" could not be opened: see the "
-                         "error log", (int) name.len, name.data);
+            db_py_raise(PyExc_ValueError,
+                        db_py_format("the store \"%.*s\" could not be opened: "
+                                     "see the error log",
+                                     (int) name.len, name.data));
         }
 
         return stores[i].store;
     }
 
-    known = PyUnicode_FromString("");
-    comma = 0;
+    wanted = db_py_format("%.*s", (int) name.len, name.data);
+    known = db_py_store_names();
 
-    for (i = 0; known && i < db_py.conf->nstores; i++) {
-        Py_SETREF(known, PyUnicode_FromFormat("%U%s%.*s", known,
-                                              comma ? ", " : "",
-                                              (int) stores[i].name.len,
-                                              stores[i].name.data));
-        comma = 1;
-    }
-
-    if (known) {
+    if (wanted && known) {
         PyErr_Format(PyExc_ValueError,
-                     "there is no store \"%.*s\" (known: %S): declare it "
-                     "with databridge_store",
-                     (int) name.len, name.data,
-                     comma ? known : db_py.str.none);
-        Py_DECREF(known);
+                     "there is no store \"%U\" (known: %U): declare it with "
+                     "databridge_store", wanted,
+                     PyUnicode_GET_LENGTH(known) ? known : db_py.str.none);
     }
+
+    Py_XDECREF(wanted);
+    Py_XDECREF(known);
 
     return NULL;
 }
@@ -232,7 +274,7 @@ db_py_crud_routes(db_table_t *table, db_crud_t *crud, db_store_t *store)
     }
 
     route = db_table_route(table);
-    pattern = PyUnicode_FromFormat("%.*s/{id}", (int) prefix.len, prefix.data);
+    pattern = db_py_format("%.*s/{id}", (int) prefix.len, prefix.data);
 
     if (route == NULL || pattern == NULL) {
         Py_XDECREF(pattern);
@@ -289,9 +331,10 @@ db_py_crud_add(unsigned index, const char *schema, size_t len)
                          sizeof(error))
         != DB_OK)
     {
-        PyErr_Format(PyExc_RuntimeError, "the collection of %.*s: %s",
-                     (int) db_crud_name(crud).len, db_crud_name(crud).data,
-                     error);
+        db_py_raise(PyExc_RuntimeError,
+                    db_py_format("the collection of %.*s: %s",
+                                 (int) db_crud_name(crud).len,
+                                 db_crud_name(crud).data, error));
         db_crud_destroy(crud);
         return -1;
     }
