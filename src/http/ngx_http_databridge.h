@@ -111,8 +111,6 @@ typedef struct {
 
 /* A request to an application, from its body's end to its own. */
 
-typedef struct ngx_http_databridge_piece_s  ngx_http_databridge_piece_t;
-
 typedef struct {
     ngx_http_request_t               *request;
     db_job_t                         *job;       /* NULL: not, or no longer */
@@ -187,6 +185,11 @@ ngx_int_t ngx_http_databridge_target(ngx_http_request_t *r, ngx_str_t *target);
 /* ngx_http_databridge_response.c */
 
 void ngx_http_databridge_part(db_part_t *part);
+
+/* ngx_http_databridge_status.c */
+
+void ngx_http_databridge_set_status(ngx_http_request_t *r,
+    ngx_uint_t status);
 
 /* ngx_http_databridge_crud.c */
 

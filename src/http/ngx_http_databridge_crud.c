@@ -545,7 +545,7 @@ ngx_http_databridge_send_json(ngx_http_request_t *r, ngx_uint_t status,
     ngx_buf_t    *b;
     ngx_chain_t   out;
 
-    r->headers_out.status = status;
+    ngx_http_databridge_set_status(r, status);
     r->headers_out.content_length_n = json.len;
 
     if (json.len) {

@@ -10,10 +10,10 @@
 #include "http/ngx_http_databridge.h"
 
 
-struct ngx_http_databridge_piece_s {
+typedef struct {
     ngx_buf_t                     buf;        /* first: found by cl->buf */
     db_part_t                    *part;       /* NULL: nothing to free */
-};
+} ngx_http_databridge_piece_t;
 
 
 static void ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx,
@@ -178,7 +178,7 @@ ngx_http_databridge_send_header(ngx_http_databridge_ctx_t *ctx,
     ctx->head = part;
     ctx->started = 1;
 
-    r->headers_out.status = part->status;
+    ngx_http_databridge_set_status(r, part->status);
     r->headers_out.content_length_n = -1;
 
     /* conditions and ranges are the application's */
