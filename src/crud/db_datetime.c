@@ -297,19 +297,18 @@ db_datetime_from_unix(int64_t seconds, int64_t microseconds,
 }
 
 
-/* Seconds, or milliseconds when it is too large for those. */
-
 static const char *
-db_datetime_infer(int64_t timestamp, int64_t microseconds, db_datetime_t *dt)
+db_datetime_from_ms(int64_t milliseconds, int64_t microseconds,
+    db_datetime_t *dt)
 {
     int64_t  seconds, extra;
 
-    if (timestamp >= -DB_MS_WATERSHED && timestamp <= DB_MS_WATERSHED) {
-        return db_datetime_from_unix(timestamp, microseconds, dt);
+    if (milliseconds == INT64_MIN) {
+        return DB_TOO_EARLY;
     }
 
-    seconds = timestamp / 1000;
-    extra = timestamp % 1000 * 1000;
+    seconds = milliseconds / 1000;
+    extra = milliseconds % 1000 * 1000;
 
     if (extra < 0) {
         seconds--;
@@ -317,6 +316,19 @@ db_datetime_infer(int64_t timestamp, int64_t microseconds, db_datetime_t *dt)
     }
 
     return db_datetime_from_unix(seconds, extra + microseconds, dt);
+}
+
+
+/* Seconds, or milliseconds when it is too large for those. */
+
+static const char *
+db_datetime_infer(int64_t timestamp, db_datetime_t *dt)
+{
+    if (timestamp >= -DB_MS_WATERSHED && timestamp <= DB_MS_WATERSHED) {
+        return db_datetime_from_unix(timestamp, 0, dt);
+    }
+
+    return db_datetime_from_ms(timestamp, 0, dt);
 }
 
 
@@ -336,7 +348,7 @@ db_datetime_check(const char *error, const db_datetime_t *dt)
 const char *
 db_datetime_from_int(int64_t timestamp, db_datetime_t *dt)
 {
-    return db_datetime_check(db_datetime_infer(timestamp, 0, dt), dt);
+    return db_datetime_check(db_datetime_infer(timestamp, dt), dt);
 }
 
 
@@ -357,77 +369,82 @@ db_saturate(double value)
 }
 
 
-const char *
-db_datetime_from_real(double timestamp, db_datetime_t *dt)
+/* A double has the fraction of the unit that its size says it is in. */
+
+static const char *
+db_datetime_infer_real(double timestamp, db_datetime_t *dt)
 {
-    double   whole, fraction, unit;
-    int64_t  seconds;
+    double   whole, fraction;
+    int64_t  n;
 
-    fraction = fabs(modf(timestamp, &whole));
-    unit = fabs(timestamp) <= (double) DB_MS_WATERSHED ? 1e6 : 1e3;
-    seconds = db_saturate(floor(timestamp));
+    whole = floor(timestamp);
+    fraction = timestamp - whole;
+    n = db_saturate(whole);
 
-    return db_datetime_check(db_datetime_infer(seconds,
-                                     (int64_t) round(fraction * unit), dt),
-                             dt);
+    if (fabs(timestamp) > (double) DB_MS_WATERSHED) {
+        return db_datetime_from_ms(n, (int64_t) round(fraction * 1e3), dt);
+    }
+
+    return db_datetime_from_unix(n, (int64_t) round(fraction * 1e6), dt);
 }
 
 
-/*
- * An int as speedate reads it: overflow is seen only while the sum is
- * negative, and its value is what is left of it.  Returns the byte that is
- * no digit of it, 0 at the end of the text, -1 for an overflow.
- */
+const char *
+db_datetime_from_real(double timestamp, db_datetime_t *dt)
+{
+    return db_datetime_check(db_datetime_infer_real(timestamp, dt), dt);
+}
+
+
+/* An int of 64 bits. */
 
 static int
 db_unix_read(db_str_t text, int64_t *value)
 {
-    int       digit, negative;
+    int       negative;
     size_t    i;
-    uint64_t  n;
+    uint64_t  n, digit;
 
-    if (text.len == 0) {
-        return -1;
+    negative = (text.len > 1 && text.data[0] == '-');
+    i = (negative || (text.len > 1 && text.data[0] == '+'));
+    n = 0;
+
+    if (i == text.len) {
+        return DB_DECLINED;
     }
 
-    negative = (text.data[0] == '-' && text.len > 1);
-    i = (negative || (text.data[0] == '+' && text.len > 1));
+    for ( /* void */ ; i < text.len; i++) {
 
-    digit = db_digit(text, i);
-
-    if (digit < 0) {
-        return (unsigned char) text.data[i] ? text.data[i] : -1;
-    }
-
-    n = (uint64_t) digit;
-
-    for (i++; i < text.len; i++) {
-        digit = db_digit(text, i);
-
-        if (digit < 0) {
-            return text.data[i] ? text.data[i] : -1;
+        if (db_digit(text, i) < 0) {
+            return DB_DECLINED;
         }
 
-        n = n * 10 + (uint64_t) digit;
+        digit = (uint64_t) db_digit(text, i);
 
-        if (n > INT64_MAX) {
-            return -1;
+        if (n > ((uint64_t) INT64_MAX + (unsigned) negative - digit) / 10) {
+            return DB_DECLINED;
         }
+
+        n = n * 10 + digit;
     }
 
-    *value = negative ? -(int64_t) n : (int64_t) n;
+    *value = (int64_t) (negative ? 0 - n : n);
 
-    return 0;
+    return DB_OK;
 }
 
 
-/* A float whose integer part has been seen to end at ".". */
+/* A float with a "." in it: without one it would be an int, or nothing. */
 
 static int
 db_unix_read_real(db_str_t text, double *value)
 {
     int     negative;
     size_t  i, digits;
+
+    if (text.len == 0 || memchr(text.data, '.', text.len) == NULL) {
+        return DB_DECLINED;
+    }
 
     negative = (text.data[0] == '-');
     i = (negative || text.data[0] == '+');
@@ -439,8 +456,10 @@ db_unix_read_real(db_str_t text, double *value)
         digits++;
     }
 
-    for (i++; db_digit(text, i) >= 0; i++) {
-        digits++;
+    if (i < text.len && text.data[i] == '.') {
+        for (i++; db_digit(text, i) >= 0; i++) {
+            digits++;
+        }
     }
 
     if (digits == 0) {
@@ -480,34 +499,19 @@ db_unix_read_real(db_str_t text, double *value)
 static int
 db_datetime_from_number(db_str_t text, db_datetime_t *dt)
 {
-    int          stop;
     double       value;
-    int64_t      n, seconds;
+    int64_t      n;
     const char  *error;
 
-    stop = db_unix_read(text, &n);
+    if (db_unix_read(text, &n) == DB_OK) {
+        error = db_datetime_infer(n, dt);
 
-    if (stop == 0) {
-        error = db_datetime_infer(n, 0, dt);
-        return error == NULL ? DB_OK : DB_DECLINED;
-    }
+    } else if (db_unix_read_real(text, &value) == DB_OK) {
+        error = db_datetime_infer_real(value, dt);
 
-    if (stop != '.' || db_unix_read_real(text, &value) != DB_OK) {
+    } else {
         return DB_DECLINED;
     }
-
-    if (fabs(value) > (double) DB_MS_WATERSHED) {
-        value /= 1000;
-    }
-
-    if (fabs(value) > (double) DB_UNIX_MAX) {
-        return DB_DECLINED;
-    }
-
-    seconds = (int64_t) floor(value);
-    error = db_datetime_infer(seconds,
-                         (int64_t) round((value - (double) seconds) * 1e6),
-                         dt);
 
     return error == NULL ? DB_OK : DB_DECLINED;
 }
@@ -531,11 +535,11 @@ db_date_parse(db_str_t text, db_datetime_t *dt)
         error = "unexpected extra characters at the end of the input";
     }
 
-    if (db_unix_read(text, &n) != 0) {
+    if (db_unix_read(text, &n) != DB_OK) {
         return error;
     }
 
-    error = db_datetime_infer(n, 0, dt);
+    error = db_datetime_infer(n, dt);
 
     if (error == NULL
         && (dt->hour || dt->minute || dt->second || dt->microsecond))

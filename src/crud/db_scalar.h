@@ -5,7 +5,7 @@
 #ifndef DB_SCALAR_H
 #define DB_SCALAR_H
 
-#include "core/db_arena.h"
+#include "core/db_buf.h"
 
 #include <stdint.h>
 
@@ -71,11 +71,9 @@ void db_datetime_now(db_now_t now, db_datetime_t *dt);
 
 
 #define DB_UUID_LENGTH  36
-#define DB_UUID_ERROR   80       /* size for its message */
 
 /* Writes the canonical text.  DB_OK, or DB_DECLINED with a message. */
-int db_uuid_parse(db_str_t text, char dst[DB_UUID_LENGTH],
-    char error[DB_UUID_ERROR]);
+int db_uuid_parse(db_str_t text, char dst[DB_UUID_LENGTH], db_buf_t *error);
 
 
 #define DB_OBJECTID_LENGTH  24

@@ -8,7 +8,6 @@
 
 #include "crud/db_scalar.h"
 
-#include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
@@ -85,29 +84,39 @@ db_uuid_read(db_str_t text, char *dst)
 static int
 db_uuid_has_urn(db_str_t text)
 {
-    size_t             i;
-    static const char  urn[] = "urn:uuid:";
+    return text.len >= 9 && memcmp(text.data, "urn:uuid:", 9) == 0;
+}
 
-    if (text.len < sizeof(urn) - 1) {
-        return 0;
-    }
 
-    for (i = 0; i < sizeof(urn) - 1; i++) {
-        if (text.data[i] != urn[i]
-            && !(urn[i] != ':' && (text.data[i] | 0x20) == urn[i]))
-        {
-            return 0;
+/*
+ * The low eight bits of the character at i, which are all that the crate
+ * looks at, and its length.
+ */
+
+static char
+db_uuid_byte(db_str_t text, size_t i, size_t *n)
+{
+    unsigned  c;
+
+    c = (unsigned char) text.data[i];
+
+    for (*n = 1; i + *n < text.len; (*n)++) {
+        if ((text.data[i + *n] & 0xc0) != 0x80) {
+            break;
         }
+
+        c = c << 6 | (text.data[i + *n] & 0x3f);
     }
 
-    return 1;
+    return (char) c;
 }
 
 
 static void
-db_uuid_explain(db_str_t text, char *error)
+db_uuid_explain(db_str_t text, db_buf_t *error)
 {
     int                hyphenated;
+    char               c;
     size_t             i, n, start, end, groups, bounds[4];
     static const int   sizes[] = { 8, 4, 4, 4, 12 };
     static const int   starts[] = { 0, 9, 14, 19, 24 };
@@ -156,13 +165,15 @@ db_uuid_explain(db_str_t text, char *error)
 
     groups = 1;
 
-    for (i = start; i < end; i++) {
+    for (i = start; i < end; i += n) {
 
-        if (db_hex_value(text.data[i]) >= 0) {
+        c = db_uuid_byte(text, i, &n);
+
+        if (db_hex_value(c) >= 0) {
             continue;
         }
 
-        if (text.data[i] == '-') {
+        if (c == '-') {
             hyphenated = 1;
 
             if (groups <= 4) {
@@ -173,15 +184,11 @@ db_uuid_explain(db_str_t text, char *error)
             continue;
         }
 
-        for (n = 1; i + n < text.len && (text.data[i + n] & 0xc0) == 0x80;
-             n++)
-        {
-            /* the rest of the character */
-        }
+        /* which may be a NUL */
 
-        snprintf(error, DB_UUID_ERROR,
-                 "invalid character: found `%.*s` at %zu",
-                 (int) n, text.data + i, i);
+        db_buf_lit(error, "invalid character: found `");
+        db_buf_append(error, text.data + i, n);
+        db_buf_printf(error, "` at %zu", i);
         return;
     }
 
@@ -190,33 +197,31 @@ db_uuid_explain(db_str_t text, char *error)
     }
 
     if (groups != 5) {
-        snprintf(error, DB_UUID_ERROR,
-                 "invalid group count: expected 5, found %zu", groups);
+        db_buf_printf(error, "invalid group count: expected 5, found %zu", groups);
         return;
     }
 
     for (i = 0; i < 4; i++) {
         if (bounds[i] != (size_t) starts[i + 1] - 1) {
-            snprintf(error, DB_UUID_ERROR, "invalid group length in group "
-                     "%zu: expected %d, found %zu", i, sizes[i],
-                     bounds[i] - (size_t) starts[i]);
+            db_buf_printf(error, "invalid group length in group %zu: "
+                          "expected %d, found %zu", i, sizes[i],
+                          bounds[i] - (size_t) starts[i]);
             return;
         }
     }
 
-    snprintf(error, DB_UUID_ERROR, "invalid group length in group 4: "
-             "expected 12, found %zu", text.len - (size_t) starts[4]);
+    db_buf_printf(error, "invalid group length in group 4: expected 12, "
+                  "found %zu", text.len - (size_t) starts[4]);
     return;
 
 length:
 
-    snprintf(error, DB_UUID_ERROR, "invalid length: found %zu", text.len);
+    db_buf_printf(error, "invalid length: found %zu", text.len);
 }
 
 
 int
-db_uuid_parse(db_str_t text, char dst[DB_UUID_LENGTH],
-    char error[DB_UUID_ERROR])
+db_uuid_parse(db_str_t text, char dst[DB_UUID_LENGTH], db_buf_t *error)
 {
     db_str_t  bare;
 

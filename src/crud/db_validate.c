@@ -105,17 +105,17 @@ db_check_error(db_check_t *check, const char *type, const db_loc_t *loc,
 
 static void
 db_check_fail_with(db_check_t *check, const char *type, const db_loc_t *loc,
-    const char *msg, const char *error, const db_json_t *input)
+    db_str_t msg, db_str_t error, const db_json_t *input)
 {
     db_buf_t  text, quoted, ctx;
 
     /* the message is text in a string of ours: without its quotes */
 
     db_buf_init(&quoted, check->arena, DB_CHECK_MSG_SIZE);
-    db_json_write_string(&quoted, (db_str_t) { error, strlen(error) });
+    db_json_write_string(&quoted, error);
 
     db_buf_init(&text, check->arena, DB_CHECK_MSG_SIZE);
-    db_buf_append(&text, msg, strlen(msg));
+    db_buf_str(&text, msg);
 
     db_buf_init(&ctx, check->arena, DB_CHECK_MSG_SIZE);
     db_buf_lit(&ctx, "\"error\":");
@@ -726,20 +726,22 @@ db_check_datetime(db_check_t *check, const db_json_t *node,
 
     if (date) {
         db_check_fail_with(check, "datetime_from_date_parsing", loc,
-                           "Input should be a valid datetime or date, ",
-                           error, node);
+                     db_string("Input should be a valid datetime or date, "),
+                     (db_str_t) { error, strlen(error) }, node);
         return;
     }
 
     db_check_fail_with(check, "datetime_parsing", loc,
-                       "Input should be a valid datetime, ", error, node);
+                       db_string("Input should be a valid datetime, "),
+                       (db_str_t) { error, strlen(error) }, node);
 }
 
 
 static void
 db_check_uuid(db_check_t *check, const db_json_t *node, const db_loc_t *loc)
 {
-    char  *text, error[DB_UUID_ERROR];
+    char      *text;
+    db_buf_t   error;
 
     if (node->kind != DB_JSON_STRING) {
         db_check_fail(check, "uuid_type", loc,
@@ -754,9 +756,14 @@ db_check_uuid(db_check_t *check, const db_json_t *node, const db_loc_t *loc)
         return;
     }
 
-    if (db_uuid_parse(node->u.text, text, error) != DB_OK) {
+    db_buf_init(&error, check->arena, 0);
+
+    if (db_uuid_parse(node->u.text, text, &error) != DB_OK) {
+        check->errors.failed |= error.failed;
+
         db_check_fail_with(check, "uuid_parsing", loc,
-                           "Input should be a valid UUID, ", error, node);
+                           db_string("Input should be a valid UUID, "),
+                           (db_str_t) { error.data, error.len }, node);
         return;
     }
 
