@@ -92,7 +92,7 @@ def command(act: Callable[[Settings], None]) -> Callable[[Settings], None]:
 @command
 def run(chosen: Settings) -> None:
     """Serve an application in the foreground."""
-    raise typer.Exit(server.run(chosen))
+    raise typer.Exit(server.run(chosen, final=True))
 
 
 @command

@@ -56,8 +56,8 @@ def serve(
         raise SystemExit(status)
 
 
-def run(settings: Settings) -> int:
-    """Serves until told to stop; returns the exit status."""
+def run(settings: Settings, *, final: bool = False) -> int:
+    """Serves until told to stop; returns the status, with which a `final` run exits."""
     try:
         config.validate(settings)
         nginx = installation.nginx_binary()
@@ -68,7 +68,10 @@ def run(settings: Settings) -> int:
     if os.geteuid() == 0 and settings.user is None:
         say("warning: the workers run as root; --user names another user")
 
-    with Signals() as signals, private_directory(settings.user) as (directory, alive):
+    with (
+        Signals(final=final) as signals,
+        private_directory(settings.user) as (directory, alive),
+    ):
         return Supervisor(settings, nginx, module, directory, alive, signals).run()
 
 

@@ -27,11 +27,16 @@ SWEEP = 2.0
 
 
 class Signals:
-    """SIGINT, SIGTERM and SIGHUP as bytes to read from a descriptor."""
+    """SIGINT, SIGTERM and SIGHUP as bytes to read from a descriptor.
+
+    With `final` they are ignored afterwards: a late one does not change the status of
+    a process that ends.
+    """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-    def __init__(self) -> None:
+    def __init__(self, *, final: bool = False) -> None:
+        self.final = final
         self.fd, self._write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
     def __enter__(self) -> Self:
@@ -46,7 +51,7 @@ class Signals:
         tb: TracebackType | None,
     ) -> None:
         for number, handler in self._handlers:
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if self.final else handler)
         signal.set_wakeup_fd(self._wakeup)
         os.close(self.fd)
         os.close(self._write)
