@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import _pyloop
 
 if TYPE_CHECKING:
+
     class EventLoopPolicy(asyncio.DefaultEventLoopPolicy):
         """Makes PyLoop the loop of ``asyncio.run()``."""
+
 
 __all__ = ["EventLoopPolicy", "Loop", "new_event_loop", "run"]
 

@@ -32,6 +32,7 @@ static PyObject *pyloop_timer_add(pyloop_t *loop, double time,
     PyObject *when, pyloop_call_t *call);
 static int  pyloop_own_method(PyTypeObject *type, PyTypeObject *base,
     const char *name);
+static void pyloop_wake_close(pyloop_t *loop);
 static PyObject *pyloop_super(pyloop_t *loop, const char *name);
 
 
@@ -590,7 +591,23 @@ pyloop_close(PyObject *op, PyObject *unused)
     pyloop_heap_clear(&loop->heap);
     loop->nsources = 0;
 
+    pyloop_wake_close(loop);
+
     return res;
+}
+
+
+static void
+pyloop_wake_close(pyloop_t *loop)
+{
+    int  fd;
+
+    fd = loop->wake_fd;
+
+    if (fd != -1) {
+        loop->wake_fd = -1;
+        (void) close(fd);
+    }
 }
 
 
@@ -755,10 +772,7 @@ pyloop_dealloc(PyObject *op)
     Py_CLEAR(loop->poller);
     Py_CLEAR(loop->thread_id);
     PyMem_Free(loop->sources);
-
-    if (loop->wake_fd != -1) {
-        (void) close(loop->wake_fd);
-    }
+    pyloop_wake_close(loop);
 
     type->tp_free(op);
     Py_DECREF(type);

@@ -164,7 +164,7 @@ typedef struct {
     double            clock_resolution;
 
     int64_t           polled;    /* when descriptors were looked at last */
-    int               wake_fd;   /* an eventfd, for the object's life */
+    int               wake_fd;   /* an eventfd; -1 once closed */
 
     char              closed;
     char              stopping;

@@ -66,7 +66,10 @@ typedef struct {
     PyObject *(*task_start)(PyObject *loop, PyObject *coro,
                             PyObject *context);
 
-    /* Any thread, without the GIL: ends the current or the next sleep. */
+    /*
+     * Any thread, without the GIL, while the loop is open: ends the current
+     * or the next sleep.
+     */
     void     (*wake)(PyObject *loop);
 } pyloop_api_t;
 

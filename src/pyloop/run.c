@@ -60,7 +60,7 @@ pyloop_time(pyloop_t *loop)
 }
 
 
-/* Any thread; the eventfd lives as long as the object. */
+/* Any thread, with or without the GIL, while the loop is open. */
 
 void
 pyloop_wake(pyloop_t *loop)

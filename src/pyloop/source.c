@@ -184,14 +184,21 @@ pyloop_source_failed(pyloop_t *loop)
 }
 
 
+/* Also on the way out with an exception, which stays set. */
+
 void
 pyloop_sources_flush(pyloop_t *loop)
 {
-    unsigned  i;
+    unsigned   i;
+    PyObject  *type, *value, *traceback;
+
+    PyErr_Fetch(&type, &value, &traceback);
 
     for (i = 0; i < loop->nsources; i++) {
         loop->sources[i].flush(loop->sources[i].data);
     }
+
+    PyErr_Restore(type, value, traceback);
 }
 
 
