@@ -669,10 +669,16 @@ ngx_http_databridge_idle(void)
 static void
 ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker)
 {
-    if (!worker->stopping) {
-        worker->stopping = 1;
-        ngx_http_databridge_submit(&worker->stop.node);
+    if (worker->stopping) {
+        return;
     }
+
+    worker->stopping = 1;
+
+    /* at once: a worker that quits is not within an event cycle */
+
+    db_chain_append(&worker->submit, &worker->stop.node);
+    db_bridge_submit(&worker->bridge, &worker->submit);
 }
 
 
@@ -744,7 +750,6 @@ ngx_http_databridge_stop_fast(ngx_http_databridge_worker_t *worker)
     struct pollfd   pfd;
 
     ngx_http_databridge_stop(worker);
-    db_bridge_submit(&worker->bridge, &worker->submit);
 
     deadline = ngx_current_msec + NGX_HTTP_DATABRIDGE_FAST_STOP;
 
