@@ -1,0 +1,52 @@
+/*
+ * Between the parts of the validator: its errors, its scalars, its walk.
+ */
+
+#ifndef DB_CHECK_H
+#define DB_CHECK_H
+
+#include "crud/db_scalar.h"
+#include "crud/db_validate.h"
+
+
+#define db_check_fail(check, type, loc, msg, input)                           \
+    db_check_error(check, type, loc, db_string(msg), input, db_null_string)
+
+/* An error whose message ends in "error", which is its ctx as well. */
+void db_check_fail_with(db_check_t *check, const char *type,
+    const db_loc_t *loc, db_str_t msg, db_str_t error,
+    const db_json_t *input);
+
+void db_check_bound_failed(db_check_t *check, const db_type_t *type,
+    db_bound_kind_t kind, const db_json_t *node, const db_loc_t *loc);
+void db_check_pattern_failed(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+
+/* Of a str in characters. */
+void db_check_length_failed(db_check_t *check, const char *type, int min,
+    uint64_t limit, const db_json_t *node, const db_loc_t *loc);
+
+/* Of a list or dict; "actual" below 0: not known, more than the limit. */
+void db_check_size_failed(db_check_t *check, const char *what, int min,
+    uint64_t limit, int64_t actual, const db_json_t *node,
+    const db_loc_t *loc);
+
+
+void db_check_str(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+void db_check_int(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+void db_check_float(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+void db_check_bool(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
+void db_check_datetime(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
+void db_check_uuid(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
+
+/* Text that needs no escapes; it becomes check->text. */
+void db_check_write(db_check_t *check, db_str_t text);
+void db_check_write_datetime(db_check_t *check, const db_datetime_t *dt);
+
+#endif /* DB_CHECK_H */

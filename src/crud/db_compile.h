@@ -1,0 +1,42 @@
+/*
+ * Between the parts of the schema compiler.  Functions return DB_OK, or
+ * DB_ERROR with a message that names where it is.
+ */
+
+#ifndef DB_COMPILE_H
+#define DB_COMPILE_H
+
+#include "crud/db_schema.h"
+
+
+typedef struct {
+    db_crud_t    *crud;
+    char         *error;
+    size_t        size;
+
+    /* where we are */
+    db_str_t      model;
+    db_str_t      field;
+} db_compiler_t;
+
+
+/* Always DB_ERROR. */
+int db_compile_error(db_compiler_t *c, const char *fmt, ...)
+    __attribute__((format(printf, 2, 3)));
+
+/* NULL when it is not there. */
+const db_json_t *db_member(const db_json_t *node, const char *name);
+
+/* The node must be an object of known members, a list ended by NULL. */
+int db_compile_known(db_compiler_t *c, const db_json_t *node,
+    const char *what, const char *const *known);
+
+/* A member that must be there and be a string. */
+int db_compile_text(db_compiler_t *c, const db_json_t *node,
+    const char *name, db_str_t *text);
+
+/* A type; with "field" a field, which has members of its own as well. */
+int db_compile_type(db_compiler_t *c, const db_json_t *node,
+    db_type_t *type, int field, unsigned depth);
+
+#endif /* DB_COMPILE_H */

@@ -1,0 +1,529 @@
+/*
+ * Compiles the types of a schema, and holds what all of its compiler uses.
+ */
+
+#include "crud/db_compile.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+
+#define DB_SCHEMA_MAX_DEPTH   16       /* of lists and dicts in each other */
+
+
+#define DB_FIELD_MEMBERS      "name", "default", "default_factory"
+
+
+int
+db_compile_error(db_compiler_t *c, const char *fmt, ...)
+{
+    int      n;
+    va_list  args;
+
+    n = 0;
+
+    if (c->model.len) {
+        n = snprintf(c->error, c->size, "%.*s%s%.*s: ",
+                     (int) c->model.len, c->model.data,
+                     c->field.len ? "." : "",
+                     (int) c->field.len, c->field.data);
+    }
+
+    if ((size_t) n < c->size) {
+        va_start(args, fmt);
+        vsnprintf(c->error + n, c->size - (size_t) n, fmt, args);
+        va_end(args);
+    }
+
+    return DB_ERROR;
+}
+
+
+const db_json_t *
+db_member(const db_json_t *node, const char *name)
+{
+    size_t            len;
+    const db_json_t  *member;
+
+    len = strlen(name);
+
+    for (member = node->u.child; member; member = member->next) {
+        if (member->key.len == len
+            && memcmp(member->key.data, name, len) == 0)
+        {
+            return member;
+        }
+    }
+
+    return NULL;
+}
+
+
+int
+db_compile_known(db_compiler_t *c, const db_json_t *node, const char *what,
+    const char *const *known)
+{
+    size_t            i;
+    const db_json_t  *member;
+
+    if (node->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "%s must be an object", what);
+    }
+
+    for (member = node->u.child; member; member = member->next) {
+
+        for (i = 0; known[i]; i++) {
+            if (strlen(known[i]) == member->key.len
+                && memcmp(known[i], member->key.data, member->key.len) == 0)
+            {
+                break;
+            }
+        }
+
+        if (known[i] == NULL) {
+            return db_compile_error(c, "%s has the unknown member \"%.*s\"",
+                                    what, (int) member->key.len,
+                                    member->key.data);
+        }
+    }
+
+    return DB_OK;
+}
+
+
+int
+db_compile_text(db_compiler_t *c, const db_json_t *node, const char *name,
+    db_str_t *text)
+{
+    const db_json_t  *member;
+
+    member = db_member(node, name);
+
+    if (member == NULL) {
+        return db_compile_error(c, "the member \"%s\" is missing", name);
+    }
+
+    if (member->kind != DB_JSON_STRING) {
+        return db_compile_error(c, "\"%s\" must be a string", name);
+    }
+
+    *text = member->u.text;
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_flag(db_compiler_t *c, const db_json_t *node, const char *name,
+    unsigned *flag)
+{
+    const db_json_t  *member;
+
+    *flag = 0;
+
+    member = db_member(node, name);
+    if (member == NULL) {
+        return DB_OK;
+    }
+
+    if (member->kind != DB_JSON_TRUE && member->kind != DB_JSON_FALSE) {
+        return db_compile_error(c, "\"%s\" must be true or false", name);
+    }
+
+    *flag = (member->kind == DB_JSON_TRUE);
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_size(db_compiler_t *c, const db_json_t *node, const char *name,
+    unsigned *has, uint64_t *size)
+{
+    const db_json_t  *member;
+
+    member = db_member(node, name);
+    if (member == NULL) {
+        return DB_OK;
+    }
+
+    if (member->kind != DB_JSON_INT || member->u.integer < 0) {
+        return db_compile_error(c, "\"%s\" must be an int of 0 or more", name);
+    }
+
+    *has = 1;
+    *size = (uint64_t) member->u.integer;
+
+    return DB_OK;
+}
+
+
+/* Rust's Display of a float: as few digits as will do, no exponent. */
+
+static db_str_t
+db_real_display(db_arena_t *arena, double value)
+{
+    int        exponent, i;
+    char       digits[24];
+    unsigned   n;
+    db_buf_t   buf;
+
+    db_buf_init(&buf, arena, 0);
+
+    if (value < 0) {
+        db_buf_putc(&buf, '-');
+        value = -value;
+    }
+
+    if (value == 0) {
+        db_buf_putc(&buf, '0');
+        return (db_str_t) { buf.data, buf.len };
+    }
+
+    n = db_json_real_digits(value, digits, &exponent);
+
+    if (exponent <= 0) {
+        db_buf_lit(&buf, "0.");
+    }
+
+    for (i = exponent; i < 0; i++) {
+        db_buf_putc(&buf, '0');
+    }
+
+    for (i = 0; i < (int) n || i < exponent; i++) {
+        if (i && i == exponent) {
+            db_buf_putc(&buf, '.');
+        }
+
+        db_buf_putc(&buf, i < (int) n ? digits[i] : '0');
+    }
+
+    return buf.failed ? db_null_string : (db_str_t) { buf.data, buf.len };
+}
+
+
+static int
+db_compile_bound(db_compiler_t *c, const db_json_t *member, db_type_t *type,
+    db_bound_t *bound)
+{
+    char         text[DB_JSON_REAL_SIZE];
+    db_buf_t     buf;
+    db_arena_t  *arena;
+
+    arena = c->crud->arena;
+
+    bound->set = 1;
+
+    if (type->kind == DB_TYPE_INT) {
+
+        if (member->kind != DB_JSON_INT) {
+            return db_compile_error(c, "\"%.*s\" of an int must be an int of "
+                                    "64 bits", (int) member->key.len,
+                                    member->key.data);
+        }
+
+        bound->integer = member->u.integer;
+
+        db_buf_init(&buf, arena, 0);
+        db_json_write_int(&buf, bound->integer);
+
+        bound->message = (db_str_t) { buf.data, buf.len };
+        bound->ctx = bound->message;
+
+        return buf.failed ? db_compile_error(c, "out of memory") : DB_OK;
+    }
+
+    if (member->kind == DB_JSON_INT) {
+        bound->real = (double) member->u.integer;
+
+    } else if (member->kind == DB_JSON_REAL) {
+        bound->real = member->u.real;
+
+    } else {
+        return db_compile_error(c, "\"%.*s\" must be a number",
+                                (int) member->key.len, member->key.data);
+    }
+
+    bound->message = db_real_display(arena, bound->real);
+    bound->ctx = db_arena_str(arena,
+        (db_str_t) { text, db_json_real_repr(text, bound->real) });
+
+    if (bound->message.data == NULL || bound->ctx.data == NULL) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_bounds(db_compiler_t *c, const db_json_t *node, db_type_t *type)
+{
+    unsigned          i;
+    db_bound_t       *bound;
+    const db_json_t  *member;
+
+    static const char  *const names[DB_BOUNDS] = {
+        "multiple_of", "le", "lt", "ge", "gt"
+    };
+
+    for (i = 0; i < DB_BOUNDS; i++) {
+        member = db_member(node, names[i]);
+        if (member == NULL) {
+            continue;
+        }
+
+        if (type->bounds == NULL) {
+            type->bounds = db_arena_calloc(c->crud->arena,
+                                           DB_BOUNDS * sizeof(db_bound_t));
+            if (type->bounds == NULL) {
+                return db_compile_error(c, "out of memory");
+            }
+        }
+
+        bound = &type->bounds[i];
+
+        if (db_compile_bound(c, member, type, bound) != DB_OK) {
+            return DB_ERROR;
+        }
+
+        if (i == DB_BOUND_MULTIPLE && bound->integer == 0 && bound->real == 0) {
+            return db_compile_error(c, "\"multiple_of\" must not be 0");
+        }
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_str(db_compiler_t *c, const db_json_t *node, db_type_t *type)
+{
+    char              error[256];
+    unsigned          has_min, has_max, strip;
+    db_regex_t       *pattern;
+    const db_json_t  *member;
+
+    has_min = 0;
+    has_max = 0;
+
+    if (db_compile_size(c, node, "min_length", &has_min, &type->min) != DB_OK
+        || db_compile_size(c, node, "max_length", &has_max, &type->max)
+           != DB_OK
+        || db_compile_flag(c, node, "strip_whitespace", &strip) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->has_min = has_min;
+    type->has_max = has_max;
+    type->strip = strip;
+
+    member = db_member(node, "pattern");
+    if (member == NULL) {
+        return DB_OK;
+    }
+
+    if (db_compile_text(c, node, "pattern", &type->pattern_text) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    pattern = db_regex_create(type->pattern_text, error, sizeof(error));
+    if (pattern == NULL) {
+        return db_compile_error(c, "the pattern cannot be matched natively: "
+                                "%s", error);
+    }
+
+    pattern->next = c->crud->patterns;
+    c->crud->patterns = pattern;
+    type->pattern = pattern;
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_items(db_compiler_t *c, const db_json_t *node, db_type_t *type,
+    const char *name, unsigned depth)
+{
+    unsigned          has_min, has_max;
+    const db_json_t  *member;
+
+    has_min = 0;
+    has_max = 0;
+
+    if (db_compile_size(c, node, "min_items", &has_min, &type->min) != DB_OK
+        || db_compile_size(c, node, "max_items", &has_max, &type->max)
+           != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->has_min = has_min;
+    type->has_max = has_max;
+
+    member = db_member(node, name);
+
+    if (member == NULL) {
+        return db_compile_error(c, "the member \"%s\" is missing", name);
+    }
+
+    if (depth == DB_SCHEMA_MAX_DEPTH) {
+        return db_compile_error(c, "lists and dicts are nested more than %d "
+                                "deep", DB_SCHEMA_MAX_DEPTH);
+    }
+
+    type->items = db_arena_calloc(c->crud->arena, sizeof(db_type_t));
+    if (type->items == NULL) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    return db_compile_type(c, member, type->items, 0, depth + 1);
+}
+
+
+static int
+db_compile_reference(db_compiler_t *c, const db_json_t *node, db_type_t *type)
+{
+    unsigned   i;
+    db_str_t   name;
+
+    if (db_compile_text(c, node, "model", &name) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    for (i = 0; i < c->crud->nmodels; i++) {
+        if (db_str_eq(c->crud->models[i].name, name)) {
+            type->model = &c->crud->models[i];
+            return DB_OK;
+        }
+    }
+
+    return db_compile_error(c, "the model \"%.*s\" is not in \"models\"",
+                            (int) name.len, name.data);
+}
+
+
+int
+db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
+    int field, unsigned depth)
+{
+    size_t      i;
+    unsigned    nullable, finite;
+    db_str_t    name;
+
+    /* a field's own members come last, where a type ends before them */
+
+    static const struct {
+        const char      *name;
+        db_type_kind_t   kind;
+        const char      *known[12];
+        const char      *known_field[12];
+    } types[] = {
+        { "str", DB_TYPE_STR,
+          { "type", "nullable", "min_length", "max_length", "pattern",
+            "strip_whitespace" },
+          { "type", "nullable", "min_length", "max_length", "pattern",
+            "strip_whitespace", DB_FIELD_MEMBERS } },
+
+        { "int", DB_TYPE_INT,
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of" },
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
+            DB_FIELD_MEMBERS } },
+
+        { "float", DB_TYPE_FLOAT,
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
+            "finite" },
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
+            "finite", DB_FIELD_MEMBERS } },
+
+        { "bool", DB_TYPE_BOOL,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "datetime", DB_TYPE_DATETIME,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "uuid", DB_TYPE_UUID,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "list", DB_TYPE_LIST,
+          { "type", "nullable", "items", "min_items", "max_items" },
+          { "type", "nullable", "items", "min_items", "max_items",
+            DB_FIELD_MEMBERS } },
+
+        { "dict", DB_TYPE_DICT,
+          { "type", "nullable", "values", "min_items", "max_items" },
+          { "type", "nullable", "values", "min_items", "max_items",
+            DB_FIELD_MEMBERS } },
+
+        { "model", DB_TYPE_MODEL,
+          { "type", "nullable", "model" },
+          { "type", "nullable", "model", DB_FIELD_MEMBERS } },
+    };
+
+    if (node->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "a type must be an object");
+    }
+
+    if (db_compile_text(c, node, "type", &name) != DB_OK
+        || db_compile_flag(c, node, "nullable", &nullable) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        if (strlen(types[i].name) == name.len
+            && memcmp(types[i].name, name.data, name.len) == 0)
+        {
+            break;
+        }
+    }
+
+    if (i == sizeof(types) / sizeof(types[0])) {
+        return db_compile_error(c, "the type \"%.*s\" is not known",
+                                (int) name.len, name.data);
+    }
+
+    if (db_compile_known(c, node, types[i].name,
+                         field ? types[i].known_field : types[i].known)
+        != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->kind = types[i].kind;
+    type->nullable = nullable;
+
+    switch (type->kind) {
+
+    case DB_TYPE_STR:
+        return db_compile_str(c, node, type);
+
+    case DB_TYPE_FLOAT:
+        if (db_compile_flag(c, node, "finite", &finite) != DB_OK) {
+            return DB_ERROR;
+        }
+
+        type->finite = finite;
+
+        /* fall through */
+
+    case DB_TYPE_INT:
+        return db_compile_bounds(c, node, type);
+
+    case DB_TYPE_LIST:
+        return db_compile_items(c, node, type, "items", depth);
+
+    case DB_TYPE_DICT:
+        return db_compile_items(c, node, type, "values", depth);
+
+    case DB_TYPE_MODEL:
+        return db_compile_reference(c, node, type);
+
+    default:
+        return DB_OK;
+    }
+}
