@@ -29,7 +29,6 @@ class Lifespan:
         self._started = asyncio.Event()
         self._stopped = asyncio.Event()
         self._failure: str | None = None
-        self._supported = True
 
     async def startup(self) -> None:
         self._messages.put_nowait({"type": "lifespan.startup"})
@@ -71,7 +70,6 @@ class Lifespan:
         if self._started.is_set():
             logger.error("Exception in 'lifespan' protocol", exc_info=exc)
         else:
-            self._supported = False
             logger.info("ASGI 'lifespan' protocol appears unsupported: %r", exc)
 
     async def _send(self, message: Message) -> None:

@@ -64,12 +64,12 @@ def install() -> Callable[[], None]:
     """
     out = LogStream(_databridge.NOTICE, 1, "<stdout>")
     err = LogStream(_databridge.ERROR, 2, "<stderr>")
-    sys.stdout = sys.__stdout__ = _text(out)
-    sys.stderr = sys.__stderr__ = _text(err)
+    sys.stdout = _text(out)
+    sys.stderr = _text(err)
 
     handler = LogHandler()
     handler.setLevel(logging.WARNING)
-    logging.lastResort = handler  # type: ignore[assignment]
+    logging.lastResort = handler
     logging.captureWarnings(True)
     logger.setLevel(logging.INFO)
     logger.addHandler(_Unheard())
@@ -104,7 +104,7 @@ class _Unheard(logging.Handler):
 
 def _text(stream: LogStream) -> io.TextIOWrapper:
     return io.TextIOWrapper(
-        stream,  # type: ignore[arg-type]
+        stream,
         encoding="utf-8",
         errors="backslashreplace",
         line_buffering=True,

@@ -1,13 +1,11 @@
 """Signals and children inside nginx: nginx owns the former, the latter start clean."""
 
 import _posixsubprocess
-import asyncio
 import logging
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from types import FrameType
 from typing import Any
 
@@ -41,15 +39,13 @@ _posix_spawnp = os.posix_spawnp
 
 def install() -> None:
     """Puts ourselves in place of what would take a signal from nginx, or start a child."""
-    signal.signal = shadow_signal  # type: ignore[assignment]
+    signal.signal = shadow_signal
     setattr(_posixsubprocess, "fork_exec", _databridge.fork_exec)  # noqa: B010
     if hasattr(subprocess, "_fork_exec"):
         setattr(subprocess, "_fork_exec", _databridge.fork_exec)  # noqa: B010
     os.posix_spawn = shadow_posix_spawn
     os.posix_spawnp = shadow_posix_spawnp
     os.register_at_fork(after_in_child=_databridge.after_fork)
-    if sys.version_info < (3, 12):
-        asyncio.set_child_watcher(asyncio.PidfdChildWatcher())
 
 
 def shadow_signal(signalnum: int, handler: Handler) -> Handler:
@@ -77,16 +73,12 @@ def refuse_signal_handler(loop: Any) -> None:
     loop.add_signal_handler = add
 
 
-def shadow_posix_spawn(
-    path: Any, argv: Sequence[Any], env: Mapping[Any, Any], /, **options: Any
-) -> int:
+def shadow_posix_spawn(path: Any, argv: Any, env: Mapping[Any, Any], /, **options: Any) -> int:
     options.setdefault("setsigmask", ())
     return _posix_spawn(path, argv, env, **options)
 
 
-def shadow_posix_spawnp(
-    path: Any, argv: Sequence[Any], env: Mapping[Any, Any], /, **options: Any
-) -> int:
+def shadow_posix_spawnp(path: Any, argv: Any, env: Mapping[Any, Any], /, **options: Any) -> int:
     options.setdefault("setsigmask", ())
     return _posix_spawnp(path, argv, env, **options)
 

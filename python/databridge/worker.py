@@ -42,6 +42,7 @@ def run() -> None:
     try:
         _run_until_complete(loop, worker.main())
     finally:
+        _databridge.abandon()
         atexit._run_exitfuncs()
         flush()
 

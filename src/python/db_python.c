@@ -38,10 +38,7 @@ db_py_fail_all(const char *error)
 }
 
 
-/*
- * Runs databridge.worker to its end.  1 when it never got as far as to take
- * messages from the bridge.
- */
+/* Runs databridge.worker to its end, which is that of the applications. */
 
 static void
 db_py_worker(void)
@@ -57,8 +54,9 @@ db_py_worker(void)
     }
 
     if (result == NULL) {
-        db_py_log_exception("the worker's Python failed; is databridge "
-                            "installed in databridge_venv?");
+        db_py_log_exception(worker ? "the worker's Python failed"
+                                   : "the worker's Python failed: is "
+                                     "databridge installed in its venv?");
         db_py_fail_all("the worker's Python failed: see the error log");
     }
 

@@ -241,6 +241,16 @@ db_py_module_cancel(PyObject *module, PyObject *unused)
 
 
 static PyObject *
+db_py_module_abandon(PyObject *module, PyObject *unused)
+{
+    db_py_run_abandon_all();
+    db_py_publish();
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
 db_py_module_fork_exec(PyObject *module, PyObject *const *args,
     Py_ssize_t nargs)
 {
@@ -284,6 +294,8 @@ static PyMethodDef  db_py_module_methods[] = {
       "How many requests and calls are running." },
     { "cancel", db_py_module_cancel, METH_NOARGS,
       "Cancels all requests and calls." },
+    { "abandon", db_py_module_abandon, METH_NOARGS,
+      "Ends, for nginx, all requests and calls that did not end." },
     { "fork_exec", db_py_fast(db_py_module_fork_exec), METH_FASTCALL,
       "_posixsubprocess.fork_exec() for a child with an empty mask." },
     { "after_fork", db_py_module_after_fork, METH_NOARGS,

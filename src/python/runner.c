@@ -15,6 +15,7 @@ static PyObject *db_py_run_method_send(PyObject *self, PyObject *arg);
 static PyObject *db_py_run_method_throw(PyObject *self, PyObject *const *args,
     Py_ssize_t nargs);
 static PyObject *db_py_run_method_close(PyObject *self, PyObject *unused);
+static PyObject *db_py_run_get(PyObject *self, void *name);
 
 
 PyMethodDef  db_py_run_methods[] = {
@@ -23,6 +24,17 @@ PyMethodDef  db_py_run_methods[] = {
       METH_FASTCALL, NULL },
     { "close", db_py_run_method_close, METH_NOARGS, NULL },
     { NULL, NULL, 0, NULL }
+};
+
+
+/* For Task.get_stack() and what else looks into a coroutine. */
+
+PyGetSetDef  db_py_run_getset[] = {
+    { "cr_await", db_py_run_get, NULL, NULL, "cr_await" },
+    { "cr_code", db_py_run_get, NULL, NULL, "cr_code" },
+    { "cr_frame", db_py_run_get, NULL, NULL, "cr_frame" },
+    { "cr_running", db_py_run_get, NULL, NULL, "cr_running" },
+    { NULL, NULL, NULL, NULL, NULL }
 };
 
 
@@ -242,6 +254,21 @@ db_py_run_method_close(PyObject *self, PyObject *unused)
 }
 
 
+static PyObject *
+db_py_run_get(PyObject *self, void *name)
+{
+    db_py_run_t  *run;
+
+    run = (db_py_run_t *) self;
+
+    if (run->coro) {
+        return PyObject_GetAttrString(run->coro, name);
+    }
+
+    Py_RETURN_NONE;
+}
+
+
 void
 db_py_run_start(db_py_run_t *run)
 {
@@ -310,6 +337,21 @@ db_py_run_cancel_all(void)
 
     for (run = db_py.runs; run; run = run->next) {
         db_py_run_cancel(run);
+    }
+}
+
+
+/*
+ * When the loop has run for the last time: what ignored its cancellation
+ * ends here for nginx, wherever its code stands.
+ */
+
+void
+db_py_run_abandon_all(void)
+{
+    while (db_py.runs) {
+        PyErr_SetNone(db_py.cancelled_error);
+        db_py_run_end(db_py.runs, NULL);
     }
 }
 

@@ -49,6 +49,7 @@ static PyType_Slot  db_py_spawn_slots[] = {
     { Py_am_await, db_py_self },
     { Py_am_send, db_py_run_send },
     { Py_tp_methods, db_py_run_methods },
+    { Py_tp_getset, db_py_run_getset },
     { 0, NULL }
 };
 
