@@ -38,7 +38,7 @@ fuzz: packages packages-test
 #: make bench       requests/s, CPU per request and latency beside uvicorn
 bench: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
-	@PYTHONPATH=t $(PY) -m bench.http $(BENCH)
+	@PYTHONPATH=t $(PY) -m bench.serving $(BENCH)
 
 #: make lint        ruff, mypy --strict, the layout of the C sources
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
