@@ -28,6 +28,18 @@ db_buf_init(db_buf_t *buf, db_arena_t *arena, size_t size)
 }
 
 
+static char *
+db_buf_fail(db_buf_t *buf)
+{
+    /* without room left, the inline writers come to db_buf_reserve(), too */
+
+    buf->failed = 1;
+    buf->size = buf->len;
+
+    return NULL;
+}
+
+
 char *
 db_buf_reserve(db_buf_t *buf, size_t n)
 {
@@ -43,8 +55,7 @@ db_buf_reserve(db_buf_t *buf, size_t n)
     }
 
     if (n > SIZE_MAX / 4 - buf->len) {
-        buf->failed = 1;
-        return NULL;
+        return db_buf_fail(buf);
     }
 
     size = buf->size ? buf->size : DB_BUF_MIN;
@@ -55,9 +66,7 @@ db_buf_reserve(db_buf_t *buf, size_t n)
 
     data = db_arena_alloc(buf->arena, size);
     if (data == NULL) {
-        buf->failed = 1;
-        buf->size = buf->len;
-        return NULL;
+        return db_buf_fail(buf);
     }
 
     if (buf->len) {
@@ -91,8 +100,12 @@ db_buf_printf(db_buf_t *buf, const char *fmt, ...)
     n = vsnprintf(NULL, 0, fmt, args);
     va_end(args);
 
-    if (n < 0 || db_buf_reserve(buf, (size_t) n + 1) == NULL) {
-        buf->failed = 1;
+    if (n < 0) {
+        db_buf_fail(buf);
+        return;
+    }
+
+    if (db_buf_reserve(buf, (size_t) n + 1) == NULL) {
         return;
     }
 
