@@ -56,9 +56,10 @@ pyloop_handle_cancel(pyloop_state_t *state, PyObject *op)
         return res ? 0 : -1;
     }
 
-    Py_SETREF(handle->cancelled, Py_NewRef(Py_True));
-    Py_SETREF(handle->callback, Py_NewRef(Py_None));
-    Py_SETREF(handle->args, Py_NewRef(Py_None));
+    /* a collected handle is empty, and may be met by a finalizer */
+    Py_XSETREF(handle->cancelled, Py_NewRef(Py_True));
+    Py_XSETREF(handle->callback, Py_NewRef(Py_None));
+    Py_XSETREF(handle->args, Py_NewRef(Py_None));
 
     return 0;
 }

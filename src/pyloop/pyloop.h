@@ -242,6 +242,17 @@ void pyloop_heap_clear(pyloop_heap_t *heap);
 int pyloop_heap_visit(pyloop_heap_t *heap, visitproc visit, void *arg);
 
 
+/* schedule.c */
+PyObject *pyloop_call_soon(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames);
+PyObject *pyloop_call_soon_threadsafe(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames);
+PyObject *pyloop_call_at(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames);
+PyObject *pyloop_call_later(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames);
+
+
 /* poll.c */
 pyloop_poller_t *pyloop_poller_new(pyloop_state_t *state);
 int pyloop_poller_control(pyloop_poller_t *poller, int op, int fd,

@@ -16,7 +16,7 @@
 
 
 static int  pyloop_turn(pyloop_t *loop, int poll);
-static int64_t  pyloop_timeout(pyloop_t *loop);
+static int  pyloop_timeout(pyloop_t *loop, int64_t *timeout);
 static int  pyloop_callbacks(pyloop_t *loop);
 static PyObject *pyloop_run_begin(pyloop_t *loop);
 static int  pyloop_run_turns(pyloop_t *loop);
@@ -69,27 +69,38 @@ pyloop_wake(pyloop_t *loop)
 }
 
 
-static int64_t
-pyloop_timeout(pyloop_t *loop)
+/* How long the poll may wait: -1 for ever. */
+
+static int
+pyloop_timeout(pyloop_t *loop, int64_t *timeout)
 {
-    double  wait;
+    double  now, wait;
+
+    *timeout = 0;
 
     if (loop->stopping || loop->pending || pyloop_ready_count(&loop->ready)) {
         return 0;
     }
 
     if (loop->heap.count == 0) {
-        return -1;
-    }
-
-    wait = loop->heap.dues[0].when - pyloop_time(loop);
-
-    if (!(wait > 0)) {
+        *timeout = -1;
         return 0;
     }
 
-    /* rounded up, so that the timer is due afterwards */
-    return wait < 1e9 ? (int64_t) ceil(wait * 1e9) : INT64_MAX;
+    now = pyloop_time(loop);
+
+    if (now == -1 && PyErr_Occurred()) {
+        return -1;
+    }
+
+    wait = loop->heap.dues[0].when - now;
+
+    if (wait > 0) {
+        /* rounded up, so that the timer is due afterwards */
+        *timeout = wait < 1e9 ? (int64_t) ceil(wait * 1e9) : INT64_MAX;
+    }
+
+    return 0;
 }
 
 
@@ -100,18 +111,15 @@ pyloop_turn(pyloop_t *loop, int poll)
     double   now;
     int64_t  timeout;
 
-    timeout = pyloop_timeout(loop);
-
-    if (timeout != 0) {
-        /* a handler that runs here may make something ready */
-        if (PyErr_CheckSignals() == -1) {
-            return -1;
-        }
-
-        timeout = pyloop_timeout(loop);
+    if (pyloop_timeout(loop, &timeout) == -1) {
+        return -1;
     }
 
-    if (PyErr_Occurred()) {
+    /* a signal's handler may make something ready before we sleep */
+    if (timeout != 0
+        && (PyErr_CheckSignals() == -1
+            || pyloop_timeout(loop, &timeout) == -1))
+    {
         return -1;
     }
 
