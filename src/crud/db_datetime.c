@@ -19,8 +19,10 @@
 #define DB_UNIX_MAX      253402300799LL        /* 9999-12-31T23:59:59 */
 
 #define DB_TOO_SHORT     "input is too short"
-#define DB_TOO_EARLY     "dates before 0000 are not supported as unix timestamps"
-#define DB_TOO_LATE      "dates after 9999 are not supported as unix timestamps"
+#define DB_TOO_EARLY                                                          \
+    "dates before 0000 are not supported as unix timestamps"
+#define DB_TOO_LATE                                                           \
+    "dates after 9999 are not supported as unix timestamps"
 
 
 /* The digit at i, or a value below 0. */

@@ -197,7 +197,8 @@ db_uuid_explain(db_str_t text, db_buf_t *error)
     }
 
     if (groups != 5) {
-        db_buf_printf(error, "invalid group count: expected 5, found %zu", groups);
+        db_buf_printf(error, "invalid group count: expected 5, found %zu",
+                      groups);
         return;
     }
 

@@ -81,7 +81,20 @@ db_json_node(db_json_reader_t *r) noexcept
 }
 
 
-/* A string from after its opening quote; the tables know that it ends. */
+/* Whether an odd number of backslashes stands before the quote. */
+
+static bool
+db_json_is_escaped(const char *start, const char *quote) noexcept
+{
+    const char  *p;
+
+    for (p = quote; p > start && p[-1] == '\\'; p--) { /* void */ }
+
+    return (quote - p) & 1;
+}
+
+
+/* A string from after its opening quote. */
 
 static bool
 db_json_read_string(db_json_reader_t *r, ondemand::raw_json_string raw,
@@ -106,14 +119,14 @@ db_json_read_string(db_json_reader_t *r, ondemand::raw_json_string raw,
         return true;
     }
 
-    /* its end is found as it is decoded, into at most as many bytes */
-
-    while (quote[-1] == '\\') {
+    while (db_json_is_escaped(p, quote)) {
         quote = (const char *) memchr(quote + 1, '"', r->end - quote - 1);
         if (quote == NULL) {
             return false;
         }
     }
+
+    /* decoding writes at most as many bytes, but padding beyond them */
 
     len = quote - p;
 

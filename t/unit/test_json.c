@@ -11,8 +11,6 @@
 #include <stdio.h>
 
 
-
-
 static int
 setup(void **state)
 {
