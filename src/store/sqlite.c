@@ -115,7 +115,9 @@ db_sqlite_connect(db_store_t *store, db_role_t role, char *error, size_t size)
 
     if (rc != SQLITE_OK) {
         snprintf(error, size, "sqlite store \"%s\": %s", store->path,
-                 conn->db ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc));
+                 (rc & 0xff) == SQLITE_NOTADB
+                 ? "not an SQLite database: name another file, or remove it"
+                 : conn->db ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc));
         db_sqlite_disconnect(conn);
         return NULL;
     }

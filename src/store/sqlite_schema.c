@@ -68,11 +68,6 @@ db_sqlite_create(db_store_t *store, db_connection_t *conn, char *error,
         rc = sqlite3_finalize(stmt);
     }
 
-    if ((rc & 0xff) == SQLITE_NOTADB) {
-        return db_sqlite_error(store, error, size, "not an SQLite database",
-                               "name another file, or remove this one");
-    }
-
     if (rc != SQLITE_OK) {
         return db_sqlite_error(store, error, size, "cannot be opened",
                                sqlite3_errmsg(conn->db));
