@@ -11,7 +11,8 @@ BUILD        ?= build
 FUZZ_SECONDS ?= 5
 UNIT         := $(BUILD)/unit
 
-CLANG ?= clang-14
+CLANG   ?= clang-14
+CLANGXX ?= clang++-14
 
 PURE_DIRS := core bridge route json crud store
 PURE_SRCS := $(sort $(foreach d,$(PURE_DIRS),\
@@ -62,7 +63,7 @@ $(UNIT)/$(1)/%.c.o: src/%.c $(HEADERS)
 
 $(UNIT)/$(1)/%.cc.o: src/%.cc $(HEADERS)
 	@mkdir -p $$(@D)
-	@$$(CC_$(1)) $(WARN) $(FLAGS) $$(OPT_$(1)) -c $$< -o $$@
+	@$$(CC_$(1)) -std=gnu++17 $(WARN) $(FLAGS) $$(OPT_$(1)) -c $$< -o $$@
 
 $(UNIT)/$(1)/libpure.a: $(PURE_SRCS:src/%=$(UNIT)/$(1)/%.o)
 	@rm -f $$@
@@ -81,8 +82,9 @@ endef
 $(foreach v,plain asan tsan fuzz,$(eval $(call VARIANT,$(v))))
 
 $(UNIT)/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(HEADERS) $(UNIT)/fuzz/libpure.a
-	@$(CLANG) -std=gnu11 $(WARN) $(FLAGS) $(OPT_fuzz) -fsanitize=fuzzer $< \
-	    $(UNIT)/fuzz/libpure.a $(LIBS) -lstdc++ -o $@
+	@$(CLANG) -std=gnu11 $(WARN) $(FLAGS) $(OPT_fuzz) -c $< -o $@.o
+	@$(CLANGXX) -g -fsanitize=fuzzer,address,undefined $@.o \
+	    $(UNIT)/fuzz/libpure.a $(LIBS) -o $@
 
 # The corpus is kept between runs, what crashes beside it.
 
@@ -92,6 +94,7 @@ $(FUZZERS:%=run-%): run-%: $(UNIT)/fuzz/%
 	@mkdir -p $(UNIT)/corpus/$*
 	@$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4096 \
 	    -artifact_prefix=$(UNIT)/corpus/$*- $(UNIT)/corpus/$* \
+	    $(patsubst %,-dict=%,$(wildcard t/fuzz/$*.dict)) \
 	    >$<.log 2>&1 || { tail -n 60 $<.log; exit 1; }
 
 # For t/test_router.py, which compares the router with Starlette.
