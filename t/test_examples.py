@@ -28,8 +28,7 @@ def test_articles_are_stored_and_counted(start: StartExample) -> None:
     client = start("main", "articles").client
     assert client.get("/").json() == {"articles": "/articles", "documentation": "/docs"}
 
-    text = '{"title": "Hello", "text": "A first article"}'
-    created = client.post("/articles", content=text)
+    created = client.post("/articles", json={"title": "Hello", "text": "A first article"})
     assert created.status_code == 201, created.text
     article = created.json()
     assert article["title"] == "Hello" and article["tags"] == []
