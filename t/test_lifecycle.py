@@ -235,9 +235,8 @@ def test_term_cuts_requests_and_still_shuts_the_application_down(
 
 def test_without_a_master_it_serves_and_quits(app: StartApp) -> None:
     server = app(APP, master=False)
-    with request(server, "/wait/0.5") as client:
-        server.kill(signal.SIGQUIT)
-        assert client.response().status == 200
+    assert server.client.get("/").json()["pid"] == server.worker()
+    server.kill(signal.SIGQUIT)
     assert server.wait() == 0
     assert "shutdown" in notes(server)
 
@@ -307,6 +306,7 @@ def test_an_application_that_does_not_load_in_time_is_refused(
     server.configure("databridge_app app:app;", http="", check=True)
     text = server.config.read_text()
     server.config.write_text(text.replace("databridge_check 30s", "databridge_check 1s"))
+    server.expect_alert(r"\[emerg\].*did not load")
     start = time.monotonic()
     result = server.test()
     assert result.returncode == 1
@@ -332,7 +332,9 @@ def test_reload_loses_no_request(app: StartApp) -> None:
     for client in clients:
         client.start()
     for _ in range(3):
-        server.reload()
+        old = server.reload()
+        assert server.client.get("/").status_code == 200
+        until("the old workers are gone", lambda old=old: not any(map(processes.alive, old)), 20)
     stop.set()
     for client in clients:
         client.join()

@@ -57,9 +57,10 @@ http {{
 """
 
 # What a worker may open late and keep: the files of a store, one descriptor
-# for each thread that reads it.
+# for each thread that reads it; the event loop, when nobody has waited for it.
 
 LATE_FILES = 8
+LATE_PYTHON = {"eventfd": 1, "eventpoll": 1, "unix": 2}
 LEAKS = ("tcp", "unix", "pipe", "eventfd", "eventpoll", "pidfd", "deleted")
 
 
@@ -201,6 +202,8 @@ class Nginx:
 
         if ready is not None:
             self._answers(ready)
+        elif not self.plain:
+            self.allow_descriptors(**LATE_PYTHON)
 
         self.warm()
 
@@ -216,8 +219,12 @@ class Nginx:
         return len(self.workers()) == max(1, self.workers_expected)
 
     def _answers(self, path: str) -> None:
-        """One request is enough: it waits until the application has started."""
+        """
+        A request waits until the application has started, or until the
+        time that its location has for it is over: then comes another.
+        """
         with httpx.Client(base_url=self.base_url, timeout=20 * SLOWER) as client:
+            eventually(lambda: client.get(path).status_code != 504, 20)
             status = client.get(path).status_code
 
         if status >= 500:
