@@ -1,5 +1,6 @@
 """The configuration, import strings, and the parent of nginx, without nginx."""
 
+import grp
 import os
 import pwd
 import re
@@ -119,8 +120,9 @@ def test_logs_go_to_the_standard_streams_until_quiet() -> None:
 
 def test_only_root_names_a_user(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 0)
-    assert directive(SETTINGS, "user") == [pwd.getpwuid(os.getuid()).pw_name]
-    assert directive(replace(SETTINGS, user="nobody"), "user") == ["nobody"]
+    assert directive(SETTINGS, "user")[0] == pwd.getpwuid(os.getuid()).pw_name
+    group = grp.getgrgid(pwd.getpwnam("nobody").pw_gid).gr_name
+    assert directive(replace(SETTINGS, user="nobody"), "user") == ["nobody", group]
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
     assert "\nuser " not in render(SETTINGS, SITE)
 
@@ -426,15 +428,18 @@ while True:
 class Run:
     """databridge run, with its nginx and its directory."""
 
-    def __init__(self, folder: Path, plays: str, *options: str) -> None:
+    def __init__(self, folder: Path, plays: str, *options: str, closed: bool = False) -> None:
         nginx, module = folder / "nginx", folder / "module.so"
         nginx.write_text(f"#!{sys.executable}\n{textwrap.dedent(NGINX)}")
         nginx.chmod(0o755)
         module.touch()
         (folder / "tmp").mkdir()
         self.directory = folder / "tmp"
+        command = [sys.executable, "-m", "databridge", "run", "main:app", "--port", "0", *options]
+        if closed:
+            command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "databridge", "run", "main:app", "--port", "0", *options],
+            command,
             cwd=folder,
             env={
                 **os.environ,
@@ -480,8 +485,8 @@ StartRun = Callable[..., Run]
 def start(tmp_path: Path) -> Iterator[StartRun]:
     runs: list[Run] = []
 
-    def start(plays: str, *options: str) -> Run:
-        runs.append(Run(tmp_path, plays, *options))
+    def start(plays: str, *options: str, closed: bool = False) -> Run:
+        runs.append(Run(tmp_path, plays, *options, closed=closed))
         return runs[-1]
 
     yield start
@@ -501,6 +506,16 @@ def test_a_ready_server_is_announced_and_stopped(start: StartRun) -> None:
     assert f"http://127.0.0.1:{port}/docs" in run.output
     assert f"2 workers, pid {run.process.pid}, Python 3." in run.output
     assert "quit" in run.output
+    assert run.left() == []
+
+
+def test_closed_streams_do_no_harm(start: StartRun) -> None:
+    run = start("well", closed=True)
+    limit = time.monotonic() + 20
+    while not list(run.directory.glob("*/app.json")) and time.monotonic() < limit:
+        time.sleep(0.01)
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 0
     assert run.left() == []
 
 

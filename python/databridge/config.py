@@ -1,5 +1,6 @@
 """The nginx.conf that `databridge run` starts and `databridge config` prints."""
 
+import grp
 import os
 import pwd
 import resource
@@ -136,7 +137,8 @@ def _user_lines(settings: Settings) -> list[str]:
     """Only root's nginx can change its user; without the line it would be nobody."""
     if os.geteuid() != 0:
         return []
-    return [_line("user", settings.user or pwd.getpwuid(os.getuid()).pw_name)]
+    user = pwd.getpwnam(settings.user) if settings.user else pwd.getpwuid(os.getuid())
+    return [_line("user", user.pw_name, grp.getgrgid(user.pw_gid).gr_name)]
 
 
 def validate(settings: Settings) -> None:

@@ -58,6 +58,7 @@ def serve(
 
 def run(settings: Settings, *, final: bool = False) -> int:
     """Serves until told to stop; returns the status, with which a `final` run exits."""
+    open_standard_streams()
     try:
         config.validate(settings)
         nginx = installation.nginx_binary()
@@ -73,6 +74,15 @@ def run(settings: Settings, *, final: bool = False) -> int:
         private_directory(settings.user) as (directory, alive),
     ):
         return Supervisor(settings, nginx, module, directory, alive, signals).run()
+
+
+def open_standard_streams() -> None:
+    """What was closed is /dev/null: else a pipe of ours would be nginx's stdout."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def free_port(host: str, port: int) -> int:
