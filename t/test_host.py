@@ -635,6 +635,31 @@ async def app(scope, receive, send):
     assert eval(host.fetch("/gc").body) == (0, [])
 
 
+def test_sync_handlers_have_that_many_threads(start: StartHost) -> None:
+    host = start(
+        HEAD
+        + """
+from anyio.to_thread import current_default_thread_limiter
+
+@http
+async def app(scope, receive, send):
+    lock, peak, now = threading.Lock(), [0], [0]
+    def work():
+        with lock:
+            now[0] += 1
+            peak[0] = max(peak[0], now[0])
+        time.sleep(0.02)
+        with lock:
+            now[0] -= 1
+    await asyncio.gather(*(asyncio.to_thread(work) for _ in range(12)))
+    tokens = current_default_thread_limiter().total_tokens
+    await respond(send, 200, repr((peak[0], tokens)).encode())
+""",
+        options=["-t", "3"],
+    )
+    assert eval(host.fetch().body) == (3, 3)
+
+
 # spawn
 
 

@@ -1,53 +1,23 @@
 /*
- * One ASGI request: from its job to the part flagged DONE.  Loop thread, GIL
- * held.
- *
- * The last part of a step is held back until the step ends.  So a response
- * whose application returns in the same step leaves as one part, status to
- * DONE, and nothing of a response that fails before its first body message
- * has left.  Other parts go out as they come.
+ * One ASGI request: from its job to the part flagged DONE, and what its
+ * receive() says.  Loop thread, GIL held.
  */
 
-#include "python/runtime.h"
+#include "python/asgi_http.h"
 
 #include <errno.h>
 #include <unistd.h>
 
 
-#define DB_PY_COPY_MAX    (16 * 1024)
 #define DB_PY_BODY_CHUNK  (1024 * 1024)
 
 #define DB_PY_ERROR_BODY  "Internal Server Error"
-
-
-typedef struct {
-    db_py_run_t       run;
-    db_py_app_t      *app;
-    db_job_t         *job;          /* NULL once DONE has gone */
-    db_part_t        *held;
-    PyObject         *waiters;      /* list of futures, or NULL */
-
-    db_py_headers_t   headers;      /* pairs is NULL but from the start
-                                       message to the first body */
-    unsigned          status;
-    int64_t           left;         /* of the content-length, -1 without */
-    off_t             read;         /* of the body in a file */
-
-    unsigned          body_read:1;
-    unsigned          start:1;      /* the start message has come */
-    unsigned          started:1;    /* a part with it exists */
-    unsigned          complete:1;   /* the last body message has come */
-    unsigned          empty:1;      /* HEAD, 204, 304: no body is sent */
-    unsigned          gone:1;       /* nobody waits for the response */
-    unsigned          expired:1;    /* cancelled by its timeout */
-} db_py_request_t;
 
 
 static PyObject *db_py_request_begin(db_py_run_t *run, int *ended);
 static void db_py_request_pause(db_py_run_t *run);
 static void db_py_request_end(db_py_run_t *run, PyObject *result);
 
-static int db_py_request_send(PyObject *self, PyObject *message);
 static PyObject *db_py_request_receive(PyObject *self);
 static int db_py_request_wait(PyObject *self, PyObject *future);
 static void db_py_request_forget(PyObject *self, PyObject *future);
@@ -218,25 +188,13 @@ db_py_request_begin(db_py_run_t *run, int *ended)
 
 
 static void
-db_py_request_release_held(db_py_request_t *request)
-{
-    if (request->held) {
-        db_py_append(request->held);
-        request->held = NULL;
-    }
-}
-
-
-static void
 db_py_request_pause(db_py_run_t *run)
 {
     db_py_request_release_held((db_py_request_t *) run);
 }
 
 
-/* Wakes each receive() that waits: it will say http.disconnect. */
-
-static void
+void
 db_py_request_wake(db_py_request_t *request)
 {
     PyObject    *waiters, *future, *result;
@@ -302,336 +260,6 @@ db_py_request_cancel(db_job_t *job)
     request->expired = 1;
 
     db_py_run_cancel(&request->run);
-}
-
-
-/* A part for the body, with status and headers before it when due. */
-
-static db_part_t *
-db_py_request_part(db_py_request_t *request, PyObject *body)
-{
-    char        *strings;
-    size_t       size, len;
-    unsigned     nheaders;
-    db_part_t   *part;
-
-    len = body ? PyBytes_GET_SIZE(body) : 0;
-    size = (len <= DB_PY_COPY_MAX) ? len : 0;
-    nheaders = 0;
-
-    if (!request->started) {
-        nheaders = PyTuple_GET_SIZE(request->headers.pairs);
-        size += request->headers.size;
-    }
-
-    part = db_part_create(request->job, nheaders, size, &strings);
-
-    if (part == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-
-    if (!request->started) {
-        db_py_headers_copy(&request->headers, part, strings);
-        strings += request->headers.size;
-
-        part->flags = DB_PART_START;
-        part->status = request->status;
-
-        request->started = 1;
-        Py_CLEAR(request->headers.pairs);
-    }
-
-    part->body.len = len;
-
-    if (len > DB_PY_COPY_MAX) {
-        part->body.data = PyBytes_AS_STRING(body);
-        part->object = Py_NewRef(body);
-
-    } else if (len) {
-        part->body.data = memcpy(strings, PyBytes_AS_STRING(body), len);
-    }
-
-    return part;
-}
-
-
-/* message[key], or a new reference to "absent"; NULL with an exception. */
-
-static PyObject *
-db_py_member(PyObject *message, PyObject *key, PyObject *absent)
-{
-    PyObject  *value;
-
-    if (PyDict_CheckExact(message)) {
-        value = PyDict_GetItemWithError(message, key);
-
-        if (value) {
-            return Py_NewRef(value);
-        }
-
-        if (PyErr_Occurred()) {
-            return NULL;
-        }
-
-        if (absent == NULL) {
-            PyErr_SetObject(PyExc_KeyError, key);
-        }
-
-        return Py_XNewRef(absent);
-    }
-
-    value = PyObject_GetItem(message, key);
-
-    if (value == NULL && absent && PyErr_ExceptionMatches(PyExc_KeyError)) {
-        PyErr_Clear();
-        return Py_NewRef(absent);
-    }
-
-    return value;
-}
-
-
-/* 1 when the message is of that type, 0 with an exception when not. */
-
-static int
-db_py_request_expect(PyObject *type, PyObject *expected)
-{
-    int  rc;
-
-    if (type == expected) {
-        return 1;
-    }
-
-    rc = PyObject_RichCompareBool(type, expected, Py_EQ);
-
-    if (rc == 0) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "Expected ASGI message '%U', but got '%S'.",
-                     expected, type);
-    }
-
-    return rc == 1;
-}
-
-
-static int
-db_py_request_send_start(db_py_request_t *request, PyObject *message)
-{
-    int        rc;
-    long       status;
-    db_str_t  *method;
-    PyObject  *value;
-
-    value = db_py_member(message, db_py.str.status, NULL);
-
-    if (value == NULL) {
-        return -1;
-    }
-
-    status = PyLong_AsLong(value);
-    Py_DECREF(value);
-
-    if (status == -1 && PyErr_Occurred()) {
-        return -1;
-    }
-
-    if (status < 200 || status > 599) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "Invalid HTTP status code: %ld.", status);
-        return -1;
-    }
-
-    value = PyTuple_New(0);
-
-    if (value == NULL) {
-        return -1;
-    }
-
-    Py_SETREF(value, db_py_member(message, db_py.str.headers, value));
-
-    if (value == NULL) {
-        return -1;
-    }
-
-    rc = db_py_headers_init(&request->headers, value);
-    Py_DECREF(value);
-
-    if (rc == -1) {
-        return -1;
-    }
-
-    method = &request->job->method;
-
-    request->start = 1;
-    request->status = status;
-    request->left = request->headers.length;
-    request->empty = status == 204 || status == 304
-                     || db_str_eq(*method, db_string("HEAD"));
-
-    return 0;
-}
-
-
-/* Sends the body; "more" when it is not the last of it. */
-
-static int
-db_py_request_send_bytes(db_py_request_t *request, PyObject *body, int more)
-{
-    db_part_t  *part;
-    Py_ssize_t  len;
-
-    len = body ? PyBytes_GET_SIZE(body) : 0;
-
-    if (request->left != -1 && !request->empty) {
-        if (len > request->left) {
-            PyErr_SetString(PyExc_RuntimeError,
-                            "Response content longer than Content-Length");
-            return -1;
-        }
-
-        if (!more && len < request->left) {
-            PyErr_SetString(PyExc_RuntimeError,
-                            "Response content shorter than Content-Length");
-            return -1;
-        }
-
-        request->left -= len;
-    }
-
-    if (more && len == 0 && request->started) {
-        return 0;
-    }
-
-    part = db_py_request_part(request, body);
-
-    if (part == NULL) {
-        return -1;
-    }
-
-    if (!more) {
-        part->flags |= DB_PART_LAST;
-        request->complete = 1;
-    }
-
-    db_py_request_release_held(request);
-
-    if (request->run.stepping) {
-        request->held = part;
-
-    } else {
-        db_py_append(part);
-    }
-
-    if (!more) {
-        db_py_request_wake(request);
-    }
-
-    return 0;
-}
-
-
-static int
-db_py_request_send_body(db_py_request_t *request, PyObject *message)
-{
-    int        more, rc;
-    PyObject  *value, *body;
-
-    value = db_py_member(message, db_py.str.more_body, Py_False);
-
-    if (value == NULL) {
-        return -1;
-    }
-
-    more = PyObject_IsTrue(value);
-    Py_DECREF(value);
-
-    if (more == -1) {
-        return -1;
-    }
-
-    /* Py_False stands for no body: no message carries it by mistake */
-    body = db_py_member(message, db_py.str.body, Py_False);
-
-    if (body == NULL) {
-        return -1;
-    }
-
-    if (body == Py_False) {
-        Py_CLEAR(body);
-
-    } else if (!PyBytes_CheckExact(body)) {
-        if (!PyObject_CheckBuffer(body)) {
-            PyErr_Format(PyExc_TypeError,
-                         "a bytes-like object is required as the body, "
-                         "not '%.100s'", Py_TYPE(body)->tp_name);
-            Py_DECREF(body);
-            return -1;
-        }
-
-        Py_SETREF(body, PyBytes_FromObject(body));
-
-        if (body == NULL) {
-            return -1;
-        }
-    }
-
-    /* converting may have run code that ended the request */
-
-    if (request->gone || request->complete) {
-        Py_XDECREF(body);
-        return 0;
-    }
-
-    if (request->empty) {
-        Py_CLEAR(body);
-    }
-
-    rc = db_py_request_send_bytes(request, body, more);
-    Py_XDECREF(body);
-
-    return rc;
-}
-
-
-static int
-db_py_request_send(PyObject *self, PyObject *message)
-{
-    int               rc;
-    PyObject         *type;
-    db_py_request_t  *request;
-
-    request = (db_py_request_t *) self;
-
-    if (request->gone) {
-        return 0;
-    }
-
-    type = db_py_member(message, db_py.str.type, NULL);
-
-    if (type == NULL) {
-        return -1;
-    }
-
-    rc = -1;
-
-    if (request->complete) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "Unexpected ASGI message '%S' sent, after response "
-                     "already completed.", type);
-
-    } else if (!request->start) {
-        if (db_py_request_expect(type, db_py.str.response_start)) {
-            rc = db_py_request_send_start(request, message);
-        }
-
-    } else if (db_py_request_expect(type, db_py.str.response_body)) {
-        rc = db_py_request_send_body(request, message);
-    }
-
-    Py_DECREF(type);
-
-    return rc;
 }
 
 

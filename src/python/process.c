@@ -59,6 +59,9 @@ db_py_fork_exec(PyObject *const *args, Py_ssize_t nargs)
 
     if (db_py.conf->signals) {
         db_py.conf->signals(db_py.conf->log_ctx);
+
+    } else {
+        db_bridge_notify(db_py.conf->bridge);
     }
 
     return pid;
