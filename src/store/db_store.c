@@ -182,7 +182,7 @@ void
 db_store_cycle_end(db_store_t *store)
 {
     if (store->reading) {
-        (void) db_sqlite_step(store->reader->commit);
+        db_sqlite_end(store->reader);
         store->reading = 0;
     }
 }
@@ -280,7 +280,7 @@ db_store_work(db_store_t *store, db_store_op_t *op)
 
     if (rc == SQLITE_OK) {
         db_sqlite_read(conn, op);
-        (void) db_sqlite_step(conn->commit);
+        db_sqlite_end(conn);
 
     } else {
         db_sqlite_log(conn, "read");

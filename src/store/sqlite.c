@@ -46,8 +46,7 @@ db_sqlite_configure(db_connection_t *conn)
     char  sql[128];
 
     sqlite3_extended_result_codes(conn->db, 1);
-    sqlite3_busy_timeout(conn->db, conn->role == DB_ROLE_READER
-                                   ? 0 : DB_SQLITE_BUSY_MS);
+    sqlite3_busy_timeout(conn->db, DB_SQLITE_BUSY_MS);
 
     /* the writer alone moves the log into the database */
 
@@ -80,8 +79,16 @@ db_sqlite_configure(db_connection_t *conn)
         return rc;
     }
 
-    return sqlite3_prepare_v3(conn->db, "COMMIT", -1,
-                              SQLITE_PREPARE_PERSISTENT, &conn->commit, NULL);
+    rc = sqlite3_prepare_v3(conn->db, "COMMIT", -1,
+                            SQLITE_PREPARE_PERSISTENT, &conn->commit, NULL);
+
+    /* opening may wait for a process that recovers the log, reading not */
+
+    if (conn->role == DB_ROLE_READER) {
+        sqlite3_busy_timeout(conn->db, 0);
+    }
+
+    return rc;
 }
 
 
@@ -143,7 +150,7 @@ db_sqlite_forget(db_connection_t *conn)
         conn->statements[i] = NULL;
     }
 
-    conn->nstatements = 0;
+    conn->cached = 0;
 }
 
 
@@ -211,6 +218,17 @@ db_sqlite_step(sqlite3_stmt *stmt)
     sqlite3_reset(stmt);
 
     return (rc == SQLITE_DONE) ? SQLITE_OK : rc;
+}
+
+
+void
+db_sqlite_end(db_connection_t *conn)
+{
+    if (db_sqlite_step(conn->commit) != SQLITE_OK
+        && !sqlite3_get_autocommit(conn->db))
+    {
+        sqlite3_exec(conn->db, "ROLLBACK", NULL, NULL, NULL);
+    }
 }
 
 
@@ -342,7 +360,7 @@ db_sqlite_statement(db_connection_t *conn, const db_shape_t *shape)
 
     /* clients choose the shapes: a full cache starts again */
 
-    if (conn->nstatements == DB_SQLITE_STATEMENTS) {
+    if (conn->cached >= DB_SQLITE_CACHED) {
         db_sqlite_forget(conn);
     }
 
@@ -351,7 +369,7 @@ db_sqlite_statement(db_connection_t *conn, const db_shape_t *shape)
     if (statement) {
         statement->next = conn->statements[bucket];
         conn->statements[bucket] = statement;
-        conn->nstatements++;
+        conn->cached += 1 + shape->nconditions / 4;
     }
 
     return statement;

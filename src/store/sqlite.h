@@ -27,7 +27,7 @@
 #define DB_SQLITE_TIME_LIMIT   10        /* seconds, of a pooled read */
 
 #define DB_SQLITE_BUCKETS      64
-#define DB_SQLITE_STATEMENTS   512       /* cached, of one connection */
+#define DB_SQLITE_CACHED       512       /* plain statements a connection */
 
 
 /* What decides an operation's SQL text; the key of the statement cache. */
@@ -78,7 +78,7 @@ struct db_connection_s {
     unsigned          ticks;              /* READER: of this statement */
     time_t            deadline;           /* POOL: 0 until it has worked */
     int               expired;            /* the budget is used up */
-    unsigned          nstatements;
+    unsigned          cached;             /* long statements count more */
     db_statement_t   *statements[DB_SQLITE_BUCKETS];
 };
 
@@ -132,6 +132,9 @@ db_statement_t *db_sqlite_statement(db_connection_t *conn,
 
 /* Runs a statement without rows; SQLITE_OK or an error code. */
 int db_sqlite_step(sqlite3_stmt *stmt);
+
+/* Ends a read transaction, come what may. */
+void db_sqlite_end(db_connection_t *conn);
 
 /* Logs what the connection's last error was while doing "what". */
 void db_sqlite_log(db_connection_t *conn, const char *what);

@@ -9,6 +9,7 @@
 #include "bridge/db_bridge.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <unistd.h>
@@ -179,6 +180,89 @@ test_no_message_and_no_wake_up_is_lost(void **state)
 }
 
 
+/*
+ * The next request is sent a little later each time after the answer to the
+ * last: again and again just while the loop decides to sleep.
+ */
+
+#define ROUNDS  200000
+
+
+static void *
+answering_thread(void *data)
+{
+    exchange_t *exchange = data;
+
+    int                 ep;
+    unsigned            seen;
+    db_msg_t           *msg;
+    db_chain_t          answer;
+    struct epoll_event  event;
+
+    ep = watch(exchange->bridge.python_fd);
+    db_chain_init(&answer);
+
+    for (seen = 0; seen < ROUNDS; /* void */) {
+        msg = db_bridge_requests(&exchange->bridge);
+
+        if (msg) {
+            db_chain_append(&answer, &msg->node);
+            db_bridge_publish(&exchange->bridge, &answer);
+            seen++;
+
+        } else if (db_bridge_sleep(&exchange->bridge)) {
+            exchange->lost += (epoll_wait(ep, &event, 1, PATIENCE) == 0);
+            db_bridge_awake(&exchange->bridge);
+        }
+    }
+
+    close(ep);
+
+    return NULL;
+}
+
+
+static void
+test_going_to_sleep_never_misses_a_message(void **state)
+{
+    unsigned             i, spins;
+    pthread_t            thread;
+    db_chain_t           chain;
+    exchange_t          *exchange;
+    volatile unsigned    pause;
+
+    exchange = calloc(1, sizeof(exchange_t));
+    assert_non_null(exchange);
+    assert_int_equal(db_bridge_open(&exchange->bridge), DB_OK);
+    assert_int_equal(pthread_create(&thread, NULL, answering_thread,
+                                    exchange), 0);
+
+    db_chain_init(&chain);
+
+    for (i = 0; i < ROUNDS; i++) {
+        db_chain_append(&chain, &exchange->messages[0].msg.node);
+        db_bridge_submit(&exchange->bridge, &chain);
+
+        for (spins = 0; db_bridge_results(&exchange->bridge) == NULL; spins++)
+        {
+            if (spins > 1000) {
+                sched_yield();
+            }
+        }
+
+        for (pause = 0; pause < i % 400; pause++) {
+            /* up to some hundred nanoseconds */
+        }
+    }
+
+    pthread_join(thread, NULL);
+    assert_int_equal(exchange->lost, 0);
+
+    db_bridge_close(&exchange->bridge);
+    free(exchange);
+}
+
+
 typedef struct {
     db_queue_t    queue;
     atomic_uint   running;
@@ -272,6 +356,7 @@ main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_no_message_and_no_wake_up_is_lost),
+        cmocka_unit_test(test_going_to_sleep_never_misses_a_message),
         cmocka_unit_test(test_many_producers_keep_their_own_order),
     };
 

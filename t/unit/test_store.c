@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 
 static void
@@ -655,6 +656,43 @@ test_stores_that_cannot_be_opened_say_why(void **state)
 
 
 static void
+test_a_directory_of_somebody_else_is_named(void **state)
+{
+    int        status;
+    char       error[512] = "";
+    pid_t      pid;
+    fixture_t  f;
+
+    fixture_dir(&f);
+    assert_int_equal(chmod(f.dir, 0555), 0);
+
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+
+        /* root may write everywhere */
+
+        if (geteuid() == 0 && setuid(65534) == -1) {
+            _exit(2);
+        }
+
+        status = db_store_open(str(f.uri), fixture_log, &f, error,
+                               sizeof(error)) != NULL
+                 || strstr(error, f.path) == NULL
+                 || strstr(error, "make its directory writable") == NULL;
+        _exit(status);
+    }
+
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+
+    assert_int_equal(chmod(f.dir, 0755), 0);
+    fixture_remove(&f);
+}
+
+
+static void
 test_uris(void **state)
 {
     size_t  i;
@@ -763,6 +801,7 @@ main(void)
         store_test(test_a_table_of_another_shape_is_refused),
         store_test(test_a_foreign_lock_makes_a_write_busy),
         cmocka_unit_test(test_stores_that_cannot_be_opened_say_why),
+        cmocka_unit_test(test_a_directory_of_somebody_else_is_named),
         cmocka_unit_test(test_uris),
     };
 
