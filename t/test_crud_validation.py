@@ -251,8 +251,11 @@ def agree(
                     "Nested too deeply",
                 ), problem
     elif theirs[0] == 422 and ours[0] == 422:
-        ours_only = without_our_own(json.loads(ours[1])["detail"])
-        assert ours_only == json.loads(theirs[1])["detail"] or own_refusal(ours[1]), problem
+        errors = json.loads(ours[1])["detail"]
+        common = without_our_own(errors)
+        assert len(common) < len(errors) or own_refusal(ours[1]), problem
+        if not own_refusal(ours[1]):
+            assert all(error in json.loads(theirs[1])["detail"] for error in common), problem
     else:
         raise AssertionError(problem)
 
@@ -301,7 +304,7 @@ oN 2 null None 9223372036854775807 9223372036854775808 -9223372036854775808 -922
 9999-12-31T23:59:59.999999Z 1900-02-29 2000-02-29T00:00:00Z 1604-12-31 -62167219200 -62167219201
 -62135596800 253402300799 253402300800 20000000000 20000000001 -20000000000 -20000000001
 253402300799000 253402300799999 253402300800000 -62135596800000 -62167219200000 1654619320.123456
-1654619320.1234567 1654619320123.5 -1.25 -1.5 1.5e3 1.5e300 40000000000000000000 86400 86401
+1654619320.1234567 1654619320123.5 -1.25 -1.5 1.5e3 1.5e300 1.5e999 -1.5e999 40000000000000000000 86400 86401
 1704067200 .5e1 1.e3 +1.5 + - . 1.2.3 00000000-0000-0000-0000-000000000000
 12345678-1234-4234-8234-123456789ABC 12345678123442348234123456789abc
 {12345678-1234-4234-8234-123456789abc} urn:uuid:12345678-1234-4234-8234-123456789abc

@@ -121,7 +121,7 @@ class _Compiler:
             core = core["schema"]
         core = self.resolve(core)
         if core["type"] != "model":
-            raise self.error(f"{_named(core)} is not supported: native CRUD needs a plain model")
+            raise self.python_model(core)
         compiled = self.model(core)
         return {
             "id": self.id_kind(compiled),
@@ -131,6 +131,12 @@ class _Compiler:
 
     def error(self, message: str) -> CrudError:
         return CrudError(f"{self.where}: {message}")
+
+    def python_model(self, core: Mapping[str, Any]) -> CrudError:
+        return self.error(
+            f"{_named(core)} is Python and not supported by native CRUD;"
+            " express it as constraints, or declare the routes in Python"
+        )
 
     def resolve(self, core: Mapping[str, Any]) -> Mapping[str, Any]:
         while core["type"] == "definition-ref":
@@ -171,10 +177,7 @@ class _Compiler:
 
         inner = core["schema"]
         if inner["type"] != "model-fields":
-            raise self.error(
-                f"{_named(inner)} is Python and not supported by native CRUD;"
-                " express it as constraints, or declare the routes in Python"
-            )
+            raise self.python_model(inner)
         if inner.get("computed_fields"):
             raise self.error(
                 "a computed field is Python; store it, or declare the routes in Python"

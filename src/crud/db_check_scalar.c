@@ -78,20 +78,17 @@ db_check_str(db_check_t *check, const db_type_t *type, const db_json_t *node,
 static int
 db_big_breaks(const db_integer_t *n, db_bound_kind_t kind, int64_t bound)
 {
-    size_t    i;
-    uint64_t  divisor;
-
+    size_t             i;
     unsigned __int128  rest;
 
     switch (kind) {
 
     case DB_BOUND_MULTIPLE:
-        divisor = bound < 0 ? 0 - (uint64_t) bound : (uint64_t) bound;
         rest = 0;
 
         for (i = 0; i < n->digits.len; i++) {
             rest = (rest * 10 + (unsigned) (n->digits.data[i] - '0'))
-                   % divisor;
+                   % (uint64_t) bound;
         }
 
         return rest != 0;
@@ -112,7 +109,7 @@ db_int_breaks(int64_t n, db_bound_kind_t kind, int64_t bound)
     switch (kind) {
 
     case DB_BOUND_MULTIPLE:
-        return bound != -1 && n % bound != 0;
+        return n % bound != 0;
 
     case DB_BOUND_LE:
         return n > bound;

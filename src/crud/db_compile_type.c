@@ -287,8 +287,10 @@ db_compile_bounds(db_compiler_t *c, const db_json_t *node, db_type_t *type)
             return DB_ERROR;
         }
 
-        if (i == DB_BOUND_MULTIPLE && bound->integer == 0 && bound->real == 0) {
-            return db_compile_error(c, "\"multiple_of\" must not be 0");
+        if (i == DB_BOUND_MULTIPLE && bound->integer <= 0
+            && !(bound->real > 0))
+        {
+            return db_compile_error(c, "\"multiple_of\" must be above 0");
         }
     }
 

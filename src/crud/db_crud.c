@@ -476,6 +476,9 @@ db_crud_begin(db_crud_call_t *call)
     if (call->operation == DB_CRUD_CREATE) {
         /* the document has its id */
 
+    } else if (!db_json_is_utf8(call->id)) {
+        return db_crud_not_found(call);
+
     } else if (call->crud->id) {
         db_crud_parse_id(call, &check, &given);
 

@@ -380,7 +380,7 @@ db_datetime_infer_real(double timestamp, db_datetime_t *dt)
     int64_t  n;
 
     whole = floor(timestamp);
-    fraction = timestamp - whole;
+    fraction = isfinite(timestamp) ? timestamp - whole : 0;
     n = db_saturate(whole);
 
     if (fabs(timestamp) > (double) DB_MS_WATERSHED) {

@@ -345,6 +345,13 @@ db_filter_parse(const db_crud_t *crud, db_arena_t *arena, db_str_t query,
     }
 
     for (i = 0; i < npairs; i++) {
+
+        if (!db_json_is_utf8(pairs[i].name)
+            || !db_json_is_utf8(pairs[i].value))
+        {
+            return db_filter_error(&f, "the query must be UTF-8");
+        }
+
         rc = db_filter_option(&f, &pairs[i]);
 
         if (rc == DB_DONE) {

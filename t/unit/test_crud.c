@@ -118,6 +118,9 @@ errors_name_the_member(void **state)
     assert_error(SCHEMA("objectid", "{\"name\":\"a\",\"type\":\"str\","
                                     "\"gt\":1}"),
                  "Article.a: str has the unknown member \"gt\"");
+    assert_error(SCHEMA("objectid", "{\"name\":\"a\",\"type\":\"int\","
+                                    "\"multiple_of\":0}"),
+                 "Article.a: \"multiple_of\" must be above 0");
 }
 
 
@@ -378,6 +381,29 @@ an_objectid_that_is_none_is_not_found(void **state)
 
 
 static void
+what_is_not_utf8_is_not_found_and_not_asked_for(void **state)
+{
+    db_crud_t       *crud;
+    db_crud_call_t  *call;
+
+    crud = compile(SCHEMA("str", "{\"name\":\"id\",\"type\":\"str\"}"));
+
+    call = call_with(crud, DB_CRUD_UPDATE, "\xff", "{}");
+    assert_int_equal(db_crud_begin(call), DB_DONE);
+    assert_answer(call, 404, "{\"detail\":\"Not Found\"}");
+    db_crud_call_destroy(call);
+
+    call = call_with(crud, DB_CRUD_LIST, "", "");
+    call->query = str("id=%ff");
+    assert_int_equal(db_crud_begin(call), DB_DONE);
+    assert_answer(call, 400, "{\"detail\":\"the query must be UTF-8\"}");
+    db_crud_call_destroy(call);
+
+    db_crud_destroy(crud);
+}
+
+
+static void
 failures_of_the_store_have_a_status(void **state)
 {
     size_t           i;
@@ -520,6 +546,7 @@ main(void)
         cmocka_unit_test(update_takes_the_id_of_the_path),
         cmocka_unit_test(errors_of_path_and_body_come_together),
         cmocka_unit_test(an_objectid_that_is_none_is_not_found),
+        cmocka_unit_test(what_is_not_utf8_is_not_found_and_not_asked_for),
         cmocka_unit_test(failures_of_the_store_have_a_status),
         cmocka_unit_test(delete_answers_204),
         cmocka_unit_test(a_list_wraps_what_the_store_gave),

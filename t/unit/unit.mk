@@ -32,6 +32,7 @@ OPT_asan  := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
              -fno-sanitize-recover=undefined
 OPT_tsan  := -O1 -fsanitize=thread
 OPT_fuzz  := -O1 -fsanitize=fuzzer-no-link,address,undefined \
+             -fno-sanitize=vptr \
              -fno-sanitize-recover=undefined
 
 ENV_asan := ASAN_OPTIONS=detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1

@@ -1,0 +1,165 @@
+/*
+ * The JSON reader and the validation behind it: the first byte chooses the
+ * operation, the rest is the body.
+ *
+ * Beyond what the sanitizers see: a document that was accepted is JSON, and
+ * validating it again gives the same document; an answer is JSON too.
+ */
+
+#include "crud/db_crud.h"
+#include "json/db_json.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+
+
+#define CHECK(what)  if (!(what)) { abort(); }
+
+
+static const char  schema[] =
+    "{\"databridge\":1,\"model\":\"Fuzzed\",\"collection\":\"fuzzed\","
+    "\"prefix\":\"/fuzzed\",\"store\":\"main\",\"id\":\"str\","
+    "\"extra\":\"forbid\",\"fields\":["
+    "{\"name\":\"id\",\"type\":\"str\",\"default_factory\":\"uuid4\"},"
+    "{\"name\":\"s\",\"type\":\"str\",\"nullable\":true,\"default\":null,"
+    "\"min_length\":1,\"max_length\":9,\"strip_whitespace\":true},"
+    "{\"name\":\"p\",\"type\":\"str\",\"pattern\":\"^[a-z]+\\\\d?$\","
+    "\"default\":\"a\"},"
+    "{\"name\":\"i\",\"type\":\"int\",\"default\":0,\"multiple_of\":3,"
+    "\"gt\":-100},"
+    "{\"name\":\"f\",\"type\":\"float\",\"default\":0,\"le\":1e300,"
+    "\"multiple_of\":0.5},"
+    "{\"name\":\"b\",\"type\":\"bool\",\"default\":false},"
+    "{\"name\":\"d\",\"type\":\"datetime\",\"nullable\":true,"
+    "\"default\":null},"
+    "{\"name\":\"u\",\"type\":\"uuid\",\"nullable\":true,\"default\":null},"
+    "{\"name\":\"l\",\"type\":\"list\",\"items\":{\"type\":\"int\"},"
+    "\"default_factory\":\"list\",\"max_items\":3},"
+    "{\"name\":\"m\",\"type\":\"dict\",\"values\":{\"type\":\"list\","
+    "\"items\":{\"type\":\"float\",\"nullable\":true}},"
+    "\"default_factory\":\"dict\",\"min_items\":0,\"max_items\":3},"
+    "{\"name\":\"o\",\"type\":\"model\",\"model\":\"Node\","
+    "\"nullable\":true,\"default\":null}],"
+    "\"models\":{\"Node\":{\"extra\":\"ignore\",\"fields\":["
+    "{\"name\":\"v\",\"type\":\"int\"},"
+    "{\"name\":\"o\",\"type\":\"model\",\"model\":\"Node\","
+    "\"nullable\":true,\"default\":null}]}}}";
+
+static db_crud_t  *crud;
+
+
+int LLVMFuzzerInitialize(int *argc, char ***argv);
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+
+int
+LLVMFuzzerInitialize(int *argc, char ***argv)
+{
+    char  error[256];
+
+    crud = db_crud_compile((db_str_t) { schema, sizeof(schema) - 1 }, error,
+                           sizeof(error));
+    CHECK(crud != NULL);
+
+    return 0;
+}
+
+
+static void
+check_is_json(db_str_t text)
+{
+    db_json_t        *root;
+    db_arena_t       *arena;
+    db_json_error_t   error;
+
+    arena = db_arena_create(1024);
+    CHECK(arena != NULL);
+    CHECK(db_json_read(arena, text, &root, &error) == DB_OK);
+    db_arena_destroy(arena);
+}
+
+
+static db_crud_call_t *
+begin(db_crud_operation_t operation, db_str_t id, db_str_t type,
+    db_str_t body, int *rc)
+{
+    db_crud_call_t  *call;
+
+    call = db_crud_call_create(crud, operation);
+    CHECK(call != NULL);
+
+    call->prefix = db_string("/fuzzed");
+    call->id = id;
+    call->query = body;
+    call->content_type = type;
+    call->body = body;
+
+    *rc = db_crud_begin(call);
+    CHECK(*rc == DB_OK || *rc == DB_DONE);
+
+    return call;
+}
+
+
+static void
+check_document(db_str_t document, db_str_t id)
+{
+    int              rc;
+    db_crud_call_t  *call;
+
+    check_is_json(document);
+
+    call = begin(DB_CRUD_UPDATE, id, db_string("application/json"), document,
+                 &rc);
+    CHECK(rc == DB_OK);
+    CHECK(db_str_eq(call->op.document, document));
+
+    db_crud_call_destroy(call);
+}
+
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    int                   rc;
+    char                 *copy;
+    db_str_t              body, type;
+    db_crud_call_t       *call;
+    db_crud_operation_t   operation;
+
+    if (size == 0) {
+        return 0;
+    }
+
+    /* exactly as long as it is, so that reading beyond it is seen */
+
+    copy = malloc(size);
+    CHECK(copy != NULL);
+    memcpy(copy, data, size);
+
+    operation = (db_crud_operation_t) (data[0] % DB_CRUD_OPERATIONS);
+    body = (db_str_t) { copy + 1, size - 1 };
+    type = data[0] & 0x80 ? db_string("text/plain")
+                          : db_string("application/json");
+
+    call = begin(operation, data[0] & 0x40 ? body : db_string("x"), type,
+                 body, &rc);
+
+    if (rc == DB_DONE) {
+        CHECK(call->status >= 400 && call->status < 500);
+        check_is_json(call->answer);
+
+    } else {
+        if (operation == DB_CRUD_CREATE || operation == DB_CRUD_UPDATE) {
+            check_document(call->op.document, call->op.id.text);
+        }
+
+        call->op.status = DB_STORE_OK;
+        CHECK(db_crud_finish(call) == DB_OK);
+    }
+
+    db_crud_call_destroy(call);
+    free(copy);
+
+    return 0;
+}

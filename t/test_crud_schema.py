@@ -1,0 +1,476 @@
+"""Models become schemas, and what native CRUD cannot do is refused where it is declared."""
+
+import datetime
+import functools
+import json
+import re
+import uuid
+from collections.abc import Callable
+from datetime import timezone
+from enum import Enum
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
+
+import pytest
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    RootModel,
+    StringConstraints,
+    computed_field,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
+
+from databridge import _crud
+from databridge.crud import CrudError, factory_name, schema_for
+
+utc = timezone.utc  # noqa: UP017 -- the name that users write
+
+
+class Author(BaseModel):
+    name: str
+
+
+class Article(BaseModel):
+    title: str = Field(min_length=1, max_length=200, description="Shown first.")
+    views: int = Field(0, ge=0)
+    rating: float | None = Field(None, allow_inf_nan=False)
+    tags: list[str] = []
+    author: Author
+    created: datetime.datetime = Field(default_factory=lambda: datetime.datetime.now(utc))
+
+
+class Node(BaseModel):
+    value: int
+    next: Optional["Node"] = None
+
+
+def fields(model: type[BaseModel]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = schema_for(model)["fields"]
+    return found
+
+
+def test_a_model_becomes_a_schema() -> None:
+    assert schema_for(Article) == {
+        "databridge": 1,
+        "model": "Article",
+        "collection": "article",
+        "prefix": "/article",
+        "store": "main",
+        "operations": ["list", "get", "create", "update", "delete"],
+        "id": "objectid",
+        "extra": "ignore",
+        "fields": [
+            {"name": "title", "type": "str", "min_length": 1, "max_length": 200},
+            {"name": "views", "type": "int", "ge": 0, "default": 0},
+            {"name": "rating", "type": "float", "finite": True, "nullable": True, "default": None},
+            {"name": "tags", "type": "list", "items": {"type": "str"}, "default": []},
+            {"name": "author", "type": "model", "model": "Author"},
+            {"name": "created", "type": "datetime", "default_factory": "now_utc"},
+        ],
+        "models": {"Author": {"extra": "ignore", "fields": [{"name": "name", "type": "str"}]}},
+    }
+
+
+def test_options_name_collection_prefix_store_and_operations() -> None:
+    schema = schema_for(
+        Article, collection="articles_2", prefix="/api/articles", store="other", operations=["get"]
+    )
+    resource = _crud.compile(json.dumps(schema))
+    assert resource.name == "Article"
+    assert resource.collection == "articles_2"
+    assert resource.prefix == "/api/articles"
+    assert resource.store == "other"
+    assert resource.operations == ("get",)
+
+
+@pytest.mark.parametrize(
+    ("options", "member"),
+    [
+        ({"collection": "Über"}, "collection"),
+        ({"collection": ""}, "collection"),
+        ({"collection": "x" * 64}, "collection"),
+        ({"prefix": "articles"}, "prefix"),
+        ({"prefix": "/articles/"}, "prefix"),
+        ({"prefix": "/"}, "prefix"),
+        ({"prefix": "/a/{b}"}, "prefix"),
+        ({"store": "a b"}, "store"),
+        ({"operations": ["read"]}, "operations"),
+        ({"operations": []}, "operations"),
+    ],
+)
+def test_a_bad_option_is_named(options: dict[str, Any], member: str) -> None:
+    with pytest.raises(CrudError, match=f'Article: "{member}"'):
+        schema_for(Article, **options)
+
+
+def test_a_model_may_hold_itself() -> None:
+    schema = schema_for(Node)
+    assert schema["fields"][1] == {
+        "name": "next",
+        "type": "model",
+        "model": "Node",
+        "nullable": True,
+        "default": None,
+    }
+    assert schema["models"]["Node"]["fields"] == schema["fields"]
+
+
+def test_two_models_of_one_name_stay_apart() -> None:
+    def other() -> type[BaseModel]:
+        class Author(BaseModel):
+            age: int
+
+        return Author
+
+    class Pair(BaseModel):
+        one: Author
+        two: other()  # type: ignore[valid-type]
+
+    schema = schema_for(Pair)
+    assert [field["model"] for field in schema["fields"]] == ["Author", "Author_2"]
+    assert schema["models"]["Author_2"]["fields"] == [{"name": "age", "type": "int"}]
+
+
+T = TypeVar("T")
+
+
+class Box(BaseModel, Generic[T]):
+    item: T
+
+
+def test_a_generic_model_may_be_nested() -> None:
+    class Shelf(BaseModel):
+        box: Box[int]
+
+    assert schema_for(Shelf)["models"]["Box[int]"]["fields"] == [{"name": "item", "type": "int"}]
+
+
+def test_configuration_reaches_the_fields() -> None:
+    class Configured(BaseModel):
+        model_config = ConfigDict(
+            extra="forbid",
+            str_strip_whitespace=True,
+            str_max_length=5,
+            allow_inf_nan=False,
+            frozen=True,
+        )
+        text: str
+        short: str = Field(max_length=2)
+        number: float
+        inner: Author
+
+    schema = schema_for(Configured)
+    assert schema["extra"] == "forbid"
+    assert schema["fields"][:3] == [
+        {"name": "text", "type": "str", "max_length": 5, "strip_whitespace": True},
+        {"name": "short", "type": "str", "max_length": 2, "strip_whitespace": True},
+        {"name": "number", "type": "float", "finite": True},
+    ]
+    assert schema["models"]["Author"]["fields"] == [{"name": "name", "type": "str"}]
+
+
+def _named() -> datetime.datetime:
+    return datetime.datetime.now(tz=utc)
+
+
+def _two_steps() -> list[int]:
+    made: list[int] = []
+    return made
+
+
+@pytest.mark.parametrize(
+    ("factory", "name"),
+    [
+        (list, "list"),
+        (dict, "dict"),
+        (lambda: [], "list"),
+        (lambda: {}, "dict"),
+        (lambda: list(), "list"),
+        (uuid.uuid4, "uuid4"),
+        (lambda: uuid.uuid4(), "uuid4"),
+        (lambda: str(uuid.uuid4()), "uuid4"),
+        (datetime.datetime.now, "now"),
+        (lambda: datetime.datetime.now(), "now"),
+        (datetime.datetime.utcnow, "utcnow"),
+        (lambda: datetime.datetime.utcnow(), "utcnow"),
+        (lambda: datetime.datetime.now(utc), "now_utc"),
+        (lambda: datetime.datetime.now(datetime.UTC), "now_utc"),
+        (lambda: datetime.datetime.now(tz=utc), "now_utc"),
+        (functools.partial(datetime.datetime.now, utc), "now_utc"),
+        (functools.partial(datetime.datetime.now, tz=utc), "now_utc"),
+        (_named, "now_utc"),
+        (uuid.uuid1, None),
+        (lambda: uuid.uuid4().hex, None),
+        (lambda: [1], None),
+        (lambda: {"a": 1}, None),
+        (lambda: 5, None),
+        (lambda: datetime.datetime.now(datetime.timezone(datetime.timedelta(hours=1))), None),
+        (lambda: datetime.datetime.now().replace(microsecond=0), None),
+        (lambda: not_there_yet(), None),  # type: ignore[name-defined] # noqa: F821
+        (lambda x=1: [], None),
+        (_two_steps, None),
+        (set, None),
+        (str, None),
+    ],
+)
+def test_factories_are_known_by_what_they_call(
+    factory: Callable[..., Any], name: str | None
+) -> None:
+    assert factory_name(factory) == name
+
+
+def test_a_factory_in_a_closure_is_known() -> None:
+    now, zone = datetime.datetime.now, utc
+    assert factory_name(lambda: now(zone)) == "now_utc"
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Allowing(BaseModel):
+    model_config = ConfigDict(extra="allow")
+
+
+class Validated(BaseModel):
+    a: int
+
+    @field_validator("a")
+    @classmethod
+    def check(cls, value: int) -> int:
+        return value
+
+
+class Checked(BaseModel):
+    a: int
+
+    @model_validator(mode="after")
+    def check(self) -> "Checked":
+        return self
+
+
+class Computed(BaseModel):
+    a: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def b(self) -> int:
+        return self.a
+
+
+class Serialized(BaseModel):
+    a: int
+
+    @field_serializer("a")
+    def write(self, value: int) -> str:
+        return str(value)
+
+
+class PostInit(BaseModel):
+    a: int
+
+    def model_post_init(self, context: Any) -> None:
+        self.a += 1
+
+
+class OwnInit(BaseModel):
+    a: int
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__(**values)
+
+
+class Root(RootModel[int]):
+    pass
+
+
+class StrictModel(BaseModel):
+    model_config = ConfigDict(strict=True)
+    a: int
+
+
+class Outer(BaseModel):
+    inner: list[Validated]
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Allowing, "Allowing: model_config extra='allow'"),
+        (Validated, "Validated.a: the validator Validated.check is Python"),
+        (Checked, "Checked: the validator Checked.check is Python"),
+        (Computed, "Computed: a computed field is Python"),
+        (Serialized, "Serialized.a: a serializer of its own"),
+        (PostInit, "PostInit: model_post_init"),
+        (OwnInit, "OwnInit: a root model, or one with its own __init__"),
+        (Root, "Root: a root model"),
+        (StrictModel, "StrictModel: model_config strict=True"),
+        (Outer, "Validated.a: the validator"),
+        (int, "<class 'int'> is not a model"),
+        (Author(name="x"), "is not a model"),
+    ],
+)
+def test_a_model_beyond_c_is_refused_by_name(model: Any, message: str) -> None:
+    with pytest.raises(CrudError, match=re.escape(message)):
+        schema_for(model)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (Any, "M.f: Any is not supported"),
+        (int | str, "M.f: a union is not supported"),
+        (Literal["a"], "M.f: Literal is not supported"),
+        (Color, "M.f: an enum is not supported"),
+        (bytes, "M.f: the type bytes is not supported"),
+        (datetime.date, "M.f: the type date is not supported"),
+        (tuple[int, str], "M.f: the type tuple is not supported"),
+        (set[int], "M.f: the type set is not supported"),
+        (dict[int, str], "M.f: the keys of a dict must be plain str"),
+        (dict[Annotated[str, Field(min_length=1)], int], "M.f: the keys of a dict"),
+        (list, "M.f: Any is not supported"),
+        (Annotated[int, Field(strict=True)], "M.f: strict=True is not supported"),
+        (Annotated[int, Field(alias="g")], "M.f: the alias 'g' is not supported"),
+        (Annotated[int, Field(exclude=True)], "M.f: exclude= is not supported"),
+        (Annotated[int, Field(gt=2**64)], 'M.f: "gt" of an int must be an int of 64 bits'),
+        (Annotated[str, StringConstraints(to_lower=True)], "M.f: to_lower is not supported"),
+        (Annotated[str, StringConstraints(pattern=r"\bx")], "M.f: the pattern cannot be matched"),
+        (Annotated[str, StringConstraints(pattern=re.compile("x"))], "M.f: a compiled pattern"),
+        (Annotated[int, BeforeValidator(int)], "M.f: the validator int is Python"),
+        (Annotated[int, PlainSerializer(str)], "M.f: a serializer of its own"),
+        (Annotated[int, Field(default="5")], "M.f: the default '5' is not a int"),
+        (Annotated[bool, Field(default=1)], "M.f: the default 1 is not a bool"),
+        (Annotated[int, Field(default=5, gt=7)], "M.f: the default is not of the field's type"),
+        (Annotated[list[int], Field(default=[1, "x"])], "M.f: the default 'x' is not a int"),
+        (Annotated[float, Field(default=float("inf"))], "Out of range float values"),
+        (Annotated[str, Field(default_factory=lambda: "x")], "M.f: the default factory"),
+        (Annotated[int, Field(default_factory=uuid.uuid4)], 'M.f: the factory "uuid4" does not'),
+    ],
+)
+def test_a_field_beyond_c_is_refused_by_name(annotation: Any, message: str) -> None:
+    model = type("M", (BaseModel,), {"__annotations__": {"f": annotation}, "__module__": __name__})
+    with pytest.raises(CrudError, match=re.escape(message)):
+        schema_for(model)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        (int | None, "M.id: an id cannot be null"),
+        (float, "M.id: an id must be int, str or UUID"),
+        (list[int], "M.id: an id must be int, str or UUID"),
+        (Annotated[int, Field(default=1)], "M.id: an id can have no default but uuid4"),
+    ],
+)
+def test_an_id_is_an_int_a_text_or_a_uuid(annotation: Any, message: str) -> None:
+    model = type("M", (BaseModel,), {"__annotations__": {"id": annotation}})
+    with pytest.raises(CrudError, match=re.escape(message)):
+        schema_for(model)
+
+
+@pytest.mark.parametrize(("kind", "annotation"), [("int", int), ("str", str), ("uuid", uuid.UUID)])
+def test_the_type_of_a_declared_id(kind: str, annotation: Any) -> None:
+    model = type("M", (BaseModel,), {"__annotations__": {"id": annotation}})
+    assert schema_for(model)["id"] == kind
+
+
+class Searched(BaseModel):
+    name: str = ""
+    views: int = Field(0, ge=0)
+    rating: float = 0
+    open: bool = True
+    at: datetime.datetime | None = None
+    key: uuid.UUID | None = None
+    tags: list[str] = []
+    numbers: list[int] = []
+    author: Author | None = None
+    extra: dict[str, int] = {}
+    authors: list[Author] = []
+
+
+SEARCHED = _crud.compile(json.dumps(schema_for(Searched)))
+
+
+@pytest.mark.parametrize(
+    ("query", "path", "value", "contains"),
+    [
+        ("name=a+%C3%A9%22", '$."name"', 'a é"', False),
+        ("name=", '$."name"', "", False),
+        ("views=-1", '$."views"', -1, False),
+        ("views=1_0", '$."views"', 10, False),
+        ("rating=1e3", '$."rating"', 1000.0, False),
+        ("open=yes", '$."open"', True, False),
+        ("at=2024-01-01%2000:00:00%2B02:00", '$."at"', "2024-01-01T00:00:00+02:00", False),
+        ("key=%7B12345678-1234-4234-8234-123456789ABC%7D", '$."key"', None, False),
+        ("tags=x", '$."tags"', "x", True),
+        ("numbers=7", '$."numbers"', 7, True),
+        ("author.name=A", '$."author"."name"', "A", False),
+        ("id=0123456789abcdef01234567", '$."id"', "0123456789abcdef01234567", False),
+    ],
+)
+def test_conditions_are_typed_by_the_model(
+    query: str, path: str, value: Any, contains: bool
+) -> None:
+    if value is None:
+        value = "12345678-1234-4234-8234-123456789abc"
+    result = SEARCHED.call("list", query=query)
+    assert result == (
+        "store",
+        "list",
+        None,
+        {"limit": 20, "skip": 0, "count": False, "where": [(path, value, contains)]},
+    )
+    assert isinstance(result[3], dict)
+    assert type(result[3]["where"][0][1]) is type(value)
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        ("limit=0", "limit must be an int from 1 to 1000"),
+        ("limit=1001", "limit must be an int from 1 to 1000"),
+        ("limit=", "limit must be an int from 1 to 1000"),
+        ("limit=ten", "limit must be an int from 1 to 1000"),
+        ("skip=-1", "skip must be an int of 0 or more"),
+        ("skip=99999999999999999999", "skip must be an int of 0 or more"),
+        ("count=1", "count must be true or false"),
+        ("views=x", "'views' must be an int of 64 bits"),
+        ("views=9223372036854775808", "'views' must be an int of 64 bits"),
+        ("rating=nan", "'rating' must be a finite number"),
+        ("open=perhaps", "'open' must be true or false"),
+        ("at=soon", "'at' must be a datetime"),
+        ("key=x", "'key' must be a UUID"),
+        ("numbers=x", "'numbers' must be an int of 64 bits"),
+        ("nothing=1", "'nothing' is not a field of Searched"),
+        ("=1", "'' is not a field of Searched"),
+        ("author=A", "'author' cannot be compared with a value"),
+        ("extra=1", "'extra' cannot be compared with a value"),
+        ("authors=1", "'authors' cannot be compared with a value"),
+        ("author.age=1", "'author.age' is not a field of Searched"),
+        ("author.=1", "'author.' is not a field of Searched"),
+        ("extra.a=1", "'extra.a' is not a field of Searched: 'extra' has no fields"),
+        ("name.x=1", "'name.x' is not a field of Searched: 'name' has no fields"),
+        ("&".join(["views=1"] * 101), "there can be at most 100 conditions"),
+    ],
+)
+def test_a_query_that_cannot_be_answered_is_400(query: str, detail: str) -> None:
+    result = SEARCHED.call("list", query=query)
+    assert result == ("answer", 400, json.dumps({"detail": detail}, separators=(",", ":")).encode())
+
+
+def test_unknown_operations_are_errors() -> None:
+    with pytest.raises(ValueError, match="unknown operation 'patch'"):
+        SEARCHED.call("patch")
+
+
+def test_the_schema_of_the_documentation_compiles() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "schema.md").read_text()
+    found = re.search(r"\n    \{\n.*?\n    \}\n", text, re.DOTALL)
+    assert found is not None
+    assert _crud.compile(found.group()).prefix == "/articles"
