@@ -3,8 +3,9 @@
  * declaration:
  *
  *   by path       patterns without parameters, hashed whole;
- *   by segment    patterns such as "/items/{id}", hashed by "/items/";
- *   the rest      those that may begin with anything.
+ *   by prefix     patterns such as "/api/items/{id}", hashed by the segments
+ *                 before the first parameter, "/api/items/";
+ *   the rest      matchers that may take any path.
  *
  * A match walks the lists that apply to its path side by side, so that the
  * route declared first is tried first whichever list it stands in.
@@ -60,14 +61,30 @@ struct db_router_s {
     db_arena_t      *arena;
     unsigned         count;
     db_groups_t      paths;
-    db_groups_t      segments;
+    db_groups_t      prefixes;
     db_entries_t     rest;
 };
 
 
-/* by path, the same without a final line feed, by segment, the rest */
+/* Segments of a prefix that are looked up, deeper ones are compared. */
 
-#define DB_ROUTER_LISTS  4
+#define DB_ROUTER_DEPTH  8
+
+/* by path, the same without a final line feed, by prefix, the rest */
+
+#define DB_ROUTER_LISTS  (2 + DB_ROUTER_DEPTH + 1)
+
+
+/* FNV-1a: the hash of a prefix is a step towards the whole path's. */
+
+#define DB_HASH_START  2166136261u
+
+
+static uint32_t
+db_hash_step(uint32_t hash, char c)
+{
+    return (hash ^ (unsigned char) c) * 16777619u;
+}
 
 
 static uint32_t
@@ -76,10 +93,10 @@ db_hash(db_str_t key)
     size_t    i;
     uint32_t  hash;
 
-    hash = 2166136261u;
+    hash = DB_HASH_START;
 
     for (i = 0; i < key.len; i++) {
-        hash = (hash ^ (unsigned char) key.data[i]) * 16777619u;
+        hash = db_hash_step(hash, key.data[i]);
     }
 
     return hash;
@@ -87,16 +104,13 @@ db_hash(db_str_t key)
 
 
 static db_group_t *
-db_groups_find(const db_groups_t *groups, db_str_t key)
+db_groups_find(const db_groups_t *groups, db_str_t key, uint32_t hash)
 {
-    uint32_t     hash;
     db_group_t  *group;
 
     if (groups->count == 0) {
         return NULL;
     }
-
-    hash = db_hash(key);
 
     for (group = groups->buckets[hash & (groups->size - 1)];
          group;
@@ -142,9 +156,11 @@ db_groups_grow(db_groups_t *groups, db_arena_t *arena)
 static db_entries_t *
 db_groups_add(db_groups_t *groups, db_arena_t *arena, db_str_t key)
 {
+    uint32_t     hash;
     db_group_t  *group, **bucket;
 
-    group = db_groups_find(groups, key);
+    hash = db_hash(key);
+    group = db_groups_find(groups, key, hash);
     if (group) {
         return &group->entries;
     }
@@ -161,7 +177,7 @@ db_groups_add(db_groups_t *groups, db_arena_t *arena, db_str_t key)
     }
 
     group->key = key;
-    group->hash = db_hash(key);
+    group->hash = hash;
     group->entries.tail = &group->entries.head;
 
     bucket = &groups->buckets[group->hash & (groups->size - 1)];
@@ -204,32 +220,34 @@ db_router_destroy(db_router_t *router)
 }
 
 
-/* "/items/" of "/items/42"; empty without a second slash. */
+/* "/api/items/" of "/api/items/a{id}", cut off after so many segments. */
 
 static db_str_t
-db_segment(db_str_t path)
+db_router_prefix(db_str_t text)
 {
-    const char  *slash;
+    size_t    i, len;
+    unsigned  depth;
 
-    if (path.len < 2) {
-        return db_null_string;
+    len = 0;
+    depth = 0;
+
+    for (i = 0; i < text.len && depth < DB_ROUTER_DEPTH; i++) {
+        if (text.data[i] == '/') {
+            len = i + 1;
+            depth++;
+        }
     }
 
-    slash = memchr(path.data + 1, '/', path.len - 1);
-    if (slash == NULL) {
-        return db_null_string;
-    }
+    text.len = len;
 
-    path.len = (size_t) (slash + 1 - path.data);
-
-    return path;
+    return text;
 }
 
 
 static db_entries_t *
 db_router_entries(db_router_t *router, const db_pattern_t *pattern)
 {
-    db_str_t  prefix, segment;
+    db_str_t  prefix;
 
     if (pattern == NULL) {
         return &router->rest;
@@ -241,13 +259,8 @@ db_router_entries(db_router_t *router, const db_pattern_t *pattern)
         return db_groups_add(&router->paths, router->arena, prefix);
     }
 
-    segment = db_segment(prefix);
-
-    if (segment.len == 0) {
-        return &router->rest;
-    }
-
-    return db_groups_add(&router->segments, router->arena, segment);
+    return db_groups_add(&router->prefixes, router->arena,
+                         db_router_prefix(prefix));
 }
 
 
@@ -325,17 +338,50 @@ db_method_listed(db_str_t methods, db_str_t method)
 }
 
 
+/* The lists of the path's prefixes; *hash becomes the whole path's. */
+
+static unsigned
+db_router_prefixes(const db_router_t *router, db_str_t path,
+    const db_entry_t **lists, uint32_t *hash)
+{
+    size_t       i;
+    unsigned     n, depth;
+    db_group_t  *group;
+
+    n = 0;
+    depth = 0;
+    *hash = DB_HASH_START;
+
+    for (i = 0; i < path.len; i++) {
+        *hash = db_hash_step(*hash, path.data[i]);
+
+        if (path.data[i] != '/' || depth == DB_ROUTER_DEPTH) {
+            continue;
+        }
+
+        depth++;
+        group = db_groups_find(&router->prefixes,
+                               (db_str_t) { path.data, i + 1 }, *hash);
+        if (group) {
+            lists[n++] = group->entries.head;
+        }
+    }
+
+    return n;
+}
+
+
 static unsigned
 db_router_lists(const db_router_t *router, db_str_t path,
     const db_entry_t **lists)
 {
     unsigned     n;
-    db_str_t     segment;
+    uint32_t     hash;
     db_group_t  *group;
 
-    n = 0;
+    n = db_router_prefixes(router, path, lists, &hash);
 
-    group = db_groups_find(&router->paths, path);
+    group = db_groups_find(&router->paths, path, hash);
     if (group) {
         lists[n++] = group->entries.head;
     }
@@ -343,17 +389,8 @@ db_router_lists(const db_router_t *router, db_str_t path,
     /* Python's "$" matches before a final line feed, too */
 
     if (path.len && path.data[path.len - 1] == '\n') {
-        group = db_groups_find(&router->paths,
-                               (db_str_t) { path.data, path.len - 1 });
-        if (group) {
-            lists[n++] = group->entries.head;
-        }
-    }
-
-    segment = db_segment(path);
-
-    if (segment.len) {
-        group = db_groups_find(&router->segments, segment);
+        path.len--;
+        group = db_groups_find(&router->paths, path, db_hash(path));
         if (group) {
             lists[n++] = group->entries.head;
         }

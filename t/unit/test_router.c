@@ -142,6 +142,34 @@ test_captures(void **state)
 
 
 static void
+test_prefixes_of_any_depth(void **state)
+{
+    db_router_t  *router;
+
+    const char *routes[][2] = {
+        { "GET", "/1/2/3/4/5/6/7/8/9/10/{a}" },
+        { "GET", "/1/2/3/4/5/6/7/8/9/x/{a}" },
+        { "GET", "/1/2/{a}/4/5" },
+        { "GET", "/1/2/b{a}/4/5" },
+        { "GET", "/{a:path}" },
+        { "GET", "/1/2/3" },
+    };
+
+    router = router_of(routes, 6);
+
+    expect(router, "GET", "/1/2/3/4/5/6/7/8/9/10/11", DB_OK, 0);
+    expect(router, "GET", "/1/2/3/4/5/6/7/8/9/x/11", DB_OK, 1);
+    expect(router, "GET", "/1/2/3/4/5", DB_OK, 2);
+    expect(router, "GET", "/1/2/b3/4/5", DB_OK, 2);
+    expect(router, "GET", "/1/2/3", DB_OK, 4);
+    expect(router, "GET", "/1/2/3/4/5/6/7/8/9/10/", DB_OK, 4);
+    expect(router, "GET", "//////////////", DB_OK, 4);
+
+    db_router_destroy(router);
+}
+
+
+static void
 test_bad_patterns_are_refused(void **state)
 {
     size_t        i;
@@ -257,6 +285,7 @@ main(void)
         cmocka_unit_test(test_first_full_match_wins_then_first_partial),
         cmocka_unit_test(test_an_opaque_matcher_hides_what_follows),
         cmocka_unit_test(test_captures),
+        cmocka_unit_test(test_prefixes_of_any_depth),
         cmocka_unit_test(test_bad_patterns_are_refused),
         cmocka_unit_test(test_a_hostile_path_is_matched_in_linear_time),
         cmocka_unit_test(test_a_thousand_routes),
