@@ -3,21 +3,24 @@
  * and new ids: version 4 UUIDs and ObjectIds.
  *
  * Random bytes come from the kernel a block at a time.  The block is the
- * calling thread's own, and dropped by a process that has been forked since.
+ * calling thread's own.  A child of fork() must not go on with it: a counter
+ * tells, the one thing here that is the process's, as getpid() costs more
+ * than all the rest of a new id.
  */
 
 #include "crud/db_scalar.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/random.h>
 #include <time.h>
-#include <unistd.h>
 
 
 #define DB_RANDOM_BLOCK  256
 
 
 typedef struct {
-    pid_t          pid;
+    unsigned       generation;   /* 0: not filled yet */
     unsigned       used;
     unsigned char  block[DB_RANDOM_BLOCK];
 
@@ -27,7 +30,10 @@ typedef struct {
 } db_random_t;
 
 
-static const char  db_hex[] = "0123456789abcdef";
+static const char       db_hex[] = "0123456789abcdef";
+
+static atomic_uint      db_generation = 1;
+static pthread_once_t   db_generation_once = PTHREAD_ONCE_INIT;
 
 
 static int
@@ -245,17 +251,33 @@ db_uuid_parse(db_str_t text, char dst[DB_UUID_LENGTH], db_buf_t *error)
 }
 
 
+static void
+db_generation_next(void)
+{
+    atomic_fetch_add(&db_generation, 1);
+}
+
+
+static void
+db_generation_watch(void)
+{
+    (void) pthread_atfork(NULL, NULL, db_generation_next);
+}
+
+
 static db_random_t *
 db_random(void)
 {
     static _Thread_local db_random_t  random;
 
-    pid_t           pid;
+    unsigned        generation;
     unsigned char   seed[8];
 
-    pid = getpid();
+    (void) pthread_once(&db_generation_once, db_generation_watch);
 
-    if (random.pid == pid) {
+    generation = atomic_load(&db_generation);
+
+    if (random.generation == generation) {
         return &random;
     }
 
@@ -267,7 +289,7 @@ db_random(void)
     random.counter = seed[5] | (uint32_t) seed[6] << 8
                      | (uint32_t) seed[7] << 16;
     random.used = DB_RANDOM_BLOCK;
-    random.pid = pid;
+    random.generation = generation;
 
     return &random;
 }

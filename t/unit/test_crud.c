@@ -8,6 +8,8 @@
 #include "crud/db_crud.h"
 
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 
 #define SCHEMA(id, fields)                                                    \
@@ -260,6 +262,50 @@ new_ids_differ(void **state)
 
     db_crud_call_destroy(one);
     db_crud_call_destroy(two);
+    db_crud_destroy(crud);
+}
+
+
+/* The first id that a process makes; both ends of a fork() say theirs. */
+
+static void
+a_forked_process_makes_ids_of_its_own(void **state)
+{
+    int              fds[2], status;
+    char             other[24];
+    pid_t            pid;
+    db_crud_t       *crud;
+    db_crud_call_t  *call;
+
+    crud = compile(SCHEMA("objectid", ""));
+
+    call = call_with(crud, DB_CRUD_CREATE, "", "{}");
+    assert_int_equal(db_crud_begin(call), DB_OK);
+    db_crud_call_destroy(call);
+
+    assert_int_equal(pipe(fds), 0);
+
+    pid = fork();
+    assert_int_not_equal(pid, -1);
+
+    call = call_with(crud, DB_CRUD_CREATE, "", "{}");
+    assert_int_equal(db_crud_begin(call), DB_OK);
+
+    if (pid == 0) {
+        _exit(write(fds[1], call->op.id.text.data, 24) != 24);
+    }
+
+    assert_int_equal(read(fds[0], other, 24), 24);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+
+    /* the process's part, after the time */
+
+    assert_memory_not_equal(call->op.id.text.data + 8, other + 8, 10);
+
+    close(fds[0]);
+    close(fds[1]);
+    db_crud_call_destroy(call);
     db_crud_destroy(crud);
 }
 
@@ -541,6 +587,7 @@ main(void)
         cmocka_unit_test(operations_left_out_are_not_allowed),
         cmocka_unit_test(create_answers_201_with_the_document_and_its_place),
         cmocka_unit_test(new_ids_differ),
+        cmocka_unit_test(a_forked_process_makes_ids_of_its_own),
         cmocka_unit_test(a_location_is_percent_encoded),
         cmocka_unit_test(get_answers_what_the_store_gave),
         cmocka_unit_test(update_takes_the_id_of_the_path),
