@@ -559,7 +559,7 @@ def test_hup_is_passed_on(start: StartRun) -> None:
 def test_a_failed_worker_ends_it(start: StartRun) -> None:
     run = start("failing", "--workers", "2")
     assert run.wait() == 1
-    assert "error: main:app did not start: no database today" in run.output
+    assert "error: the application did not start: no database today" in run.output
     assert "serving" not in run.output
     assert run.left() == []
 

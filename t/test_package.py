@@ -564,7 +564,7 @@ def test_a_replaced_response_still_runs_its_background_task() -> None:
 def test_a_replaced_endless_stream_is_ended(spec: str) -> None:
     closed: list[bool] = []
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def endless() -> AsyncGenerator[bytes, None]:
         try:
             while True:
                 yield b"x"
@@ -572,21 +572,18 @@ def test_a_replaced_endless_stream_is_ended(spec: str) -> None:
         finally:
             closed.append(True)
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await StreamingResponse(endless())(scope, receive, send)
-        except* (OSError, ClientDisconnect):
-            closed.append(True)
-
     async def dispatch(request: Request, call_next: CallNext) -> Response:
         await call_next(request)
         return PlainTextResponse("mine")
 
-    async def bounded() -> bytes:
+    async def main() -> bytes:
+        stream = endless()
         async with asyncio.timeout(5):
-            return (await call(around(app, dispatch), spec=spec))[1]
+            _, body = await call(around(StreamingResponse(stream), dispatch), spec=spec)
+        await stream.aclose()
+        return body
 
-    assert asyncio.run(bounded()) == b"mine"
+    assert asyncio.run(main()) == b"mine"
     assert closed
 
 
@@ -617,13 +614,49 @@ def test_a_failing_dispatch_lets_the_application_clean_up() -> None:
             events.append("cancelled")
             raise
 
-    async def dispatch(request: Request, call_next: CallNext) -> Response:
-        await call_next(request)
-        raise ValueError("mine")
+    with pytest.raises(ValueError, match="mine"):
+        asyncio.run(call(around(handler, failing_late)))
+    assert events == ["cancelled"]
+
+
+async def failing_late(request: Request, call_next: CallNext) -> Response:
+    await call_next(request)
+    raise ValueError("mine")
+
+
+@pytest.mark.parametrize("spec", ["2.3", "2.4"])
+def test_a_failing_dispatch_ends_a_stream(spec: str) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        async with asyncio.timeout(5):
+            await call(around(StreamingResponse(endless()), failing_late), spec=spec)
 
     with pytest.raises(ValueError, match="mine"):
-        asyncio.run(call(around(handler, dispatch)))
-    assert events == ["cancelled"]
+        asyncio.run(main())
+
+
+def test_a_task_that_outlives_the_application_does_not_hang() -> None:
+    tasks: list[asyncio.Task[None]] = []
+
+    async def handler(scope: Scope, receive: Receive, send: Send) -> None:
+        async def late() -> None:
+            await asyncio.sleep(0.01)
+            await send({"type": "http.response.body", "body": b"late"})
+
+        await PlainTextResponse("x")(scope, receive, send)
+        tasks.append(asyncio.create_task(late()))
+
+    async def main() -> bytes:
+        _, body = await call(around(handler, passing))
+        async with asyncio.timeout(5):
+            await tasks[0]
+        return body
+
+    assert asyncio.run(main()) == b"x"
 
 
 @pytest.mark.parametrize("spec", ["2.3", "2.4"])

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator
 from typing import Any, cast
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -180,8 +180,12 @@ class _Run:
         """Runs what follows the response; messages that nobody wants are dropped."""
         self._dropping = True
         self._receive.disconnected = True
-        while await self.next() is not None:
-            continue
+        try:
+            while await self.next() is not None:
+                continue
+        except Exception as exc:
+            if not _is_refusal(exc):
+                raise
 
     async def abort(self, exc: BaseException) -> None:
         """Raises exc where the application stands, and lets it clean up."""
@@ -203,9 +207,9 @@ class _Run:
         self._taken = None
 
     async def _send(self, message: Message) -> None:
-        if self._dropping:
+        if self._dropping or self._done:
             if message.get("more_body", False):
-                raise OSError("the response is not wanted any more")
+                raise _Refused("the response is not wanted any more")
             return
 
         if asyncio.current_task() is self._task:
@@ -223,7 +227,7 @@ class _Run:
     def _advance(self) -> Generator[Any, Any, None]:
         """Steps the application, as its task would, until it has sent or ended."""
         while not self._messages and not self._done:
-            if self._awaited is not None and not self._awaited.done():
+            if self._error is None and self._awaited is not None and not self._awaited.done():
                 self._waiter = _Waiter(self._awaited)
                 try:
                     yield from self._waiter
@@ -257,6 +261,19 @@ class _Run:
                 yield yielded
             except BaseException as exc:
                 self._error = exc
+
+
+class _Refused(OSError):
+    """What an application gets for going on with a response that was replaced."""
+
+
+def _is_refusal(exc: BaseException | None) -> bool:
+    """Whether that, or what Starlette makes of it, is all that an app has raised."""
+    if isinstance(exc, BaseExceptionGroup):
+        return all(map(_is_refusal, exc.exceptions))
+    if isinstance(exc, ClientDisconnect):
+        return _is_refusal(exc.__context__)
+    return isinstance(exc, _Refused)
 
 
 class _Waiter(asyncio.Future[None]):

@@ -204,7 +204,7 @@ class Supervisor:
     def _status(self) -> int:
         status = self.nginx.returncode
         if self.failure is not None:
-            _say(f"error: {self.settings.target} did not start: {self.failure}")
+            _say(f"error: the application did not start: {self.failure}")
             return 1
         if self.stopping:
             return 0
