@@ -31,7 +31,7 @@ asan: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory $(BUILD)/asan/$(MODULE) \
 	    $(BUILD)/stamps/asan
 ifeq ($(T),t)
-	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/unit/unit.mk asan
+	@$(MAKE) --no-print-directory check host
 endif
 	@DATABRIDGE_ASAN=$(BUILD)/asan $(PYTEST) -m 'not soak' \
 	    --deselect t/test_build.py $(T)

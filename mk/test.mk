@@ -1,7 +1,7 @@
 # Tests, benchmarks and checks of the sources.
 
 T      ?= t
-PYTEST := $(PY) -m pytest -c t/pytest.ini
+PYTEST := BUILD=$(abspath $(BUILD)) $(PY) -m pytest -c t/pytest.ini
 
 #: make test        every test but the long ones; T=t/test_x.py runs one file
 test: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
@@ -18,11 +18,12 @@ soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory -s host
 	@$(PYTEST) -m soak $(T)
 
-# The unit tests of the pure C rooms, and hosts of the crossing without nginx:
-# plain and sanitized.
+# The unit tests of the pure C rooms, plain and sanitized, a short run of the
+# fuzzers, and hosts of the crossing without nginx.
 
 check:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/unit/unit.mk check
+	@$(MAKE) --no-print-directory -s -f t/unit/unit.mk fuzz FUZZ_SECONDS=5
 
 .PHONY: host
 host:

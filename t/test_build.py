@@ -9,10 +9,12 @@ from harness import MODULE, NGINX, ROOT
 
 
 def run(*command: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    inherited = {name: os.environ[name] for name in os.environ if not name.startswith("MAKE")}
+
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **environ, "MAKEFLAGS": ""},
+        env={**inherited, "BUILD": "build", **environ},
         capture_output=True,
         text=True,
         timeout=50,
