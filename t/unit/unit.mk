@@ -6,6 +6,7 @@
 #   make -f t/unit/unit.mk check-NAME        t/unit/test_NAME.c alone
 #   make -f t/unit/unit.mk fuzz FUZZ_SECONDS=5   every t/fuzz/fuzz_*.c
 #   make -f t/unit/unit.mk bench             bench/store.c
+#   make -f t/unit/unit.mk bench-crud        bench/crud.c
 
 BUILD        ?= build
 FUZZ_SECONDS ?= 5
@@ -44,7 +45,7 @@ CC_tsan  := gcc
 CC_fuzz  := $(CLANG)
 
 .DELETE_ON_ERROR:
-.PHONY: check fuzz bench library
+.PHONY: check fuzz bench bench-crud library
 .SECONDARY:
 
 check: $(TESTS:%=run-plain-%) $(TESTS:%=run-asan-%) $(THREADS:%=run-tsan-%)
@@ -109,6 +110,9 @@ $(UNIT)/librouter.so: $(wildcard src/route/*.c src/core/*.c) $(HEADERS)
 bench: $(UNIT)/plain/bench_store
 	@$<
 
-$(UNIT)/plain/bench_store: bench/store.c $(HEADERS) $(UNIT)/plain/libpure.a
+bench-crud: $(UNIT)/plain/bench_crud
+	@$<
+
+$(UNIT)/plain/bench_%: bench/%.c $(HEADERS) $(UNIT)/plain/libpure.a
 	@gcc -std=gnu11 $(WARN) $(FLAGS) -O2 $< $(UNIT)/plain/libpure.a $(LIBS) \
 	    -lstdc++ -o $@
