@@ -311,11 +311,11 @@ db_compile_models(db_compiler_t *c, const db_json_t *root)
 static int
 db_compile_id(db_compiler_t *c, const db_json_t *root)
 {
-    size_t             i;
-    unsigned           n;
-    db_str_t           kind;
-    db_crud_t         *crud;
-    const db_field_t  *field;
+    size_t        i;
+    unsigned      n;
+    db_str_t      kind;
+    db_crud_t    *crud;
+    db_field_t   *field;
 
     static const struct {
         const char      *name;
@@ -382,6 +382,13 @@ db_compile_id(db_compiler_t *c, const db_json_t *root)
 
     if (field->type.kind == DB_TYPE_INT) {
         crud->collection.id_kind = DB_VALUE_INT;
+    }
+
+    /* no path leads to an empty one */
+
+    if (field->type.kind == DB_TYPE_STR && !field->type.has_min) {
+        field->type.has_min = 1;
+        field->type.min = 1;
     }
 
     crud->id = field;
