@@ -1,6 +1,6 @@
 """PyLoop beside asyncio and uvloop: interleaved rounds, medians, one process.
 
-    python bench/pyloop.py [--rounds N] [--slice SECONDS] [NAME ...]
+python bench/pyloop.py [--rounds N] [--slice SECONDS] [NAME ...]
 """
 
 import argparse
