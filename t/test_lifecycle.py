@@ -334,7 +334,7 @@ def test_reload_loses_no_request(app: StartApp) -> None:
     for _ in range(3):
         old = server.reload()
         assert server.client.get("/").status_code == 200
-        until("the old workers are gone", lambda old=old: not any(map(processes.alive, old)), 20)
+        assert processes.survivors(old, 20) == []
     stop.set()
     for client in clients:
         client.join()
