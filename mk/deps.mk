@@ -7,7 +7,8 @@ ifeq ($(PYTHON),/usr/bin/python3.11)
 RUN_PACKAGES += python3.11 python3.11-dev python3.11-venv
 endif
 
-TEST_PACKAGES  := libcmocka-dev clang-14 libclang-rt-14-dev strace
+TEST_PACKAGES  := libcmocka-dev clang-14 libclang-rt-14-dev strace \
+                  libpython3.11-testsuite
 BENCH_PACKAGES := wrk
 FRESH_PACKAGES := debootstrap
 

@@ -97,6 +97,19 @@ def test_scope_is_that_of_uvicorn(start: StartHost) -> None:
     assert bodies[0] == bodies[1]
 
 
+def test_a_path_has_its_root_once(start: StartHost) -> None:
+    host = start(SCOPE, options=["-r", "/api"])
+    for target, path, raw in (
+        ("/api/x", "/api/x", b"/api/x"),
+        ("/api", "/api", b"/api"),
+        ("/%61pi/x", "/api/x", b"/%61pi/x"),
+        ("/apix", "/api/apix", b"/api/apix"),
+        ("/" + "y" * 600, "/api/" + "y" * 600, b"/api/" + b"y" * 600),
+    ):
+        scope = eval(host.fetch(target).body)
+        assert (scope["path"], scope["raw_path"]) == (path, raw)
+
+
 def test_a_path_that_is_no_utf8_is_replaced(start: StartHost) -> None:
     host = start(SCOPE)
     assert eval(host.fetch("/%ff").body)["path"] == "/\ufffd"

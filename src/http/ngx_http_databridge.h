@@ -91,6 +91,7 @@ typedef struct {
     ngx_queue_t                       waiting;   /* for the applications */
     ngx_array_t                       timeouts;  /* ..._timeout_t * */
     ngx_event_t                       hold;      /* keeps a worker that exits */
+    ngx_msec_t                        deadline;  /* but not beyond this */
 
     ngx_uint_t                        jobs;      /* that Python holds */
     ngx_uint_t                        queued;    /* of them, unanswered */
@@ -160,7 +161,6 @@ ngx_int_t ngx_http_databridge_worker_init(ngx_cycle_t *cycle);
 void ngx_http_databridge_worker_exit(ngx_cycle_t *cycle);
 void ngx_http_databridge_submit(db_node_t *node);
 void ngx_http_databridge_post_flush(void);
-void ngx_http_databridge_idle(void);
 
 /* ngx_http_databridge_timeout.c */
 

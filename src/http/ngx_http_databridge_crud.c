@@ -420,8 +420,6 @@ ngx_http_databridge_crud_complete(ngx_http_databridge_crud_t *crud)
         ngx_http_finalize_request(r, ngx_http_databridge_crud_answer(r, crud));
         ngx_http_run_posted_requests(c);
     }
-
-    ngx_http_databridge_idle();
 }
 
 

@@ -127,7 +127,6 @@ ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     if (ctx->is_waiting) {
         ctx->is_waiting = 0;
         ngx_queue_remove(&ctx->waiting);
-        ngx_http_databridge_idle();
     }
 
     job = ctx->job;

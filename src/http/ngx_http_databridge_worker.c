@@ -4,8 +4,8 @@
  * One connection watches the eventfd through which Python and the writers
  * wake the nginx thread; what the requests of an event cycle have for Python
  * is gathered and handed over when the cycle ends.  A worker that was told
- * to quit is held by a timer until no job and no operation is left and
- * Python has stopped.
+ * to quit is held by a timer until no client, no job and no operation is
+ * left and Python has stopped.
  */
 
 #include "http/ngx_http_databridge.h"
@@ -15,6 +15,7 @@
 
 #define NGX_HTTP_DATABRIDGE_ERROR_LEN  512
 #define NGX_HTTP_DATABRIDGE_BATCH      128     /* results a turn */
+#define NGX_HTTP_DATABRIDGE_HOLD_STEP  10      /* ms between looks */
 #define NGX_HTTP_DATABRIDGE_FAST_STOP  1000    /* ms, on TERM */
 
 
@@ -44,8 +45,10 @@ static void ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     db_ready_t *ready);
 static void ngx_http_databridge_report(ngx_http_databridge_worker_t *worker);
 static void ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker);
-static void ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker);
 static void ngx_http_databridge_hold(ngx_event_t *ev);
+static ngx_uint_t ngx_http_databridge_clients(
+    ngx_http_databridge_worker_t *worker, ngx_uint_t cut);
+static void ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker);
 static ngx_int_t ngx_http_databridge_stop_fast(
     ngx_http_databridge_worker_t *worker);
 
@@ -515,8 +518,6 @@ ngx_http_databridge_results(ngx_http_databridge_worker_t *worker)
     if (worker->results) {
         ngx_post_event(&worker->more, &ngx_posted_next_events);
     }
-
-    ngx_http_databridge_idle();
 }
 
 
@@ -633,36 +634,88 @@ ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
     }
 
     worker->exiting = 1;
+    worker->deadline = ngx_current_msec + worker->conf->shutdown_timeout;
 
-    ngx_add_timer(&worker->hold, worker->conf->shutdown_timeout);
-
-    ngx_http_databridge_idle();
+    ngx_add_timer(&worker->hold, NGX_HTTP_DATABRIDGE_HOLD_STEP);
 }
 
 
-/* Called whenever something has ended that a worker which exits waits for. */
+/*
+ * Holds a worker that quits: first until its last request has ended, then
+ * until Python has stopped.
+ */
 
-void
-ngx_http_databridge_idle(void)
+static void
+ngx_http_databridge_hold(ngx_event_t *ev)
 {
     ngx_http_databridge_worker_t  *worker;
 
-    worker = ngx_http_databridge_worker;
+    worker = ev->data;
 
-    if (!worker->exiting || worker->jobs || worker->ops
-        || !ngx_queue_empty(&worker->waiting))
+    if (worker->stopped || !worker->started) {
+
+        if (worker->ops == 0 && !ngx_http_databridge_clients(worker, 0)) {
+            return;
+        }
+
+    } else if (worker->jobs == 0 && worker->ops == 0
+               && !ngx_http_databridge_clients(worker, 0))
     {
-        return;
-    }
-
-    if (worker->started && !worker->stopped) {
         ngx_http_databridge_stop(worker);
+    }
+
+    if ((ngx_msec_int_t) (worker->deadline - ngx_current_msec) > 0) {
+        ngx_add_timer(ev, NGX_HTTP_DATABRIDGE_HOLD_STEP);
         return;
     }
 
-    if (worker->hold.timer_set) {
-        ngx_del_timer(&worker->hold);
+    /* the timer is not armed again: the worker leaves now */
+
+    ngx_log_error(NGX_LOG_WARN, worker->cycle->log, 0,
+                  "databridge_shutdown_timeout: %ui requests and %ui store "
+                  "operations are cut off", worker->jobs, worker->ops);
+
+    (void) ngx_http_databridge_clients(worker, 1);
+
+    ngx_http_databridge_stop(worker);
+}
+
+
+/* Whether clients are connected; with "cut", they are not any more. */
+
+static ngx_uint_t
+ngx_http_databridge_clients(ngx_http_databridge_worker_t *worker,
+    ngx_uint_t cut)
+{
+    ngx_uint_t         i;
+    ngx_cycle_t       *cycle;
+    ngx_connection_t  *c;
+
+    cycle = worker->cycle;
+    c = cycle->connections;
+
+    for (i = 0; i < cycle->connection_n; i++) {
+
+        if (c[i].fd == (ngx_socket_t) -1
+            || c[i].read == NULL
+            || c[i].read->accept
+            || c[i].read->channel
+            || c[i].read->resolver)
+        {
+            continue;
+        }
+
+        if (!cut) {
+            return 1;
+        }
+
+        c[i].close = 1;
+        c[i].error = 1;
+
+        c[i].read->handler(c[i].read);
     }
+
+    return 0;
 }
 
 
@@ -679,21 +732,6 @@ ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker)
 
     db_chain_append(&worker->submit, &worker->stop.node);
     db_bridge_submit(&worker->bridge, &worker->submit);
-}
-
-
-static void
-ngx_http_databridge_hold(ngx_event_t *ev)
-{
-    ngx_http_databridge_worker_t  *worker;
-
-    worker = ev->data;
-
-    /* the timer is not armed again: the worker leaves now */
-
-    ngx_log_error(NGX_LOG_WARN, worker->cycle->log, 0,
-                  "databridge_shutdown_timeout: %ui requests and %ui store "
-                  "operations are cut off", worker->jobs, worker->ops);
 }
 
 

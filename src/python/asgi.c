@@ -161,60 +161,70 @@ db_py_scope_version(unsigned version)
 }
 
 
-/* root_path and the path, decoded once, as uvicorn: bad UTF-8 is replaced. */
+/* Whether the path lies under the root already, as below a location. */
 
-static PyObject *
-db_py_scope_path(const db_py_app_t *app, db_str_t target)
+static int
+db_py_scope_rooted(db_str_t root, const char *path, size_t len)
 {
-    char      *decoded, small[512];
-    size_t     len;
-    PyObject  *path;
+    return len >= root.len
+           && (root.len == 0 || memcmp(path, root.data, root.len) == 0)
+           && (len == root.len || root.len == 0 || path[root.len] == '/');
+}
 
-    len = app->root_path.len + target.len;
+
+/*
+ * "path", decoded once, with bad UTF-8 replaced, and "raw_path".  Both begin
+ * with root_path, which is put there when the client did not send it.
+ */
+
+static int
+db_py_scope_set_path(PyObject *scope, const db_py_app_t *app, db_str_t target)
+{
+    int        rc;
+    char      *decoded, *start, small[512];
+    size_t     len;
+    db_str_t   root;
+    PyObject  *raw;
+
+    root = app->root_path;
+    len = root.len + target.len;
 
     decoded = (len <= sizeof(small)) ? small : malloc(len);
     if (decoded == NULL) {
-        return PyErr_NoMemory();
+        PyErr_NoMemory();
+        return -1;
     }
 
-    len = app->root_path.len;
+    start = decoded + root.len;
+    len = db_percent_decode(start, target);
 
-    if (len) {
-        memcpy(decoded, app->root_path.data, len);
+    if (!db_py_scope_rooted(root, start, len)) {
+        memcpy(decoded, root.data, root.len);
+        start = decoded;
+        len += root.len;
+
+    } else {
+        root.len = 0;
     }
 
-    len += db_percent_decode(decoded + len, target);
-    path = PyUnicode_DecodeUTF8(decoded, len, "replace");
+    rc = db_py_scope_set(scope, db_py.str.path,
+                         PyUnicode_DecodeUTF8(start, len, "replace"));
 
     if (decoded != small) {
         free(decoded);
     }
 
-    return path;
-}
+    raw = PyBytes_FromStringAndSize(NULL, root.len + target.len);
 
-
-static PyObject *
-db_py_scope_raw_path(const db_py_app_t *app, db_str_t target)
-{
-    char      *data;
-    PyObject  *raw;
-
-    raw = PyBytes_FromStringAndSize(NULL, app->root_path.len + target.len);
-
-    if (raw) {
-        data = PyBytes_AS_STRING(raw);
-
-        if (app->root_path.len) {
-            memcpy(data, app->root_path.data, app->root_path.len);
-        }
-
-        if (target.len) {
-            memcpy(data + app->root_path.len, target.data, target.len);
-        }
+    if (raw && root.len) {
+        memcpy(PyBytes_AS_STRING(raw), root.data, root.len);
     }
 
-    return raw;
+    if (raw && target.len) {
+        memcpy(PyBytes_AS_STRING(raw) + root.len, target.data, target.len);
+    }
+
+    return db_py_scope_set(scope, db_py.str.raw_path, raw) == -1 ? -1 : rc;
 }
 
 
@@ -361,10 +371,7 @@ db_py_scope(const db_py_app_t *app, const db_job_t *job)
            == -1
         || db_py_scope_set(scope, db_py.str.method,
                            db_py_scope_method(job->method)) == -1
-        || db_py_scope_set(scope, db_py.str.path,
-                           db_py_scope_path(app, job->target)) == -1
-        || db_py_scope_set(scope, db_py.str.raw_path,
-                           db_py_scope_raw_path(app, job->target)) == -1
+        || db_py_scope_set_path(scope, app, job->target) == -1
         || db_py_scope_set(scope, db_py.str.query_string,
                            PyBytes_FromStringAndSize(job->query.data,
                                                      job->query.len)) == -1
