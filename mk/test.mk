@@ -1,7 +1,7 @@
 # Tests, benchmarks and checks of the sources.
 
 T      ?= t
-PYTEST := BUILD=$(abspath $(BUILD)) $(PY) -m pytest -c t/pytest.ini
+PYTEST := env -u BUILD $(PY) -m pytest -c t/pytest.ini
 
 #: make test        every test but the long ones; T=t/test_x.py runs one file
 test: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
