@@ -23,8 +23,6 @@ static ngx_int_t ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
     ngx_http_databridge_main_conf_t *dmcf);
 static ngx_int_t ngx_http_databridge_open_wake(
     ngx_http_databridge_worker_t *worker);
-static void ngx_http_databridge_open_stores(
-    ngx_http_databridge_worker_t *worker);
 static void ngx_http_databridge_prepare(ngx_http_databridge_worker_t *worker);
 static void ngx_http_databridge_start(ngx_http_databridge_worker_t *worker);
 static ngx_int_t ngx_http_databridge_python_conf(
@@ -142,7 +140,6 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
 
     ngx_http_databridge_worker = worker;
 
-    ngx_http_databridge_open_stores(worker);
     ngx_http_databridge_prepare(worker);
 
     if (dmcf->apps.nelts) {
@@ -193,57 +190,44 @@ ngx_http_databridge_open_wake(ngx_http_databridge_worker_t *worker)
 }
 
 
-static void
-ngx_http_databridge_open_stores(ngx_http_databridge_worker_t *worker)
-{
-    char                          error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
-    ngx_log_t                    *log;
-    ngx_uint_t                    i;
-    ngx_http_databridge_store_t  *store;
-
-    log = worker->cycle->log;
-    store = worker->conf->stores.elts;
-
-    for (i = 0; i < worker->conf->stores.nelts; i++) {
-
-        store[i].store = db_store_open(ngx_http_databridge_str(store[i].uri),
-                                       ngx_http_databridge_store_log, log,
-                                       error, sizeof(error));
-
-        if (store[i].store == NULL) {
-            ngx_log_error(NGX_LOG_EMERG, log, 0,
-                          "databridge_store \"%V\": %s", &store[i].name,
-                          error);
-        }
-    }
-}
-
+/*
+ * Makes the collections of nginx.conf ready.  A store that no block names is
+ * left to the application that does.
+ */
 
 static void
 ngx_http_databridge_prepare(ngx_http_databridge_worker_t *worker)
 {
     char                               error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
+    ngx_log_t                         *log;
     ngx_uint_t                         i;
+    ngx_http_databridge_store_t       *store;
     ngx_http_databridge_crud_conf_t  **crud;
 
+    log = worker->cycle->log;
     crud = worker->conf->cruds.elts;
 
     for (i = 0; i < worker->conf->cruds.nelts; i++) {
 
-        if (crud[i]->store->store == NULL) {
-            continue;
+        store = crud[i]->store;
+
+        if (store->store == NULL) {
+            store->store = db_store_open(ngx_http_databridge_str(store->uri),
+                                         ngx_http_databridge_store_log, log,
+                                         error, sizeof(error));
         }
 
-        if (db_store_prepare(crud[i]->store->store,
-                             db_crud_collection(crud[i]->crud), error,
-                             sizeof(error))
-            == DB_OK)
+        if (store->store
+            && db_store_prepare(store->store,
+                                db_crud_collection(crud[i]->crud), error,
+                                sizeof(error))
+               == DB_OK)
         {
             crud[i]->ready = 1;
             continue;
         }
 
-        ngx_log_error(NGX_LOG_EMERG, worker->cycle->log, 0,
+        ngx_log_error(NGX_LOG_EMERG, log, 0,
                       "databridge_crud in %s:%ui: %s", crud[i]->file,
                       crud[i]->line, error);
     }
@@ -292,6 +276,7 @@ ngx_http_databridge_python_conf(ngx_http_databridge_worker_t *worker)
     python->napps = dmcf->apps.nelts;
     python->sync_threads = dmcf->sync_threads;
     python->log = ngx_http_databridge_python_log;
+    python->store_log = ngx_http_databridge_store_log;
     python->log_ctx = worker->cycle->log;
 
     len = 1;
@@ -341,6 +326,7 @@ ngx_http_databridge_python_conf(ngx_http_databridge_worker_t *worker)
 
     for (i = 0; i < dmcf->stores.nelts; i++) {
         python->stores[i].name = ngx_http_databridge_str(store[i].name);
+        python->stores[i].uri = ngx_http_databridge_str(store[i].uri);
         python->stores[i].store = store[i].store;
     }
 
@@ -558,10 +544,18 @@ static void
 ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     db_ready_t *ready)
 {
-    ngx_queue_t                *q;
-    ngx_http_databridge_ctx_t  *ctx;
+    ngx_uint_t                    i;
+    ngx_queue_t                  *q;
+    ngx_http_databridge_ctx_t    *ctx;
+    ngx_http_databridge_store_t  *store;
 
-    /* the tables serve until the process ends */
+    /* the tables, and the stores they use, serve until the process ends */
+
+    store = worker->conf->stores.elts;
+
+    for (i = 0; i < worker->conf->stores.nelts; i++) {
+        store[i].store = worker->python.stores[i].store;
+    }
 
     worker->tables = ready->tables;
     worker->ready = 1;

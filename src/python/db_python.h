@@ -22,9 +22,15 @@ typedef struct {
 } db_app_conf_t;
 
 
+/*
+ * A store that applications may name.  Python opens it when the first of
+ * them does; the host takes it over with DB_MSG_READY.
+ */
+
 typedef struct {
     db_str_t       name;
-    db_store_t    *store;
+    db_str_t       uri;
+    db_store_t    *store;             /* NULL until it is opened */
 } db_store_entry_t;
 
 
@@ -52,6 +58,7 @@ typedef struct {
     unsigned           napps;
     db_store_entry_t  *stores;        /* for CRUD declared by an app */
     unsigned           nstores;
+    db_log_pt          store_log;     /* of the stores, with log_ctx */
     unsigned           sync_threads;  /* for "def" handlers */
 
     /* one line without its end; any thread */

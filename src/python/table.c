@@ -210,25 +210,29 @@ done:
 static db_store_t *
 db_py_store(db_str_t name)
 {
-    unsigned                 i;
-    PyObject                *known, *wanted;
-    const db_store_entry_t  *stores;
-
-    stores = db_py.conf->stores;
+    char               error[DB_PY_ERROR_LEN];
+    unsigned           i;
+    PyObject          *known, *wanted;
+    db_store_entry_t  *entry;
 
     for (i = 0; i < db_py.conf->nstores; i++) {
-        if (!db_str_eq(stores[i].name, name)) {
+        entry = &db_py.conf->stores[i];
+
+        if (!db_str_eq(entry->name, name)) {
             continue;
         }
 
-        if (stores[i].store == NULL) {
-            db_py_raise(PyExc_ValueError,
-                        db_py_format("the store \"%.*s\" could not be opened: "
-                                     "see the error log",
-                                     (int) name.len, name.data));
+        if (entry->store == NULL) {
+            entry->store = db_store_open(entry->uri, db_py.conf->store_log,
+                                         db_py.conf->log_ctx, error,
+                                         sizeof(error));
         }
 
-        return stores[i].store;
+        if (entry->store == NULL) {
+            PyErr_SetString(PyExc_RuntimeError, error);
+        }
+
+        return entry->store;
     }
 
     wanted = db_py_format("%.*s", (int) name.len, name.data);
