@@ -10,7 +10,7 @@
 
 
 #define DB_PY_BATCH     64           /* messages a turn, results at once */
-#define DB_PY_HOLD_MAX  200000       /* ns that a result may be held back */
+#define DB_PY_HOLD_MAX  1000000      /* ns that a result may be held back */
 
 
 db_py_runtime_t  db_py;
