@@ -99,11 +99,10 @@ typedef struct {
 
     db_python_conf_t                  python;
     ngx_thread_task_t                 loop_task;
-    db_table_t                      **tables;    /* by application */
+    db_ready_t                       *apps;      /* NULL until ready */
     db_msg_t                          stop;
 
     unsigned                          started:1; /* Python was started */
-    unsigned                          ready:1;
     unsigned                          stopping:1;
     unsigned                          stopped:1;
     unsigned                          exiting:1;

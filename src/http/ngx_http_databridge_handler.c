@@ -61,7 +61,7 @@ ngx_http_databridge_body_handler(ngx_http_request_t *r)
         return;
     }
 
-    if (ngx_http_databridge_worker->ready) {
+    if (ngx_http_databridge_worker->apps) {
         rc = ngx_http_databridge_dispatch(ctx);
 
     } else {
@@ -238,7 +238,7 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
         return ngx_http_databridge_unavailable(r);
     }
 
-    table = worker->tables[ctx->app];
+    table = worker->apps->tables[ctx->app];
 
     if (table->error) {
         return ngx_http_databridge_unavailable(r);

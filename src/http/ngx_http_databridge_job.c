@@ -203,7 +203,9 @@ ngx_http_databridge_copy(char **p, u_char *data, size_t len)
     str.data = *p;
     str.len = len;
 
-    *p = (char *) ngx_cpymem(*p, data, len);
+    if (len) {
+        *p = (char *) ngx_cpymem(*p, data, len);
+    }
 
     return str;
 }

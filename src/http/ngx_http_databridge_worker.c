@@ -557,8 +557,7 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
         store[i].store = worker->python.stores[i].store;
     }
 
-    worker->tables = ready->tables;
-    worker->ready = 1;
+    worker->apps = ready;
 
     ngx_http_databridge_report(worker);
 
@@ -585,11 +584,11 @@ ngx_http_databridge_report(ngx_http_databridge_worker_t *worker)
 
     for (i = 0; i < worker->conf->apps.nelts; i++) {
 
-        if (worker->tables[i]->error == NULL) {
+        if (worker->apps->tables[i]->error == NULL) {
             continue;
         }
 
-        error = worker->tables[i]->error;
+        error = worker->apps->tables[i]->error;
 
         ngx_log_error(NGX_LOG_EMERG, worker->cycle->log, 0,
                       "databridge_app \"%s\" failed to start: %s",
@@ -769,6 +768,12 @@ ngx_http_databridge_worker_exit(ngx_cycle_t *cycle)
             db_store_close(store[i].store);
             store[i].store = NULL;
         }
+    }
+
+    /* the stores knew the collections of the applications' resources */
+
+    if (worker->apps) {
+        db_ready_destroy(worker->apps);
     }
 }
 
