@@ -1,6 +1,5 @@
 import asyncio
 from collections.abc import Callable
-from contextvars import Context
 from typing import Any, final
 
 @final
