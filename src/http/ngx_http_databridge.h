@@ -88,7 +88,8 @@ typedef struct {
 
     db_queue_t                        written;   /* pushed by the writers */
 
-    ngx_queue_t                       waiting;   /* for the applications */
+    ngx_queue_t                       waiting;   /* requests, until ready */
+    ngx_queue_t                       running;   /* requests, with Python */
     ngx_array_t                       timeouts;  /* ..._timeout_t * */
     ngx_event_t                       hold;      /* keeps a worker that exits */
     ngx_msec_t                        deadline;  /* but not beyond this */
@@ -116,7 +117,7 @@ typedef struct {
     db_job_t                         *job;       /* NULL: not, or no longer */
     ngx_int_t                         app;
 
-    ngx_queue_t                       waiting;
+    ngx_queue_t                       link;      /* waiting or running */
     ngx_queue_t                       queue;     /* of the timeout */
     ngx_http_databridge_timeout_t    *timeout;   /* NULL: none armed */
     ngx_msec_t                        expires;
@@ -125,7 +126,7 @@ typedef struct {
     ngx_chain_t                      *free;
     ngx_chain_t                      *busy;
 
-    unsigned                          is_waiting:1;
+    unsigned                          linked:1;
     unsigned                          started:1; /* the header was sent */
 } ngx_http_databridge_ctx_t;
 
@@ -157,9 +158,13 @@ ngx_int_t ngx_databridge_check(ngx_cycle_t *cycle,
 /* ngx_http_databridge_worker.c */
 
 ngx_int_t ngx_http_databridge_worker_init(ngx_cycle_t *cycle);
-void ngx_http_databridge_worker_exit(ngx_cycle_t *cycle);
 void ngx_http_databridge_submit(db_node_t *node);
 void ngx_http_databridge_post_flush(void);
+
+/* ngx_http_databridge_exit.c */
+
+void ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker);
+void ngx_http_databridge_worker_exit(ngx_cycle_t *cycle);
 
 /* ngx_http_databridge_timeout.c */
 
@@ -172,6 +177,7 @@ void ngx_http_databridge_timeout_del(ngx_http_databridge_ctx_t *ctx);
 ngx_int_t ngx_http_databridge_app_handler(ngx_http_request_t *r);
 void ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     db_notice_t *notice);
 ngx_int_t ngx_http_databridge_watch_client(ngx_http_request_t *r);

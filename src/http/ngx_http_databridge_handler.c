@@ -124,9 +124,9 @@ ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
 
     ngx_http_databridge_timeout_del(ctx);
 
-    if (ctx->is_waiting) {
-        ctx->is_waiting = 0;
-        ngx_queue_remove(&ctx->waiting);
+    if (ctx->linked) {
+        ctx->linked = 0;
+        ngx_queue_remove(&ctx->link);
     }
 
     job = ctx->job;
@@ -158,9 +158,8 @@ ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx)
     r = ctx->request;
     dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
 
-    ctx->is_waiting = 1;
-    ngx_queue_insert_tail(&ngx_http_databridge_worker->waiting,
-                          &ctx->waiting);
+    ctx->linked = 1;
+    ngx_queue_insert_tail(&ngx_http_databridge_worker->waiting, &ctx->link);
 
     if (ngx_http_databridge_timeout_add(ctx, dlcf->timeout) != NGX_OK) {
         return NGX_ERROR;
@@ -180,8 +179,8 @@ ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx)
     r = ctx->request;
     c = r->connection;
 
-    ctx->is_waiting = 0;
-    ngx_queue_remove(&ctx->waiting);
+    ctx->linked = 0;
+    ngx_queue_remove(&ctx->link);
 
     ngx_http_set_log_request(c->log, r);
 
@@ -213,6 +212,29 @@ ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
     ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->cancel : NULL);
 
     ngx_http_finalize_request(r, NGX_HTTP_GATEWAY_TIME_OUT);
+
+    ngx_http_run_posted_requests(c);
+}
+
+
+/* The worker's time is over: what has not begun is told so. */
+
+void
+ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
+{
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+    c = r->connection;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
+
+    ngx_http_finalize_request(r, ctx->started
+                                 ? NGX_ERROR
+                                 : ngx_http_databridge_unavailable(r));
 
     ngx_http_run_posted_requests(c);
 }
@@ -391,7 +413,9 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx,
     job->owner = ctx;
     job->queued = 1;
     ctx->job = job;
+    ctx->linked = 1;
 
+    ngx_queue_insert_tail(&worker->running, &ctx->link);
     worker->queued++;
     worker->jobs++;
 

@@ -268,7 +268,10 @@ ngx_http_databridge_body(db_job_t *job, ngx_http_request_t *r,
 
     for (cl = r->request_body->bufs; cl; cl = cl->next) {
         b = cl->buf;
-        *p = (char *) ngx_cpymem(*p, b->pos, b->last - b->pos);
+
+        if (b->last > b->pos) {
+            *p = (char *) ngx_cpymem(*p, b->pos, b->last - b->pos);
+        }
     }
 
     job->body.data = start;

@@ -191,8 +191,11 @@ ngx_http_databridge_send_header(ngx_http_databridge_ctx_t *ctx,
         }
     }
 
+    /* a response that is here whole needs no chunks */
+
     if ((part->flags & DB_PART_LAST) && r->headers_out.content_length_n == -1
-        && r->method != NGX_HTTP_HEAD)
+        && r->method != NGX_HTTP_HEAD
+        && part->status != NGX_HTTP_NOT_MODIFIED)
     {
         r->headers_out.content_length_n = part->body.len;
     }

@@ -1,22 +1,16 @@
 /*
- * The worker: its stores, its Python, and the end of both.
+ * The worker: its stores, its Python, and what comes from either.
  *
  * One connection watches the eventfd through which Python and the writers
  * wake the nginx thread; what the requests of an event cycle have for Python
- * is gathered and handed over when the cycle ends.  A worker that was told
- * to quit is held by a timer until no client, no job and no operation is
- * left and Python has stopped.
+ * is gathered and handed over when the cycle ends.
  */
 
 #include "http/ngx_http_databridge.h"
 
-#include <poll.h>
-
 
 #define NGX_HTTP_DATABRIDGE_ERROR_LEN  512
 #define NGX_HTTP_DATABRIDGE_BATCH      128     /* results a turn */
-#define NGX_HTTP_DATABRIDGE_HOLD_STEP  10      /* ms between looks */
-#define NGX_HTTP_DATABRIDGE_FAST_STOP  1000    /* ms, on TERM */
 
 
 static ngx_int_t ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
@@ -42,13 +36,6 @@ static void ngx_http_databridge_result(ngx_http_databridge_worker_t *worker,
 static void ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     db_ready_t *ready);
 static void ngx_http_databridge_report(ngx_http_databridge_worker_t *worker);
-static void ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker);
-static void ngx_http_databridge_hold(ngx_event_t *ev);
-static ngx_uint_t ngx_http_databridge_clients(
-    ngx_http_databridge_worker_t *worker, ngx_uint_t cut);
-static void ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker);
-static ngx_int_t ngx_http_databridge_stop_fast(
-    ngx_http_databridge_worker_t *worker);
 
 
 ngx_http_databridge_worker_t  *ngx_http_databridge_worker;
@@ -92,6 +79,7 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
     worker->stop.kind = DB_MSG_STOP;
 
     ngx_queue_init(&worker->waiting);
+    ngx_queue_init(&worker->running);
     db_chain_init(&worker->submit);
     db_queue_init(&worker->written);
 
@@ -109,10 +97,6 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
     worker->more.handler = ngx_http_databridge_more;
     worker->more.data = worker;
     worker->more.log = cycle->log;
-
-    worker->hold.handler = ngx_http_databridge_hold;
-    worker->hold.data = worker;
-    worker->hold.log = cycle->log;
 
     /*
      * The worker has no children of its own, while Python's are reaped by
@@ -563,7 +547,7 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
 
     while (!ngx_queue_empty(&worker->waiting)) {
         q = ngx_queue_head(&worker->waiting);
-        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, waiting);
+        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, link);
 
         ngx_http_databridge_resume(ctx);
     }
@@ -616,208 +600,4 @@ ngx_http_databridge_report(ngx_http_databridge_worker_t *worker)
     }
 
     (void) ngx_write_fd(fd, buf, p - buf);
-}
-
-
-static void
-ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
-{
-    if (worker->exiting) {
-        return;
-    }
-
-    worker->exiting = 1;
-    worker->deadline = ngx_current_msec + worker->conf->shutdown_timeout;
-
-    ngx_add_timer(&worker->hold, NGX_HTTP_DATABRIDGE_HOLD_STEP);
-}
-
-
-/*
- * Holds a worker that quits: first until its last request has ended, then
- * until Python has stopped.
- */
-
-static void
-ngx_http_databridge_hold(ngx_event_t *ev)
-{
-    ngx_http_databridge_worker_t  *worker;
-
-    worker = ev->data;
-
-    if (worker->stopped || !worker->started) {
-
-        if (worker->ops == 0 && !ngx_http_databridge_clients(worker, 0)) {
-            return;
-        }
-
-    } else if (worker->jobs == 0 && worker->ops == 0
-               && !ngx_http_databridge_clients(worker, 0))
-    {
-        ngx_http_databridge_stop(worker);
-    }
-
-    if ((ngx_msec_int_t) (worker->deadline - ngx_current_msec) > 0) {
-        ngx_add_timer(ev, NGX_HTTP_DATABRIDGE_HOLD_STEP);
-        return;
-    }
-
-    /* the timer is not armed again: the worker leaves now */
-
-    ngx_log_error(NGX_LOG_WARN, worker->cycle->log, 0,
-                  "databridge_shutdown_timeout: %ui requests and %ui store "
-                  "operations are cut off", worker->jobs, worker->ops);
-
-    (void) ngx_http_databridge_clients(worker, 1);
-
-    ngx_http_databridge_stop(worker);
-}
-
-
-/* Whether clients are connected; with "cut", they are not any more. */
-
-static ngx_uint_t
-ngx_http_databridge_clients(ngx_http_databridge_worker_t *worker,
-    ngx_uint_t cut)
-{
-    ngx_uint_t         i;
-    ngx_cycle_t       *cycle;
-    ngx_connection_t  *c;
-
-    cycle = worker->cycle;
-    c = cycle->connections;
-
-    for (i = 0; i < cycle->connection_n; i++) {
-
-        if (c[i].fd == (ngx_socket_t) -1
-            || c[i].read == NULL
-            || c[i].read->accept
-            || c[i].read->channel
-            || c[i].read->resolver)
-        {
-            continue;
-        }
-
-        if (!cut) {
-            return 1;
-        }
-
-        c[i].close = 1;
-        c[i].error = 1;
-
-        c[i].read->handler(c[i].read);
-    }
-
-    return 0;
-}
-
-
-static void
-ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker)
-{
-    if (worker->stopping) {
-        return;
-    }
-
-    worker->stopping = 1;
-
-    /* at once: a worker that quits is not within an event cycle */
-
-    db_chain_append(&worker->submit, &worker->stop.node);
-    db_bridge_submit(&worker->bridge, &worker->submit);
-}
-
-
-/* exit_process: after QUIT Python has stopped, on TERM it has a second. */
-
-void
-ngx_http_databridge_worker_exit(ngx_cycle_t *cycle)
-{
-    ngx_uint_t                     i;
-    ngx_http_databridge_store_t   *store;
-    ngx_http_databridge_worker_t  *worker;
-
-    worker = ngx_http_databridge_worker;
-
-    if (worker == NULL) {
-        return;
-    }
-
-    if (worker->started && !worker->stopped
-        && ngx_http_databridge_stop_fast(worker) != NGX_OK)
-    {
-        ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
-                      "databridge: Python did not stop in time");
-        _exit(0);
-    }
-
-    if (worker->ops) {
-
-        /* what was acknowledged is on disk, nothing else was promised */
-
-        ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
-                      "databridge: %ui store operations are cut off",
-                      worker->ops);
-        _exit(0);
-    }
-
-    store = worker->conf->stores.elts;
-
-    for (i = 0; i < worker->conf->stores.nelts; i++) {
-        if (store[i].store) {
-            db_store_close(store[i].store);
-            store[i].store = NULL;
-        }
-    }
-
-    /* the stores knew the collections of the applications' resources */
-
-    if (worker->apps) {
-        db_ready_destroy(worker->apps);
-    }
-}
-
-
-static ngx_int_t
-ngx_http_databridge_stop_fast(ngx_http_databridge_worker_t *worker)
-{
-    db_msg_t       *msg;
-    eventfd_t       count;
-    ngx_msec_t      deadline;
-    struct pollfd   pfd;
-
-    ngx_http_databridge_stop(worker);
-
-    deadline = ngx_current_msec + NGX_HTTP_DATABRIDGE_FAST_STOP;
-
-    pfd.fd = worker->bridge.nginx_fd;
-    pfd.events = POLLIN;
-
-    /* the requests are gone: only the end of Python is waited for */
-
-    for ( ;; ) {
-
-        if (worker->results == NULL) {
-            worker->results = db_bridge_results(&worker->bridge);
-        }
-
-        for (msg = worker->results; msg; msg = (db_msg_t *) msg->node.next) {
-            if (msg->kind == DB_MSG_STOPPED) {
-                worker->stopped = 1;
-                return NGX_OK;
-            }
-        }
-
-        worker->results = NULL;
-
-        ngx_time_update();
-
-        if ((ngx_msec_int_t) (deadline - ngx_current_msec) <= 0) {
-            return NGX_ERROR;
-        }
-
-        if (poll(&pfd, 1, deadline - ngx_current_msec) > 0) {
-            (void) eventfd_read(pfd.fd, &count);
-        }
-    }
 }
