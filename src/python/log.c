@@ -157,7 +157,7 @@ db_py_lines_dealloc(PyObject *self)
     type = Py_TYPE(self);
     lines = (db_py_lines_t *) self;
 
-    free(lines->rest);
+    PyMem_Free(lines->rest);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -172,7 +172,7 @@ db_py_lines_keep(db_py_lines_t *lines, const char *data, size_t len)
     if (lines->len + len > lines->size) {
         size = (lines->len + len) * 2;
 
-        rest = realloc(lines->rest, size);
+        rest = PyMem_Realloc(lines->rest, size);
         if (rest == NULL) {
             PyErr_NoMemory();
             return -1;
