@@ -1,7 +1,7 @@
 /*
- * The reason phrases that nginx does not have: it leaves the status line of
- * a 422 empty after the number.  Phrases as Python's http.HTTPStatus has
- * them, which is what applications send elsewhere.
+ * Reason phrases as Python's http.HTTPStatus has them, which is what
+ * applications send elsewhere, where nginx has others or none: it leaves the
+ * status line of a 422 empty after the number.
  */
 
 #include "http/ngx_http_databridge.h"
@@ -20,8 +20,12 @@ static ngx_http_databridge_status_t  ngx_http_databridge_statuses[] = {
     { 208, ngx_string("208 Already Reported") },
     { 226, ngx_string("226 IM Used") },
     { 300, ngx_string("300 Multiple Choices") },
+    { 302, ngx_string("302 Found") },
     { 305, ngx_string("305 Use Proxy") },
+    { 405, ngx_string("405 Method Not Allowed") },
     { 407, ngx_string("407 Proxy Authentication Required") },
+    { 408, ngx_string("408 Request Timeout") },
+    { 414, ngx_string("414 Request-URI Too Long") },
     { 417, ngx_string("417 Expectation Failed") },
     { 418, ngx_string("418 I'm a Teapot") },
     { 422, ngx_string("422 Unprocessable Entity") },
@@ -32,6 +36,8 @@ static ngx_http_databridge_status_t  ngx_http_databridge_statuses[] = {
     { 428, ngx_string("428 Precondition Required") },
     { 431, ngx_string("431 Request Header Fields Too Large") },
     { 451, ngx_string("451 Unavailable For Legal Reasons") },
+    { 503, ngx_string("503 Service Unavailable") },
+    { 504, ngx_string("504 Gateway Timeout") },
     { 506, ngx_string("506 Variant Also Negotiates") },
     { 508, ngx_string("508 Loop Detected") },
     { 510, ngx_string("510 Not Extended") },
