@@ -61,7 +61,7 @@ class Fleet:
             http=f"databridge_python_path {ROOT / 'bench'}; {http}" if not plain else http,
         )
         self.servers.append(server)
-        server.start(None)
+        server.start("/")
         return server
 
     def uvicorn(self, target: str) -> Uvicorn:
