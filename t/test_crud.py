@@ -3,9 +3,11 @@ Native CRUD: declared by an application, and by nginx.conf alone.  Everything
 that both can do is asked of both.
 """
 
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -563,3 +565,17 @@ def test_a_database_that_cannot_be_opened_is_said_and_answered(nginx: StartNginx
     server.expect_alert(r"\[emerg\]")
     until("an answer", lambda: server.client.get("/articles").status_code in (500, 503))
     server.logged("/no/such/folder")
+
+
+@pytest.mark.parametrize("kind", ["application", "nginx.conf"])
+def test_a_store_that_fails_is_a_500_with_an_id_that_the_log_explains(kind: str) -> None:
+    server = start(kind)
+    with contextlib.closing(sqlite3.connect(server.prefix / "test.db")) as database:
+        database.execute("DROP TABLE article")
+    for answer in (server.client.get("/articles"), server.client.post("/articles", json=ARTICLE)):
+        assert answer.status_code == 500
+        assert answer.content == b'{"detail":"Internal Server Error"}'
+        server.logged(answer.headers["x-request-id"])
+    server.logged("no such table")
+    assert server.client.get("/product").status_code == 200
+    assert server.finish() == []
