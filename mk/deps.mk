@@ -7,8 +7,10 @@ ifeq ($(PYTHON),/usr/bin/python3.11)
 RUN_PACKAGES += python3.11 python3.11-dev python3.11-venv
 endif
 
+# netbase: CPython's tests look up the service http
+
 TEST_PACKAGES  := libcmocka-dev clang-14 libclang-rt-14-dev strace \
-                  libpython3.11-testsuite
+                  libpython3.11-testsuite netbase
 BENCH_PACKAGES := wrk
 FRESH_PACKAGES := debootstrap
 
