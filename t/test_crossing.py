@@ -315,3 +315,73 @@ def test_requests_from_many_threads_of_clients(shared_app: Nginx) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_job_is_a_copy_that_outlives_its_request(app: StartApp) -> None:
+    server = app(
+        """
+        import asyncio
+        from fastapi import FastAPI, Request
+
+        app = FastAPI()
+        seen = []
+
+        @app.get("/")
+        async def root():
+            return seen
+
+        @app.post("/keep/{name}")
+        async def keep(name: str, request: Request):
+            body = await request.body()
+            seen.append("started")
+            await asyncio.sleep(0.3)
+            seen.append([name, request.headers["x-kept"], str(request.url.query), body.decode()])
+        """
+    )
+    body = "b" * 5000
+    with server.raw() as client:
+        client.send(
+            b"POST /keep/me?q=1 HTTP/1.1\r\nHost: t\r\nX-Kept: %s\r\nContent-Length: 5000\r\n\r\n%s"
+            % (b"h" * 500, body.encode())
+        )
+        until("the start", lambda: "started" in server.client.get("/").json())
+
+    # nginx has freed the request's memory and uses it for others meanwhile
+
+    kept = ["me", "h" * 500, "q=1", body]
+    until("the end", lambda: kept in server.client.get("/").json())
+
+
+def test_the_route_table_does_not_change_once_it_is_published(app: StartApp) -> None:
+    server = app(
+        """
+        import _databridge
+        from databridge import App, Model
+
+        app = App()
+
+        class Note(Model):
+            text: str
+
+        app.crud_routes(Note, prefix="/notes")
+
+        @app.get("/add")
+        async def add():
+            app.add_api_route("/late", lambda: "late")
+            app.crud_routes(Note, prefix="/late-notes")
+            try:
+                _databridge.add_route(0, None, "/late", None)
+            except RuntimeError as error:
+                return str(error)
+        """,
+        http="databridge_store main sqlite:notes.db;",
+        ready="/notes",
+    )
+    assert "too late" in server.client.get("/add").json()
+    assert server.client.get("/late").json() == "late"
+    assert server.client.get("/notes").json()["items"] == []
+
+    # a resource of after the start is Python's, which says what to do
+
+    assert server.client.get("/late-notes").status_code == 503
+    assert "databridge run" in server.client.get("/late-notes").json()["detail"]
