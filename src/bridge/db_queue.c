@@ -6,7 +6,6 @@
 #include "bridge/db_queue.h"
 
 
-
 static db_node_t *
 db_node_reverse(db_node_t *node)
 {

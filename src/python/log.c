@@ -5,8 +5,6 @@
 
 #include "python/runtime.h"
 
-#include <stdlib.h>
-
 
 /* More than a line of nginx's log holds: what has no end is cut here. */
 
