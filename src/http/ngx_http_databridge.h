@@ -77,7 +77,6 @@ typedef struct {
     ngx_http_databridge_main_conf_t  *conf;
 
     db_bridge_t                       bridge;
-    ngx_connection_t                 *wake;      /* of bridge.nginx_fd */
     db_msg_t                         *results;   /* taken, not yet handled */
     ngx_event_t                       more;      /* handles them later */
 
@@ -186,10 +185,14 @@ ngx_int_t ngx_http_databridge_watch_client(ngx_http_request_t *r);
 
 db_job_t *ngx_http_databridge_job(ngx_http_request_t *r, ngx_str_t *target);
 ngx_int_t ngx_http_databridge_target(ngx_http_request_t *r, ngx_str_t *target);
+off_t ngx_http_databridge_body_size(ngx_http_request_t *r,
+    ngx_uint_t *in_file);
 
 /* ngx_http_databridge_response.c */
 
 void ngx_http_databridge_part(db_part_t *part);
+ngx_table_elt_t *ngx_http_databridge_add_header(ngx_http_request_t *r,
+    db_str_t name, db_str_t value);
 
 /* ngx_http_databridge_status.c */
 

@@ -47,8 +47,6 @@ static ngx_int_t ngx_http_databridge_crud_error(ngx_http_request_t *r,
 static ngx_int_t ngx_http_databridge_crud_failed(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_send_json(ngx_http_request_t *r,
     ngx_uint_t status, db_str_t json);
-static ngx_int_t ngx_http_databridge_add_header(ngx_http_request_t *r,
-    const char *name, db_str_t value);
 
 
 ngx_int_t
@@ -247,6 +245,7 @@ ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
     u_char       *p;
     ssize_t       n;
     ngx_buf_t    *b;
+    ngx_uint_t    in_file;
     ngx_chain_t  *bufs, *cl;
 
     *body = db_string("");
@@ -256,11 +255,7 @@ ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
     }
 
     bufs = r->request_body->bufs;
-    size = 0;
-
-    for (cl = bufs; cl; cl = cl->next) {
-        size += ngx_buf_size(cl->buf);
-    }
+    size = ngx_http_databridge_body_size(r, &in_file);
 
     if (size > NGX_HTTP_DATABRIDGE_MAX_DOCUMENT) {
         return NGX_DECLINED;
@@ -268,7 +263,7 @@ ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
 
     b = bufs->buf;
 
-    if (bufs->next == NULL && !b->in_file) {
+    if (bufs->next == NULL && !in_file) {
         body->data = (char *) b->pos;
         body->len = b->last - b->pos;
         return NGX_OK;
@@ -455,16 +450,10 @@ ngx_http_databridge_crud_answer(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (call->status == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ngx_http_databridge_add_header(r, "Retry-After", db_string("1"))
-           != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
     if (call->location.len
-        && ngx_http_databridge_add_header(r, "Location", call->location)
-           != NGX_OK)
+        && ngx_http_databridge_add_header(r, db_string("Location"),
+                                          call->location)
+           == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -489,14 +478,8 @@ ngx_http_databridge_crud_error(ngx_http_request_t *r, ngx_uint_t status,
     json.len = ngx_sprintf(p, "{\"detail\":\"%s\"}", detail) - p;
 
     if (allow.len
-        && ngx_http_databridge_add_header(r, "Allow", allow) != NGX_OK)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ngx_http_databridge_add_header(r, "Retry-After", db_string("1"))
-           != NGX_OK)
+        && ngx_http_databridge_add_header(r, db_string("Allow"), allow)
+           == NULL)
     {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -529,7 +512,13 @@ ngx_http_databridge_crud_failed(ngx_http_request_t *r)
     value.data = (char *) id->data;
     value.len = id->len;
 
-    return ngx_http_databridge_add_header(r, "X-Request-ID", value);
+    if (ngx_http_databridge_add_header(r, db_string("X-Request-ID"), value)
+        == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
 }
 
 
@@ -542,6 +531,14 @@ ngx_http_databridge_send_json(ngx_http_request_t *r, ngx_uint_t status,
     ngx_int_t     rc;
     ngx_buf_t    *b;
     ngx_chain_t   out;
+
+    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
+        && ngx_http_databridge_add_header(r, db_string("Retry-After"),
+                                          db_string("1"))
+           == NULL)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
 
     ngx_http_databridge_set_status(r, status);
     r->headers_out.content_length_n = json.len;
@@ -573,25 +570,4 @@ ngx_http_databridge_send_json(ngx_http_request_t *r, ngx_uint_t status,
     out.next = NULL;
 
     return ngx_http_output_filter(r, &out);
-}
-
-
-static ngx_int_t
-ngx_http_databridge_add_header(ngx_http_request_t *r, const char *name,
-    db_str_t value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    h->hash = 1;
-    h->key.data = (u_char *) name;
-    h->key.len = ngx_strlen(name);
-    h->value.data = (u_char *) value.data;
-    h->value.len = value.len;
-
-    return NGX_OK;
 }

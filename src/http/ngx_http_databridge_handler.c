@@ -431,16 +431,12 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx,
 static ngx_int_t
 ngx_http_databridge_unavailable(ngx_http_request_t *r)
 {
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
+    if (ngx_http_databridge_add_header(r, db_string("Retry-After"),
+                                       db_string("1"))
+        == NULL)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
-
-    h->hash = 1;
-    ngx_str_set(&h->key, "Retry-After");
-    ngx_str_set(&h->value, "1");
 
     return NGX_HTTP_SERVICE_UNAVAILABLE;
 }

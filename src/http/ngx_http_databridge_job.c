@@ -13,8 +13,6 @@ static size_t ngx_http_databridge_headers_size(ngx_http_request_t *r,
 static void ngx_http_databridge_copy_headers(db_job_t *job,
     ngx_http_request_t *r, char **p);
 static db_str_t ngx_http_databridge_copy(char **p, u_char *data, size_t len);
-static off_t ngx_http_databridge_body_size(ngx_http_request_t *r,
-    ngx_uint_t *in_file);
 static ngx_int_t ngx_http_databridge_body(db_job_t *job,
     ngx_http_request_t *r, ngx_uint_t in_file, char **p);
 static ngx_int_t ngx_http_databridge_server_addr(ngx_http_request_t *r,
@@ -211,7 +209,7 @@ ngx_http_databridge_copy(char **p, u_char *data, size_t len)
 }
 
 
-static off_t
+off_t
 ngx_http_databridge_body_size(ngx_http_request_t *r, ngx_uint_t *in_file)
 {
     off_t         size;

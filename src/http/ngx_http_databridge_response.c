@@ -229,19 +229,10 @@ ngx_http_databridge_set_header(ngx_http_request_t *r, db_header_t *header)
         return known->handler(r, &value);
     }
 
-    h = ngx_list_push(&r->headers_out.headers);
+    h = ngx_http_databridge_add_header(r, header->name, header->value);
     if (h == NULL) {
         return NGX_ERROR;
     }
-
-    h->hash = 1;
-    h->key.data = (u_char *) header->name.data;
-    h->key.len = header->name.len;
-    h->value = value;
-
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
 
     if (known->name.len) {
         *(ngx_table_elt_t **) ((u_char *) &r->headers_out + known->offset)
@@ -249,6 +240,33 @@ ngx_http_databridge_set_header(ngx_http_request_t *r, db_header_t *header)
     }
 
     return NGX_OK;
+}
+
+
+/* The strings must live as long as the request. */
+
+ngx_table_elt_t *
+ngx_http_databridge_add_header(ngx_http_request_t *r, db_str_t name,
+    db_str_t value)
+{
+    ngx_table_elt_t  *h;
+
+    h = ngx_list_push(&r->headers_out.headers);
+    if (h == NULL) {
+        return NULL;
+    }
+
+    h->hash = 1;
+    h->key.data = (u_char *) name.data;
+    h->key.len = name.len;
+    h->value.data = (u_char *) value.data;
+    h->value.len = value.len;
+
+#if (nginx_version >= 1023000)
+    h->next = NULL;
+#endif
+
+    return h;
 }
 
 

@@ -168,7 +168,6 @@ ngx_http_databridge_open_wake(ngx_http_databridge_worker_t *worker)
     /* an idle connection is told when the worker starts to quit */
 
     c->idle = 1;
-    worker->wake = c;
 
     return NGX_OK;
 }
