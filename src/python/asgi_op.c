@@ -296,11 +296,12 @@ db_py_op_send(PyObject *self, PyObject *arg)
 static PyObject *
 db_py_op_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 {
-    PyObject      *method, *result;
+    PyObject      *result;
     db_py_op_t    *op;
     PySendResult   status;
 
     op = (db_py_op_t *) self;
+    result = NULL;
 
     if (nargs == 0) {
         PyErr_SetString(PyExc_TypeError, "throw() needs an exception");
@@ -311,29 +312,7 @@ db_py_op_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
 
-    if (op->iter == NULL) {
-        db_py_op_finish(op);
-        PyErr_SetObject(PyExceptionInstance_Check(args[0])
-                            ? (PyObject *) Py_TYPE(args[0]) : args[0],
-                        nargs > 1 ? args[1] : args[0]);
-        return NULL;
-    }
-
-    method = PyObject_GetAttr(op->iter, db_py.str.throw);
-
-    if (method == NULL) {
-        return NULL;
-    }
-
-    result = PyObject_Vectorcall(method, args, nargs, NULL);
-    Py_DECREF(method);
-
-    if (result) {
-        return result;
-    }
-
-    status = _PyGen_FetchStopIterationValue(&result) == 0 ? PYGEN_RETURN
-                                                          : PYGEN_ERROR;
+    status = db_py_throw(op->iter, args, nargs, &result);
     status = db_py_op_stepped(op, status, &result);
 
     return db_py_returned(status, result);

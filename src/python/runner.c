@@ -157,18 +157,21 @@ db_py_run_method_send(PyObject *self, PyObject *arg)
 }
 
 
-/* As throw() of a generator that does nothing but delegate. */
+/*
+ * As throw() of a generator that does nothing but delegate to iter; NULL: it
+ * has not begun to.
+ */
 
-static PySendResult
-db_py_run_throw(db_py_run_t *run, PyObject *const *args, Py_ssize_t nargs,
+PySendResult
+db_py_throw(PyObject *iter, PyObject *const *args, Py_ssize_t nargs,
     PyObject **result)
 {
     PyObject  *method;
 
     method = NULL;
 
-    if (run->coro) {
-        method = PyObject_GetAttr(run->coro, db_py.str.throw);
+    if (iter) {
+        method = PyObject_GetAttr(iter, db_py.str.throw);
 
         if (method == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
             return PYGEN_ERROR;
@@ -218,7 +221,7 @@ db_py_run_method_throw(PyObject *self, PyObject *const *args,
 
     run->stepping = 1;
 
-    status = db_py_run_throw(run, args, nargs, &result);
+    status = db_py_throw(run->coro, args, nargs, &result);
     status = db_py_run_stepped(run, status, &result);
 
     return db_py_returned(status, result);

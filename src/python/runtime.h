@@ -176,6 +176,8 @@ void db_py_run_abandon_all(void);
 /* For am_await, tp_iter and the send() of a coroutine in C. */
 PyObject *db_py_self(PyObject *self);
 PyObject *db_py_returned(PySendResult status, PyObject *result);
+PySendResult db_py_throw(PyObject *iter, PyObject *const *args,
+    Py_ssize_t nargs, PyObject **result);
 PyObject *db_py_awaitable(PyObject *object);
 PyObject *db_py_exception(void);
 
