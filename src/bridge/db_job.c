@@ -26,6 +26,12 @@ db_job_create(unsigned nheaders, size_t size, char **strings)
     job->disconnect.job = job;
     job->cancel.msg.kind = DB_MSG_CANCEL;
     job->cancel.job = job;
+    job->leave.msg.kind = DB_MSG_LEAVE;
+    job->leave.job = job;
+    job->sent.notice.msg.kind = DB_MSG_SENT;
+    job->sent.notice.job = job;
+    job->taken.notice.msg.kind = DB_MSG_TAKEN;
+    job->taken.notice.job = job;
 
     job->nheaders = nheaders;
     job->headers = (db_header_t *) (job + 1);
@@ -59,6 +65,71 @@ db_job_release(db_job_t *job)
 }
 
 
+/*
+ * The giver adds and then looks whether the notice is under way; the taker
+ * says that it is not and then takes.  So no bytes are left behind.
+ */
+
+db_msg_t *
+db_credit_give(db_credit_t *credit, size_t bytes)
+{
+    atomic_fetch_add(&credit->bytes, bytes);
+
+    if (atomic_exchange(&credit->posted, 1)) {
+        return NULL;
+    }
+
+    db_job_retain(credit->notice.job);
+
+    return &credit->notice.msg;
+}
+
+
+size_t
+db_credit_take(db_credit_t *credit)
+{
+    size_t  bytes;
+
+    atomic_store(&credit->posted, 0);
+    bytes = atomic_exchange(&credit->bytes, 0);
+
+    db_job_release(credit->notice.job);
+
+    return bytes;
+}
+
+
+db_chunk_t *
+db_chunk_create(db_job_t *job, size_t size)
+{
+    db_chunk_t  *chunk;
+
+    chunk = malloc(sizeof(db_chunk_t) + size);
+    if (chunk == NULL) {
+        return NULL;
+    }
+
+    memset(chunk, 0, sizeof(db_chunk_t));
+
+    chunk->msg.kind = DB_MSG_CHUNK;
+    chunk->job = job;
+    chunk->data.data = (char *) (chunk + 1);
+    chunk->data.len = size;
+
+    db_job_retain(job);
+
+    return chunk;
+}
+
+
+void
+db_chunk_destroy(db_chunk_t *chunk)
+{
+    db_job_release(chunk->job);
+    free(chunk);
+}
+
+
 db_part_t *
 db_part_create(db_job_t *job, unsigned nheaders, size_t size, char **strings)
 {
@@ -75,6 +146,7 @@ db_part_create(db_job_t *job, unsigned nheaders, size_t size, char **strings)
     part->job = job;
     part->nheaders = nheaders;
     part->headers = (db_header_t *) (part + 1);
+    part->fd = -1;
 
     *strings = (char *) (part->headers + nheaders);
 
@@ -85,5 +157,9 @@ db_part_create(db_job_t *job, unsigned nheaders, size_t size, char **strings)
 void
 db_part_destroy(db_part_t *part)
 {
+    if (part->fd != -1) {
+        close(part->fd);
+    }
+
     free(part);
 }

@@ -6,12 +6,20 @@
  * the job is submitted and by nobody afterwards.  A job is counted: one
  * reference is the nginx side's; one is Python's from the submission on, goes
  * back with the part flagged DB_PART_DONE and is dropped by the nginx thread
- * when that part arrives; each notice on its way to Python holds one, which
- * Python drops.  Whoever drops the last one frees the block.
+ * when that part arrives; each notice and each chunk on its way holds one,
+ * which its receiver drops.  Whoever drops the last one frees the block.
+ *
+ * A chunk is what arrives after the job has: a piece of the request's body,
+ * or a message of a WebSocket.  Written by the nginx thread, then Python's.
  *
  * A part is a piece of a response: written by Python, then owned by the
  * nginx thread until it is sent.  A part whose body lies in a Python object
  * goes back to Python as DB_MSG_RELEASE; any other is freed where it ends.
+ *
+ * Neither side runs far ahead of the other.  The nginx thread stops reading
+ * the client when DB_AHEAD_MAX bytes of chunks are not yet taken; Python's
+ * send() waits when so many bytes of parts are not yet sent.  What was taken
+ * or sent is given back by the credits of the job.
  */
 
 #ifndef DB_JOB_H
@@ -32,12 +40,16 @@ typedef enum {
     DB_MSG_REQUEST,       /* db_job_t.request: run it */
     DB_MSG_DISCONNECT,    /* db_notice_t: the client has left */
     DB_MSG_CANCEL,        /* db_notice_t: its time is over, cancel the task */
+    DB_MSG_LEAVE,         /* db_notice_t: the worker quits, streams end */
+    DB_MSG_SENT,          /* db_notice_t of job->sent */
+    DB_MSG_CHUNK,         /* db_chunk_t */
     DB_MSG_RELEASE,       /* db_part_t: drop part->object, free the part */
     DB_MSG_SPAWN,         /* db_spawn_t: call it */
     DB_MSG_STOP,          /* db_msg_t, owned by the sender: shut down */
 
     /* to nginx */
     DB_MSG_PART,          /* db_part_t */
+    DB_MSG_TAKEN,         /* db_notice_t of job->taken */
     DB_MSG_READY,         /* db_ready_t */
     DB_MSG_STOPPED        /* db_msg_t: nothing more will come from Python */
 } db_msg_kind_t;
@@ -56,15 +68,47 @@ typedef struct {
 
 
 typedef struct {
-    db_msg_t       msg;          /* DB_MSG_DISCONNECT, DB_MSG_CANCEL */
+    db_msg_t       msg;
     db_job_t      *job;
 } db_notice_t;
 
 
-#define DB_PART_START  0x01      /* status and headers are set */
-#define DB_PART_LAST   0x02      /* the response ends here */
-#define DB_PART_ABORT  0x04      /* it cannot be completed: cut it off */
-#define DB_PART_DONE   0x08      /* Python's reference comes back with it */
+/*
+ * Bytes that one side gives back to the other.  The notice is under way at
+ * most once: what is added meanwhile goes with it.
+ */
+
+#define DB_AHEAD_MAX   (128 * 1024)
+#define DB_CREDIT_MIN  (64 * 1024)   /* worth a notice; below DB_AHEAD_MAX */
+
+typedef struct {
+    db_notice_t    notice;
+    atomic_size_t  bytes;
+    atomic_int     posted;
+} db_credit_t;
+
+
+/* Frames of RFC 6455 that cross; 0 stands for a piece of an HTTP body. */
+
+#define DB_WS_TEXT    1
+#define DB_WS_BINARY  2
+#define DB_WS_CLOSE   8          /* 2 bytes of code, then the reason */
+
+typedef struct {
+    db_msg_t       msg;          /* DB_MSG_CHUNK */
+    db_job_t      *job;
+    unsigned       opcode;
+    unsigned       last:1;       /* the body ends with it */
+    db_str_t       data;         /* in the chunk's own block */
+} db_chunk_t;
+
+
+#define DB_PART_START     0x01   /* status and headers are set */
+#define DB_PART_LAST      0x02   /* the response ends here */
+#define DB_PART_ABORT     0x04   /* it cannot be completed: cut it off */
+#define DB_PART_DONE      0x08   /* Python's reference comes back with it */
+#define DB_PART_HINT      0x10   /* an early hint: the headers are its links */
+#define DB_PART_TRAILERS  0x20   /* with START: some follow; later: these */
 
 
 typedef struct {
@@ -74,8 +118,11 @@ typedef struct {
     unsigned       status;
     unsigned       nheaders;
     db_header_t   *headers;      /* in the part's own block */
+    unsigned       opcode;       /* of a WebSocket's message, or 0 */
     db_str_t       body;         /* there too, or in the object */
     void          *object;       /* a strong reference of Python's, or NULL */
+    int            fd;           /* a file, sent instead of a body, or -1 */
+    off_t          file_size;    /* so much of it, from its start */
 } db_part_t;
 
 
@@ -89,12 +136,20 @@ struct db_job_s {
 
     db_notice_t    disconnect;   /* sent at most once each */
     db_notice_t    cancel;
+    db_notice_t    leave;
+    db_credit_t    sent;         /* of the parts, to Python */
+    db_credit_t    taken;        /* of the chunks, to nginx */
 
     /* the request: constant once submitted */
 
     unsigned       app;          /* index of the application */
     unsigned       http_version; /* 10, 11, 20 */
     unsigned       tls:1;
+    unsigned       websocket:1;  /* a handshake: parts and chunks are messages,
+                                    but for a denial */
+    unsigned       streamed:1;   /* more of the body comes in chunks */
+    unsigned       deferred:1;   /* none comes before credit was given */
+    unsigned       hints:1;      /* early hints can be sent */
 
     db_str_t       method;
     db_str_t       target;       /* the path as received, without the query */
@@ -109,7 +164,7 @@ struct db_job_s {
 
     db_str_t       body;         /* copied, when it fits in the job */
     int            body_fd;      /* else a descriptor of the job's, or -1 */
-    off_t          body_size;
+    off_t          body_size;    /* of what came with the job */
 };
 
 
@@ -146,6 +201,21 @@ struct db_spawn_s {
 db_job_t *db_job_create(unsigned nheaders, size_t size, char **strings);
 void db_job_retain(db_job_t *job);
 void db_job_release(db_job_t *job);
+
+/*
+ * Gives bytes back to the other side: the message to send, with a reference
+ * of its own, or NULL when it is under way.
+ */
+db_msg_t *db_credit_give(db_credit_t *credit, size_t bytes);
+
+/* The receiver of the notice: all bytes given since; drops the reference. */
+size_t db_credit_take(db_credit_t *credit);
+
+/* With data.len bytes to be written; NULL when out of memory. */
+db_chunk_t *db_chunk_create(db_job_t *job, size_t size);
+
+/* Drops the chunk's reference as well. */
+void db_chunk_destroy(db_chunk_t *chunk);
 
 /*
  * A part with room for nheaders headers and "size" bytes, which start at

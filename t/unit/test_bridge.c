@@ -217,11 +217,57 @@ test_part_belongs_to_its_job(void **state)
 }
 
 
+static void
+test_credit_is_under_way_once(void **state)
+{
+    char      *strings;
+    db_job_t  *job;
+
+    job = db_job_create(0, 0, &strings);
+    assert_non_null(job);
+
+    assert_ptr_equal(db_credit_give(&job->sent, 10), &job->sent.notice.msg);
+    assert_null(db_credit_give(&job->sent, 20));
+    assert_int_equal(atomic_load(&job->refs), 2);
+
+    assert_int_equal(db_credit_take(&job->sent), 30);
+    assert_int_equal(atomic_load(&job->refs), 1);
+
+    assert_ptr_equal(db_credit_give(&job->sent, 5), &job->sent.notice.msg);
+    assert_int_equal(db_credit_take(&job->sent), 5);
+
+    db_job_release(job);
+}
+
+
+static void
+test_chunk_holds_its_job(void **state)
+{
+    char        *strings;
+    db_job_t    *job;
+    db_chunk_t  *chunk;
+
+    job = db_job_create(0, 0, &strings);
+    assert_non_null(job);
+
+    chunk = db_chunk_create(job, 3);
+    assert_non_null(chunk);
+    assert_int_equal(chunk->data.len, 3);
+    memcpy((char *) chunk->data.data, "abc", 3);
+
+    db_job_release(job);
+    assert_ptr_equal(chunk->job, job);
+    db_chunk_destroy(chunk);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_queue_is_first_in_first_out),
+        cmocka_unit_test(test_credit_is_under_way_once),
+        cmocka_unit_test(test_chunk_holds_its_job),
         cmocka_unit_test(test_python_is_woken_only_when_asleep),
         cmocka_unit_test(test_nginx_is_woken_when_its_queue_was_empty),
         cmocka_unit_test(test_job_has_room_for_what_it_was_made_for),
