@@ -53,6 +53,13 @@ static ngx_command_t  ngx_http_databridge_commands[] = {
       offsetof(ngx_http_databridge_loc_conf_t, max_body_size),
       NULL },
 
+    { ngx_string("databridge_ignore_client_abort"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_databridge_loc_conf_t, ignore_client_abort),
+      NULL },
+
     { ngx_string("databridge_store"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
       ngx_http_databridge_store,
@@ -229,6 +236,7 @@ ngx_http_databridge_create_loc_conf(ngx_conf_t *cf)
     dlcf->app = NGX_CONF_UNSET;
     dlcf->timeout = NGX_CONF_UNSET_MSEC;
     dlcf->max_body_size = NGX_CONF_UNSET;
+    dlcf->ignore_client_abort = NGX_CONF_UNSET;
 
     return dlcf;
 }
@@ -245,6 +253,8 @@ ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 60000);
     ngx_conf_merge_off_value(conf->max_body_size, prev->max_body_size,
                              NGX_CONF_UNSET);
+    ngx_conf_merge_value(conf->ignore_client_abort,
+                         prev->ignore_client_abort, 0);
 
     if (conf->app == NGX_CONF_UNSET && conf->crud == NULL) {
         return NGX_CONF_OK;

@@ -11,6 +11,8 @@ NOTICE: int
 INFO: int
 DEBUG: int
 
+class ClientDisconnected(OSError): ...
+
 @final
 class Lines:
     def __new__(cls, level: int) -> Lines: ...

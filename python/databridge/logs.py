@@ -114,9 +114,21 @@ def _text(stream: LogStream) -> io.TextIOWrapper:
 
 def report(text: str, request: str, exception: BaseException | None) -> None:
     """What an application did wrong with a request; called by the server."""
-    if exception is not None:
+    if exception is not None and _disconnected(exception):
+        logger.debug("%s: the client has left", request)
+    elif exception is not None:
         logger.error("%s (%s)", text, request, exc_info=exception)
     elif text.startswith("cancelled"):
         logger.warning("%s: %s", request, text)
     else:
         logger.error("%s (%s)", text, request)
+
+
+def _disconnected(exception: BaseException) -> bool:
+    """Whether all of it comes from a send() to a client that has left."""
+    if isinstance(exception, _databridge.ClientDisconnected):
+        return True
+    if isinstance(exception, BaseExceptionGroup):
+        return all(map(_disconnected, exception.exceptions))
+    cause = exception.__cause__ or exception.__context__
+    return cause is not None and _disconnected(cause)

@@ -60,6 +60,7 @@ typedef struct {
     ngx_http_databridge_crud_conf_t  *crud;
     ngx_msec_t                        timeout;
     off_t                             max_body_size;
+    ngx_flag_t                        ignore_client_abort;
 } ngx_http_databridge_loc_conf_t;
 
 
@@ -109,24 +110,37 @@ typedef struct {
 } ngx_http_databridge_worker_t;
 
 
-/* A request to an application, from its body's end to its own. */
+/* A request to an application. */
 
 typedef struct {
     ngx_http_request_t               *request;
     db_job_t                         *job;       /* NULL: not, or no longer */
     ngx_int_t                         app;
 
+    ngx_str_t                         target;    /* the path as received */
+    const db_route_t                 *route;     /* of a native resource */
+    db_str_t                          prefix;    /* and its path */
+    db_str_t                          rest;
+
     ngx_queue_t                       link;      /* waiting or running */
     ngx_queue_t                       queue;     /* of the timeout */
     ngx_http_databridge_timeout_t    *timeout;   /* NULL: none armed */
+    ngx_msec_t                        limit;     /* what it is armed for */
     ngx_msec_t                        expires;
+
+    size_t                            ahead;     /* of the body, not taken */
+    size_t                            sent;      /* not yet given back */
+    ngx_int_t                         result;    /* when the body is drained */
 
     db_part_t                        *head;      /* headers point into it */
     ngx_chain_t                      *free;
     ngx_chain_t                      *busy;
 
     unsigned                          linked:1;
-    unsigned                          started:1; /* the header was sent */
+    unsigned                          deferred:1; /* the body is not begun */
+    unsigned                          paused:1;   /* it is far ahead */
+    unsigned                          started:1;  /* the header was sent */
+    unsigned                          leaving:1;  /* Python knows that we do */
 } ngx_http_databridge_ctx_t;
 
 
@@ -177,20 +191,40 @@ ngx_int_t ngx_http_databridge_app_handler(ngx_http_request_t *r);
 void ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_leave(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     db_notice_t *notice);
+ngx_int_t ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx);
+
+/* ngx_http_databridge_body.c */
+
+ngx_int_t ngx_http_databridge_begin_body(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_stream_body(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_taken(db_notice_t *notice);
+void ngx_http_databridge_drain(ngx_http_databridge_ctx_t *ctx, ngx_int_t rc);
 ngx_int_t ngx_http_databridge_watch_client(ngx_http_request_t *r);
 
 /* ngx_http_databridge_job.c */
 
-db_job_t *ngx_http_databridge_job(ngx_http_request_t *r, ngx_str_t *target);
+db_job_t *ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx);
 ngx_int_t ngx_http_databridge_target(ngx_http_request_t *r, ngx_str_t *target);
 off_t ngx_http_databridge_body_size(ngx_http_request_t *r,
     ngx_uint_t *in_file);
+u_char *ngx_http_databridge_copy_body(ngx_http_request_t *r, u_char *p);
+void ngx_http_databridge_drop_body(ngx_http_request_t *r);
 
 /* ngx_http_databridge_response.c */
 
 void ngx_http_databridge_part(db_part_t *part);
+
+/* ngx_http_databridge_headers.c */
+
+ngx_int_t ngx_http_databridge_set_headers(ngx_http_request_t *r,
+    db_part_t *part);
+ngx_int_t ngx_http_databridge_add_trailers(ngx_http_request_t *r,
+    db_part_t *part);
+ngx_int_t ngx_http_databridge_send_hint(ngx_http_request_t *r,
+    db_part_t *part);
 ngx_table_elt_t *ngx_http_databridge_add_header(ngx_http_request_t *r,
     db_str_t name, db_str_t value);
 

@@ -29,6 +29,8 @@ static ngx_int_t ngx_http_databridge_drop_results(
 void
 ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
 {
+    ngx_queue_t  *q;
+
     if (worker->exiting) {
         return;
     }
@@ -41,6 +43,14 @@ ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
     worker->hold.log = worker->cycle->log;
 
     ngx_add_timer(&worker->hold, NGX_HTTP_DATABRIDGE_HOLD_STEP);
+
+    for (q = ngx_queue_head(&worker->running);
+         q != ngx_queue_sentinel(&worker->running);
+         q = ngx_queue_next(q))
+    {
+        ngx_http_databridge_leave(ngx_queue_data(q, ngx_http_databridge_ctx_t,
+                                                 link));
+    }
 }
 
 
@@ -253,6 +263,11 @@ ngx_http_databridge_drop_results(ngx_http_databridge_worker_t *worker)
         if (msg->kind == DB_MSG_STOPPED) {
             worker->stopped = 1;
             return NGX_OK;
+        }
+
+        if (msg->kind == DB_MSG_TAKEN) {
+            (void) db_credit_take(&((db_notice_t *) msg)->job->taken);
+            continue;
         }
 
         if (msg->kind != DB_MSG_PART) {

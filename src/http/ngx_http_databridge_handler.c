@@ -1,6 +1,6 @@
 /*
- * A request to an application: body, route, hand-over, and the ways in which
- * it ends before Python answers.  From the hand-over on the request and its
+ * A request to an application: route, hand-over, and the ways in which it
+ * ends before Python answers.  From the hand-over on the request and its
  * job know each other through ctx->job and job->owner, until either the
  * response is complete or ngx_http_databridge_detach() parts them.
  */
@@ -9,27 +9,25 @@
 #include "route/db_query.h"
 
 
-static void ngx_http_databridge_body_handler(ngx_http_request_t *r);
 static ngx_http_databridge_ctx_t *ngx_http_databridge_create_ctx(
     ngx_http_request_t *r);
 static void ngx_http_databridge_cleanup(void *data);
 static ngx_int_t ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx,
-    ngx_str_t *target, db_str_t *path);
+    db_str_t *path);
 static const db_route_t *ngx_http_databridge_route(db_table_t *table,
     ngx_http_request_t *r, db_str_t path);
 static ngx_int_t ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
     const db_route_t *route, db_str_t path);
-static ngx_int_t ngx_http_databridge_hand_over(
-    ngx_http_databridge_ctx_t *ctx, ngx_str_t *target, ngx_msec_t timeout);
+static void ngx_http_databridge_native_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_unavailable(ngx_http_request_t *r);
 
 
 ngx_int_t
 ngx_http_databridge_app_handler(ngx_http_request_t *r)
 {
-    ngx_int_t  rc;
+    ngx_http_databridge_ctx_t  *ctx;
 
     if (ngx_http_databridge_worker == NULL
         || !ngx_http_databridge_worker->started)
@@ -37,40 +35,16 @@ ngx_http_databridge_app_handler(ngx_http_request_t *r)
         return ngx_http_databridge_unavailable(r);
     }
 
-    rc = ngx_http_read_client_request_body(r,
-                                           ngx_http_databridge_body_handler);
-
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        return rc;
-    }
-
-    return NGX_DONE;
-}
-
-
-static void
-ngx_http_databridge_body_handler(ngx_http_request_t *r)
-{
-    ngx_int_t                   rc;
-    ngx_http_databridge_ctx_t  *ctx;
-
     ctx = ngx_http_databridge_create_ctx(r);
-
     if (ctx == NULL) {
-        ngx_http_finalize_request(r, NGX_HTTP_INTERNAL_SERVER_ERROR);
-        return;
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_databridge_worker->apps) {
-        rc = ngx_http_databridge_dispatch(ctx);
-
-    } else {
-        rc = ngx_http_databridge_wait(ctx);
+    if (ngx_http_databridge_worker->apps == NULL) {
+        return ngx_http_databridge_wait(ctx);
     }
 
-    if (rc != NGX_DONE) {
-        ngx_http_finalize_request(r, rc);
-    }
+    return ngx_http_databridge_dispatch(ctx);
 }
 
 
@@ -158,12 +132,14 @@ ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx)
     r = ctx->request;
     dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
 
+    if (ngx_http_databridge_timeout_add(ctx, dlcf->timeout) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     ctx->linked = 1;
     ngx_queue_insert_tail(&ngx_http_databridge_worker->waiting, &ctx->link);
 
-    if (ngx_http_databridge_timeout_add(ctx, dlcf->timeout) != NGX_OK) {
-        return NGX_ERROR;
-    }
+    r->main->count++;
 
     return ngx_http_databridge_watch_client(r);
 }
@@ -172,7 +148,6 @@ ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx)
 void
 ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx)
 {
-    ngx_int_t            rc;
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
@@ -181,14 +156,13 @@ ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx)
 
     ctx->linked = 0;
     ngx_queue_remove(&ctx->link);
+    ngx_http_databridge_timeout_del(ctx);
 
     ngx_http_set_log_request(c->log, r);
 
-    rc = ngx_http_databridge_dispatch(ctx);
+    /* as a content handler's result: NGX_DONE drops what wait() counted */
 
-    if (rc != NGX_DONE) {
-        ngx_http_finalize_request(r, rc);
-    }
+    ngx_http_finalize_request(r, ngx_http_databridge_dispatch(ctx));
 
     ngx_http_run_posted_requests(c);
 }
@@ -240,12 +214,26 @@ ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
 }
 
 
+/* The worker quits: Python is told that a response should come to its end. */
+
+void
+ngx_http_databridge_leave(ngx_http_databridge_ctx_t *ctx)
+{
+    if (ctx->job == NULL || !ctx->started || ctx->leaving) {
+        return;
+    }
+
+    ctx->leaving = 1;
+
+    db_job_retain(ctx->job);
+    ngx_http_databridge_submit(&ctx->job->leave.msg.node);
+}
+
+
 static ngx_int_t
 ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
 {
     ngx_int_t                        rc;
-    ngx_str_t                        target;
-    ngx_msec_t                       timeout;
     db_str_t                         path;
     db_table_t                      *table;
     const db_route_t                *route;
@@ -266,17 +254,17 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
         return ngx_http_databridge_unavailable(r);
     }
 
-    rc = ngx_http_databridge_target(r, &target);
+    rc = ngx_http_databridge_target(r, &ctx->target);
     if (rc != NGX_OK) {
         return rc;
     }
 
     dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
-    timeout = dlcf->timeout;
+    ctx->limit = dlcf->timeout;
 
     if (table->nroutes) {
 
-        rc = ngx_http_databridge_path(ctx, &target, &path);
+        rc = ngx_http_databridge_path(ctx, &path);
         if (rc != NGX_OK) {
             return rc;
         }
@@ -288,31 +276,38 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
         }
 
         if (route && route->timeout != DB_TIMEOUT_DEFAULT) {
-            timeout = route->timeout;
+            ctx->limit = route->timeout;
         }
     }
 
-    return ngx_http_databridge_hand_over(ctx, &target, timeout);
+    if (worker->queued >= worker->conf->queue) {
+        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
+                      "databridge_queue: %ui requests wait for Python",
+                      worker->queued);
+
+        return ngx_http_databridge_unavailable(r);
+    }
+
+    return ngx_http_databridge_begin_body(ctx);
 }
 
 
 /* The path as the application's routes see it: decoded, without root_path. */
 
 static ngx_int_t
-ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx, ngx_str_t *target,
-    db_str_t *path)
+ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx, db_str_t *path)
 {
     u_char    *p;
     db_str_t   root;
 
-    p = ngx_pnalloc(ctx->request->pool, target->len);
+    p = ngx_pnalloc(ctx->request->pool, ctx->target.len);
     if (p == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
     path->data = (char *) p;
     path->len = db_percent_decode((char *) p,
-                                  ngx_http_databridge_str(*target));
+                                  ngx_http_databridge_str(ctx->target));
 
     root = ngx_http_databridge_worker->python.apps[ctx->app].root_path;
 
@@ -350,61 +345,82 @@ ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
     const db_route_t *route, db_str_t path)
 {
     u_char              *p;
-    db_str_t             prefix, root, rest;
+    db_str_t             root;
+    ngx_int_t            rc;
     ngx_http_request_t  *r;
 
     r = ctx->request;
-    prefix = db_crud_prefix(route->crud);
     root = ngx_http_databridge_worker->python.apps[ctx->app].root_path;
+
+    ctx->route = route;
+    ctx->prefix = db_crud_prefix(route->crud);
 
     /* the router has matched the prefix */
 
-    rest.data = path.data + prefix.len;
-    rest.len = path.len - prefix.len;
+    ctx->rest.data = path.data + ctx->prefix.len;
+    ctx->rest.len = path.len - ctx->prefix.len;
 
     if (root.len) {
-        p = ngx_pnalloc(r->pool, root.len + prefix.len);
+        p = ngx_pnalloc(r->pool, root.len + ctx->prefix.len);
         if (p == NULL) {
             return NGX_HTTP_INTERNAL_SERVER_ERROR;
         }
 
-        ngx_memcpy(ngx_cpymem(p, root.data, root.len), prefix.data,
-                   prefix.len);
+        ngx_memcpy(ngx_cpymem(p, root.data, root.len), ctx->prefix.data,
+                   ctx->prefix.len);
 
-        prefix.data = (char *) p;
-        prefix.len += root.len;
+        ctx->prefix.data = (char *) p;
+        ctx->prefix.len += root.len;
     }
 
-    return ngx_http_databridge_crud_run(r, route->crud, route->store, prefix,
-                                        rest);
+    rc = ngx_http_read_client_request_body(r,
+                                    ngx_http_databridge_native_body_handler);
+
+    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
+        return rc;
+    }
+
+    return NGX_DONE;
 }
 
 
-static ngx_int_t
-ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx,
-    ngx_str_t *target, ngx_msec_t timeout)
+static void
+ngx_http_databridge_native_body_handler(ngx_http_request_t *r)
+{
+    ngx_int_t                   rc;
+    ngx_http_databridge_ctx_t  *ctx;
+
+    ctx = ngx_http_get_module_ctx(r, ngx_http_databridge_module);
+
+    rc = ngx_http_databridge_crud_run(r, ctx->route->crud, ctx->route->store,
+                                      ctx->prefix, ctx->rest);
+
+    if (rc != NGX_DONE) {
+        ngx_http_finalize_request(r, rc);
+    }
+}
+
+
+/* The caller has counted a reference to the request for this. */
+
+ngx_int_t
+ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
 {
     db_job_t                      *job;
-    ngx_http_request_t            *r;
     ngx_http_databridge_worker_t  *worker;
 
-    r = ctx->request;
     worker = ngx_http_databridge_worker;
 
-    if (worker->queued >= worker->conf->queue) {
-        ngx_log_error(NGX_LOG_WARN, r->connection->log, 0,
-                      "databridge_queue: %ui requests wait for Python",
-                      worker->queued);
-
-        return ngx_http_databridge_unavailable(r);
-    }
-
-    job = ngx_http_databridge_job(r, target);
+    job = ngx_http_databridge_job(ctx);
     if (job == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (ngx_http_databridge_timeout_add(ctx, timeout) != NGX_OK) {
+    /* while the client sends, the time is the client's */
+
+    if ((!job->streamed || job->deferred)
+        && ngx_http_databridge_timeout_add(ctx, ctx->limit) != NGX_OK)
+    {
         db_job_release(job);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
@@ -424,7 +440,7 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx,
     db_job_retain(job);
     ngx_http_databridge_submit(&job->msg.node);
 
-    return ngx_http_databridge_watch_client(r);
+    return NGX_OK;
 }
 
 
@@ -439,26 +455,4 @@ ngx_http_databridge_unavailable(ngx_http_request_t *r)
     }
 
     return NGX_HTTP_SERVICE_UNAVAILABLE;
-}
-
-
-ngx_int_t
-ngx_http_databridge_watch_client(ngx_http_request_t *r)
-{
-    ngx_event_t  *rev;
-
-    r->read_event_handler = ngx_http_test_reading;
-
-    rev = r->connection->read;
-
-    /* an end that came with the body raises no event of its own */
-
-    if (rev->ready) {
-        ngx_post_event(rev, &ngx_posted_events);
-
-    } else if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-        return NGX_ERROR;
-    }
-
-    return NGX_DONE;
 }

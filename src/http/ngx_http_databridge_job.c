@@ -6,8 +6,6 @@
 #include "http/ngx_http_databridge.h"
 
 
-
-
 static size_t ngx_http_databridge_headers_size(ngx_http_request_t *r,
     ngx_uint_t *nheaders);
 static void ngx_http_databridge_copy_headers(db_job_t *job,
@@ -62,18 +60,21 @@ ngx_http_databridge_target(ngx_http_request_t *r, ngx_str_t *target)
 
 
 db_job_t *
-ngx_http_databridge_job(ngx_http_request_t *r, ngx_str_t *target)
+ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
 {
-    char              *p;
-    off_t              body;
-    size_t             size;
-    ngx_str_t          addr;
-    db_job_t          *job;
-    in_port_t          port;
-    ngx_uint_t         nheaders, in_file;
-    ngx_connection_t  *c;
+    char                *p;
+    off_t                body;
+    size_t               size;
+    ngx_str_t            addr, *target;
+    db_job_t            *job;
+    in_port_t            port;
+    ngx_uint_t           nheaders, in_file;
+    ngx_connection_t    *c;
+    ngx_http_request_t  *r;
 
+    r = ctx->request;
     c = r->connection;
+    target = &ctx->target;
     port = 0;
 
     if (ngx_http_databridge_server_addr(r, &addr, &port) != NGX_OK) {
@@ -130,6 +131,9 @@ ngx_http_databridge_job(ngx_http_request_t *r, ngx_str_t *target)
 
     ngx_http_databridge_copy_headers(job, r, &p);
 
+    job->deferred = ctx->deferred;
+    job->streamed = ctx->deferred || r->reading_body;
+    job->hints = r == r->main && r->http_version == NGX_HTTP_VERSION_11;
     job->body_size = body;
 
     if (body
@@ -137,6 +141,10 @@ ngx_http_databridge_job(ngx_http_request_t *r, ngx_str_t *target)
     {
         db_job_release(job);
         return NULL;
+    }
+
+    if (r->reading_body) {
+        ngx_http_databridge_drop_body(r);
     }
 
     return job;
@@ -239,10 +247,6 @@ static ngx_int_t
 ngx_http_databridge_body(db_job_t *job, ngx_http_request_t *r,
     ngx_uint_t in_file, char **p)
 {
-    char         *start;
-    ngx_buf_t    *b;
-    ngx_chain_t  *cl;
-
     if (in_file) {
 
         /*
@@ -262,20 +266,44 @@ ngx_http_databridge_body(db_job_t *job, ngx_http_request_t *r,
         return NGX_OK;
     }
 
-    start = *p;
+    job->body.data = *p;
+    *p = (char *) ngx_http_databridge_copy_body(r, (u_char *) *p);
+    job->body.len = *p - job->body.data;
+
+    return NGX_OK;
+}
+
+
+u_char *
+ngx_http_databridge_copy_body(ngx_http_request_t *r, u_char *p)
+{
+    ngx_buf_t    *b;
+    ngx_chain_t  *cl;
 
     for (cl = r->request_body->bufs; cl; cl = cl->next) {
         b = cl->buf;
-
-        if (b->last > b->pos) {
-            *p = (char *) ngx_cpymem(*p, b->pos, b->last - b->pos);
-        }
+        p = ngx_cpymem(p, b->pos, b->last - b->pos);
     }
 
-    job->body.data = start;
-    job->body.len = *p - start;
+    return p;
+}
 
-    return NGX_OK;
+
+/* What was read of a body that is streamed makes room for more. */
+
+void
+ngx_http_databridge_drop_body(ngx_http_request_t *r)
+{
+    ngx_chain_t  *cl, *ln;
+
+    for (cl = r->request_body->bufs; cl; cl = ln) {
+        ln = cl->next;
+
+        cl->buf->pos = cl->buf->last;
+        ngx_free_chain(r->pool, cl);
+    }
+
+    r->request_body->bufs = NULL;
 }
 
 

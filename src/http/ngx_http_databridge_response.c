@@ -13,6 +13,7 @@
 typedef struct {
     ngx_buf_t                     buf;        /* first: found by cl->buf */
     db_part_t                    *part;       /* NULL: nothing to free */
+    size_t                        size;       /* 0 once it was counted */
 } ngx_http_databridge_piece_t;
 
 
@@ -20,17 +21,11 @@ static void ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 static ngx_int_t ngx_http_databridge_send_header(
     ngx_http_databridge_ctx_t *ctx, db_part_t *part);
-static ngx_int_t ngx_http_databridge_set_header(ngx_http_request_t *r,
-    db_header_t *header);
-static ngx_int_t ngx_http_databridge_content_type(ngx_http_request_t *r,
-    ngx_str_t *value);
-static ngx_int_t ngx_http_databridge_content_length(ngx_http_request_t *r,
-    ngx_str_t *value);
-static ngx_int_t ngx_http_databridge_connection(ngx_http_request_t *r,
-    ngx_str_t *value);
-static ngx_int_t ngx_http_databridge_drop(ngx_http_request_t *r,
-    ngx_str_t *value);
 static ngx_int_t ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part);
+static ngx_int_t ngx_http_databridge_send_body(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part);
+static ngx_int_t ngx_http_databridge_send_file(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 static ngx_chain_t *ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
@@ -42,38 +37,9 @@ static void ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx,
 static void ngx_http_databridge_write(ngx_http_request_t *r);
 static void ngx_http_databridge_abort(ngx_http_databridge_ctx_t *ctx);
 static void ngx_http_databridge_pool_cleanup(void *data);
+static void ngx_http_databridge_drop_part(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part);
 static void ngx_http_databridge_free_part(db_part_t *part);
-
-
-typedef struct {
-    ngx_str_t    name;
-    ngx_int_t  (*handler)(ngx_http_request_t *r, ngx_str_t *value);
-    size_t       offset;              /* of the member of headers_out */
-} ngx_http_databridge_header_t;
-
-
-/*
- * Headers that nginx frames, writes or filters by itself.  Location is not
- * among them: nginx would make it absolute.
- */
-
-static ngx_http_databridge_header_t  ngx_http_databridge_headers[] = {
-
-    { ngx_string("content-type"), ngx_http_databridge_content_type, 0 },
-    { ngx_string("content-length"), ngx_http_databridge_content_length, 0 },
-    { ngx_string("connection"), ngx_http_databridge_connection, 0 },
-    { ngx_string("transfer-encoding"), ngx_http_databridge_drop, 0 },
-    { ngx_string("keep-alive"), ngx_http_databridge_drop, 0 },
-    { ngx_string("date"), NULL, offsetof(ngx_http_headers_out_t, date) },
-    { ngx_string("server"), NULL, offsetof(ngx_http_headers_out_t, server) },
-    { ngx_string("etag"), NULL, offsetof(ngx_http_headers_out_t, etag) },
-    { ngx_string("content-encoding"), NULL,
-      offsetof(ngx_http_headers_out_t, content_encoding) },
-    { ngx_string("last-modified"), NULL,
-      offsetof(ngx_http_headers_out_t, last_modified) },
-
-    { ngx_null_string, NULL, 0 }
-};
 
 
 void
@@ -91,7 +57,7 @@ ngx_http_databridge_part(db_part_t *part)
     job = part->job;
     ctx = job->owner;
 
-    if (job->queued) {
+    if (job->queued && !(flags & DB_PART_HINT)) {
         job->queued = 0;
         worker->queued--;
     }
@@ -124,12 +90,23 @@ ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     flags = part->flags;
     last = flags & (DB_PART_LAST|DB_PART_DONE);
 
+    if (flags & DB_PART_HINT) {
+        rc = ngx_http_databridge_send_hint(ctx->request, part);
+        ngx_http_databridge_free_part(part);
+
+        if (rc == NGX_ERROR) {
+            ngx_http_databridge_finish(ctx, rc, 0);
+        }
+
+        return;
+    }
+
     if (flags & DB_PART_START) {
         ngx_http_databridge_timeout_del(ctx);
 
         rc = ngx_http_databridge_send_header(ctx, part);
 
-        if (rc == NGX_ERROR || rc > NGX_OK || ctx->request->header_only) {
+        if (rc == NGX_ERROR || rc > NGX_OK) {
             ngx_http_databridge_finish(ctx, rc, last);
             return;
         }
@@ -140,10 +117,7 @@ ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     if ((flags & DB_PART_ABORT)
         || (flags & (DB_PART_DONE|DB_PART_LAST)) == DB_PART_DONE)
     {
-        if (part != ctx->head) {
-            ngx_http_databridge_free_part(part);
-        }
-
+        ngx_http_databridge_drop_part(ctx, part);
         ngx_http_databridge_abort(ctx);
         return;
     }
@@ -160,7 +134,6 @@ static ngx_int_t
 ngx_http_databridge_send_header(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part)
 {
-    ngx_uint_t           i;
     ngx_pool_cleanup_t  *cln;
     ngx_http_request_t  *r;
 
@@ -178,148 +151,24 @@ ngx_http_databridge_send_header(ngx_http_databridge_ctx_t *ctx,
     ctx->head = part;
     ctx->started = 1;
 
-    ngx_http_databridge_set_status(r, part->status);
-    r->headers_out.content_length_n = -1;
-
-    /* conditions and ranges are the application's */
-
-    r->disable_not_modified = 1;
-
-    for (i = 0; i < part->nheaders; i++) {
-        if (ngx_http_databridge_set_header(r, &part->headers[i]) != NGX_OK) {
-            return NGX_ERROR;
-        }
+    if (ngx_http_databridge_set_headers(r, part) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    /* a response that is here whole needs no chunks */
+    /* a body that was never asked for may still be sent */
 
-    if ((part->flags & DB_PART_LAST) && r->headers_out.content_length_n == -1
-        && r->method != NGX_HTTP_HEAD
-        && part->status != NGX_HTTP_NOT_MODIFIED)
+    if (ctx->deferred) {
+        r->keepalive = 0;
+        r->lingering_close = 1;
+    }
+
+    if (ngx_http_databridge_worker->exiting
+        && !(part->flags & (DB_PART_LAST|DB_PART_DONE)))
     {
-        r->headers_out.content_length_n = part->body.len;
+        ngx_http_databridge_leave(ctx);
     }
 
     return ngx_http_send_header(r);
-}
-
-
-static ngx_int_t
-ngx_http_databridge_set_header(ngx_http_request_t *r, db_header_t *header)
-{
-    ngx_str_t                      value;
-    ngx_table_elt_t               *h;
-    ngx_http_databridge_header_t  *known;
-
-    value.data = (u_char *) header->value.data;
-    value.len = header->value.len;
-
-    for (known = ngx_http_databridge_headers; known->name.len; known++) {
-        if (known->name.len == header->name.len
-            && ngx_strncasecmp(known->name.data,
-                               (u_char *) header->name.data,
-                               header->name.len)
-               == 0)
-        {
-            break;
-        }
-    }
-
-    if (known->handler) {
-        return known->handler(r, &value);
-    }
-
-    h = ngx_http_databridge_add_header(r, header->name, header->value);
-    if (h == NULL) {
-        return NGX_ERROR;
-    }
-
-    if (known->name.len) {
-        *(ngx_table_elt_t **) ((u_char *) &r->headers_out + known->offset)
-            = h;
-    }
-
-    return NGX_OK;
-}
-
-
-/* The strings must live as long as the request. */
-
-ngx_table_elt_t *
-ngx_http_databridge_add_header(ngx_http_request_t *r, db_str_t name,
-    db_str_t value)
-{
-    ngx_table_elt_t  *h;
-
-    h = ngx_list_push(&r->headers_out.headers);
-    if (h == NULL) {
-        return NULL;
-    }
-
-    h->hash = 1;
-    h->key.data = (u_char *) name.data;
-    h->key.len = name.len;
-    h->value.data = (u_char *) value.data;
-    h->value.len = value.len;
-
-#if (nginx_version >= 1023000)
-    h->next = NULL;
-#endif
-
-    return h;
-}
-
-
-static ngx_int_t
-ngx_http_databridge_content_type(ngx_http_request_t *r, ngx_str_t *value)
-{
-    r->headers_out.content_type = *value;
-    r->headers_out.content_type_len = value->len;
-    r->headers_out.content_type_lowcase = NULL;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_databridge_content_length(ngx_http_request_t *r, ngx_str_t *value)
-{
-    off_t  n;
-
-    n = ngx_atoof(value->data, value->len);
-
-    if (n == NGX_ERROR) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "databridge: the application sent the invalid "
-                      "content-length \"%V\"", value);
-        return NGX_ERROR;
-    }
-
-    r->headers_out.content_length_n = n;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_databridge_connection(ngx_http_request_t *r, ngx_str_t *value)
-{
-    if (ngx_strlcasestrn(value->data, value->data + value->len,
-                         (u_char *) "close", 5 - 1))
-    {
-        r->keepalive = 0;
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_databridge_drop(ngx_http_request_t *r, ngx_str_t *value)
-{
-    /* framing is nginx's */
-
-    return NGX_OK;
 }
 
 
@@ -328,36 +177,116 @@ ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 {
     ngx_int_t            rc;
     ngx_uint_t           last;
-    ngx_chain_t         *out;
     ngx_http_request_t  *r;
 
     r = ctx->request;
     last = part->flags & DB_PART_LAST;
+    rc = NGX_OK;
 
-    if (part->body.len == 0) {
-
-        if (part != ctx->head) {
-            ngx_http_databridge_free_part(part);
-        }
-
-        rc = ngx_http_send_special(r, last ? NGX_HTTP_LAST : NGX_HTTP_FLUSH);
-
-    } else {
-        out = ngx_http_databridge_piece(ctx, part);
-        if (out == NULL) {
-            return NGX_ERROR;
-        }
-
-        rc = ngx_http_output_filter(r, out);
-
-        ngx_http_databridge_update(ctx, out);
+    if ((part->flags & (DB_PART_TRAILERS|DB_PART_START)) == DB_PART_TRAILERS)
+    {
+        rc = ngx_http_databridge_add_trailers(r, part);
     }
 
-    if (last || rc == NGX_ERROR) {
+    if (rc == NGX_ERROR || r->header_only) {
+        ngx_http_databridge_drop_part(ctx, part);
+
+    } else if (part->fd != -1) {
+        rc = ngx_http_databridge_send_file(ctx, part);
+
+    } else if (part->body.len) {
+        rc = ngx_http_databridge_send_body(ctx, part);
+
+    } else {
+        ngx_http_databridge_drop_part(ctx, part);
+        rc = ngx_http_send_special(r, last ? NGX_HTTP_LAST : NGX_HTTP_FLUSH);
+    }
+
+    if ((last && !r->reading_body) || rc == NGX_ERROR) {
         return rc;
     }
 
     return ngx_http_databridge_watch_output(r);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_send_body(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+{
+    ngx_int_t     rc;
+    ngx_chain_t  *out;
+
+    out = ngx_http_databridge_piece(ctx, part);
+    if (out == NULL) {
+        return NGX_ERROR;
+    }
+
+    rc = ngx_http_output_filter(ctx->request, out);
+
+    ngx_http_databridge_update(ctx, out);
+
+    return rc;
+}
+
+
+/* The part's file becomes the request's. */
+
+static ngx_int_t
+ngx_http_databridge_send_file(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+{
+    ngx_buf_t                *b;
+    ngx_uint_t                last;
+    ngx_chain_t               out;
+    ngx_pool_cleanup_t       *cln;
+    ngx_http_request_t       *r;
+    ngx_pool_cleanup_file_t  *file;
+
+    r = ctx->request;
+    last = (part->flags & DB_PART_LAST) != 0;
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        goto failed;
+    }
+
+    b->file = ngx_pcalloc(r->pool, sizeof(ngx_file_t));
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_pool_cleanup_file_t));
+
+    if (b->file == NULL || cln == NULL) {
+        goto failed;
+    }
+
+    b->file->fd = part->fd;
+    b->file->log = r->connection->log;
+    ngx_str_set(&b->file->name, "a file of the application");
+
+    cln->handler = ngx_pool_cleanup_file;
+    file = cln->data;
+    file->fd = part->fd;
+    file->name = b->file->name.data;
+    file->log = r->pool->log;
+
+    part->fd = -1;
+
+    b->file_last = part->file_size;
+    b->in_file = b->file_last ? 1 : 0;
+    b->sync = !b->in_file;
+    b->flush = !last;
+    b->last_buf = last && r == r->main;
+    b->last_in_chain = last;
+
+    ngx_http_databridge_drop_part(ctx, part);
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+
+failed:
+
+    ngx_http_databridge_drop_part(ctx, part);
+
+    return NGX_ERROR;
 }
 
 
@@ -383,11 +312,7 @@ ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     }
 
     if (cl == NULL || piece == NULL) {
-
-        if (part != ctx->head) {
-            ngx_http_databridge_free_part(part);
-        }
-
+        ngx_http_databridge_drop_part(ctx, part);
         return NULL;
     }
 
@@ -398,6 +323,8 @@ ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     if (part != ctx->head) {
         piece->part = part;
     }
+
+    piece->size = part->body.len;
 
     last = (part->flags & DB_PART_LAST) != 0;
 
@@ -419,11 +346,12 @@ ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 }
 
 
-/* Frees the parts whose bytes are sent. */
+/* Frees the parts whose bytes are sent, and lets Python send as many. */
 
 static void
 ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
 {
+    db_msg_t                     *msg;
     ngx_chain_t                  *cl;
     ngx_http_databridge_piece_t  *piece;
 
@@ -434,12 +362,27 @@ ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
 
         piece = (ngx_http_databridge_piece_t *) cl->buf;
 
-        if (piece->part == NULL) {
+        if (piece->size == 0) {
             break;
         }
 
-        ngx_http_databridge_free_part(piece->part);
-        piece->part = NULL;
+        ctx->sent += piece->size;
+        piece->size = 0;
+
+        if (piece->part) {
+            ngx_http_databridge_free_part(piece->part);
+            piece->part = NULL;
+        }
+    }
+
+    if (ctx->sent >= DB_CREDIT_MIN && ctx->job) {
+
+        msg = db_credit_give(&ctx->job->sent, ctx->sent);
+        ctx->sent = 0;
+
+        if (msg) {
+            ngx_http_databridge_submit(&msg->node);
+        }
     }
 }
 
@@ -507,9 +450,25 @@ static void
 ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx, ngx_int_t rc,
     ngx_uint_t last)
 {
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
     ngx_http_databridge_detach(ctx, last ? NULL : &ctx->job->disconnect);
 
-    ngx_http_finalize_request(ctx->request, rc);
+#if (NGX_HTTP_V2)
+    if (r->stream) {
+        ngx_http_finalize_request(r, rc);
+        return;
+    }
+#endif
+
+    if (r->reading_body && rc != NGX_ERROR) {
+        ngx_http_databridge_drain(ctx, rc);
+        return;
+    }
+
+    ngx_http_finalize_request(r, rc);
 }
 
 
@@ -555,6 +514,17 @@ ngx_http_databridge_pool_cleanup(void *data)
     }
 
     ngx_http_databridge_free_part(ctx->head);
+}
+
+
+/* The head is freed with the request. */
+
+static void
+ngx_http_databridge_drop_part(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+{
+    if (part != ctx->head) {
+        ngx_http_databridge_free_part(part);
+    }
 }
 
 

@@ -500,6 +500,10 @@ ngx_http_databridge_result(ngx_http_databridge_worker_t *worker,
         ngx_http_databridge_part((db_part_t *) msg);
         break;
 
+    case DB_MSG_TAKEN:
+        ngx_http_databridge_taken((db_notice_t *) msg);
+        break;
+
     case DB_MSG_READY:
         ngx_http_databridge_ready(worker, (db_ready_t *) msg);
         break;

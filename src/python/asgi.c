@@ -61,6 +61,44 @@ db_py_scope_set(PyObject *scope, PyObject *key, PyObject *value)
 }
 
 
+static int
+db_py_scope_extend(PyObject *extensions, PyObject *name)
+{
+    return db_py_scope_set(extensions, name, PyDict_New());
+}
+
+
+static int
+db_py_scope_extensions(db_py_app_t *app)
+{
+    PyObject  *hinted;
+
+    app->extensions = PyDict_New();
+
+    if (app->extensions == NULL
+        || db_py_scope_extend(app->extensions, db_py.str.response_trailers)
+           == -1
+        || db_py_scope_extend(app->extensions, db_py.str.response_pathsend)
+           == -1)
+    {
+        return DB_ERROR;
+    }
+
+    hinted = PyDict_Copy(app->extensions);
+
+    if (hinted == NULL
+        || db_py_scope_extend(hinted, db_py.str.response_early_hint) == -1)
+    {
+        Py_XDECREF(hinted);
+        return DB_ERROR;
+    }
+
+    app->hinted = hinted;
+
+    return DB_OK;
+}
+
+
 int
 db_py_scope_template(db_py_app_t *app)
 {
@@ -98,7 +136,7 @@ db_py_scope_template(db_py_app_t *app)
 
     app->scope = scope;
 
-    return DB_OK;
+    return db_py_scope_extensions(app);
 }
 
 
@@ -113,7 +151,7 @@ db_py_scope_asgi(void)
 
     if (asgi == NULL
         || PyDict_SetItem(asgi, db_py.str.version, db_py.str.version_3) == -1
-        || PyDict_SetItem(asgi, db_py.str.spec_version, db_py.str.spec_23)
+        || PyDict_SetItem(asgi, db_py.str.spec_version, db_py.str.spec_25)
            == -1)
     {
         Py_XDECREF(asgi);
@@ -375,7 +413,9 @@ db_py_scope(const db_py_app_t *app, const db_job_t *job)
         || db_py_scope_set(scope, db_py.str.query_string,
                            PyBytes_FromStringAndSize(job->query.data,
                                                      job->query.len)) == -1
-        || db_py_scope_set(scope, db_py.str.extensions, PyDict_New()) == -1
+        || db_py_scope_set(scope, db_py.str.extensions,
+                           PyDict_Copy(job->hints ? app->hinted
+                                                  : app->extensions)) == -1
         || (job->tls && PyDict_SetItem(scope, db_py.str.scheme,
                                        db_py.str.https) == -1))
     {

@@ -32,7 +32,7 @@ db_py_header_name_ok(PyObject *name)
 }
 
 
-static int
+int
 db_py_header_value_ok(PyObject *value)
 {
     Py_ssize_t      i, len;
@@ -174,6 +174,13 @@ db_py_header_check(db_py_headers_t *headers, PyObject *pair, int *chunked)
         return db_py_header_length(headers, value);
     }
 
+    if (db_py_header_is(name, "content-type", 12)
+        && PyOS_mystrnicmp(PyBytes_AS_STRING(value), "text/event-stream", 17)
+           == 0)
+    {
+        headers->events = 1;
+    }
+
     if (db_py_header_is(name, "transfer-encoding", 17)
         && db_py_header_is(value, "chunked", 7))
     {
@@ -205,6 +212,7 @@ db_py_headers_init(db_py_headers_t *headers, PyObject *iterable)
 
     headers->size = 0;
     headers->length = -1;
+    headers->events = 0;
     headers->pairs = PyList_AsTuple(list);
 
     Py_DECREF(list);

@@ -1,15 +1,10 @@
 /*
- * One ASGI request: from its job to the part flagged DONE, and what its
- * receive() says.  Loop thread, GIL held.
+ * One ASGI request: from its job to the part flagged DONE.  Loop thread, GIL
+ * held.
  */
 
 #include "python/asgi_http.h"
 
-#include <errno.h>
-#include <unistd.h>
-
-
-#define DB_PY_BODY_CHUNK  (1024 * 1024)
 
 #define DB_PY_ERROR_BODY  "Internal Server Error"
 
@@ -18,9 +13,7 @@ static PyObject *db_py_request_begin(db_py_run_t *run, int *ended);
 static void db_py_request_pause(db_py_run_t *run);
 static void db_py_request_end(db_py_run_t *run, PyObject *result);
 
-static PyObject *db_py_request_receive(PyObject *self);
-static int db_py_request_wait(PyObject *self, PyObject *future);
-static void db_py_request_forget(PyObject *self, PyObject *future);
+static db_py_waiters_t *db_py_request_waiters(PyObject *self);
 
 
 static const db_py_run_ops_t  db_py_request_run_ops = {
@@ -31,9 +24,9 @@ static const db_py_run_ops_t  db_py_request_run_ops = {
 
 static const db_py_op_ops_t  db_py_request_op_ops = {
     db_py_request_send,
+    db_py_request_send_waited,
     db_py_request_receive,
-    db_py_request_wait,
-    db_py_request_forget
+    db_py_request_waiters
 };
 
 
@@ -69,7 +62,8 @@ db_py_request_dealloc(PyObject *self)
     type = Py_TYPE(self);
     request = (db_py_request_t *) self;
 
-    Py_XDECREF(request->waiters);
+    Py_XDECREF(request->waiters.receivers);
+    Py_XDECREF(request->waiters.senders);
     Py_XDECREF(request->headers.pairs);
     Py_XDECREF(request->run.coro);
     Py_XDECREF(request->run.task);
@@ -115,7 +109,7 @@ db_py_request_refuse(db_job_t *job)
     }
 
     part->flags = DB_PART_ABORT|DB_PART_DONE;
-    db_py_append(part);
+    db_py_append(&part->msg);
 }
 
 
@@ -144,6 +138,7 @@ db_py_request(db_job_t *job)
            sizeof(db_py_request_t) - sizeof(PyObject));
 
     request->run.ops = &db_py_request_run_ops;
+    db_chain_init(&request->chunks);
     request->app = app;
     request->job = job;
     job->run = request;
@@ -194,38 +189,18 @@ db_py_request_pause(db_py_run_t *run)
 }
 
 
-void
+static db_py_waiters_t *
+db_py_request_waiters(PyObject *self)
+{
+    return &((db_py_request_t *) self)->waiters;
+}
+
+
+static void
 db_py_request_wake(db_py_request_t *request)
 {
-    PyObject    *waiters, *future, *result;
-    Py_ssize_t   i;
-
-    waiters = request->waiters;
-    request->waiters = NULL;
-
-    if (waiters == NULL) {
-        return;
-    }
-
-    for (i = 0; i < PyList_GET_SIZE(waiters); i++) {
-        future = PyList_GET_ITEM(waiters, i);
-
-        result = PyObject_CallMethodNoArgs(future, db_py.str.done);
-
-        if (result == Py_False) {
-            Py_SETREF(result, PyObject_CallMethodOneArg(future,
-                                                        db_py.str.set_result,
-                                                        Py_None));
-        }
-
-        if (result == NULL) {
-            db_py_log_exception("a receive() could not be woken");
-        }
-
-        Py_XDECREF(result);
-    }
-
-    Py_DECREF(waiters);
+    db_py_wake(&request->waiters.receivers);
+    db_py_wake(&request->waiters.senders);
 }
 
 
@@ -260,152 +235,58 @@ db_py_request_cancel(db_job_t *job)
     request->expired = 1;
 
     db_py_run_cancel(&request->run);
+    db_py_request_wake(request);
 }
 
 
-/* The next piece of a body that lies in a file. */
-
-static PyObject *
-db_py_request_read(db_py_request_t *request)
-{
-    off_t       left;
-    ssize_t     n;
-    PyObject   *bytes;
-
-    left = request->job->body_size - request->read;
-
-    if (left > DB_PY_BODY_CHUNK) {
-        left = DB_PY_BODY_CHUNK;
-    }
-
-    bytes = PyBytes_FromStringAndSize(NULL, left);
-
-    if (bytes == NULL) {
-        return NULL;
-    }
-
-    do {
-        n = pread(request->job->body_fd, PyBytes_AS_STRING(bytes), left,
-                  request->read);
-    } while (n == -1 && errno == EINTR);
-
-    if (n == 0 && left) {
-        errno = EIO;
-        n = -1;
-    }
-
-    if (n == -1) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        Py_DECREF(bytes);
-        return NULL;
-    }
-
-    request->read += n;
-
-    if (n < left && _PyBytes_Resize(&bytes, n) == -1) {
-        return NULL;
-    }
-
-    return bytes;
-}
-
-
-static PyObject *
-db_py_request_message(PyObject *body, int more)
-{
-    PyObject  *message;
-
-    message = PyDict_New();
-
-    if (message == NULL
-        || PyDict_SetItem(message, db_py.str.type, db_py.str.request) == -1
-        || PyDict_SetItem(message, db_py.str.body, body) == -1
-        || PyDict_SetItem(message, db_py.str.more_body,
-                          more ? Py_True : Py_False) == -1)
-    {
-        Py_CLEAR(message);
-    }
-
-    return message;
-}
-
-
-static PyObject *
-db_py_request_receive(PyObject *self)
-{
-    db_job_t         *job;
-    PyObject         *body, *message;
-    db_py_request_t  *request;
-
-    request = (db_py_request_t *) self;
-
-    if (request->gone || request->complete) {
-        return db_py_disconnect_message();
-    }
-
-    if (request->body_read) {
-        return NULL;
-    }
-
-    job = request->job;
-
-    if (job->body_fd == -1) {
-        body = PyBytes_FromStringAndSize(job->body.data, job->body.len);
-        request->body_read = 1;
-
-    } else {
-        body = db_py_request_read(request);
-        request->body_read = request->read >= job->body_size;
-    }
-
-    if (body == NULL) {
-        return NULL;
-    }
-
-    message = db_py_request_message(body, !request->body_read);
-    Py_DECREF(body);
-
-    return message;
-}
-
-
-static int
-db_py_request_wait(PyObject *self, PyObject *future)
+void
+db_py_request_leave(db_job_t *job)
 {
     db_py_request_t  *request;
 
-    request = (db_py_request_t *) self;
+    request = job->run;
 
-    if (request->waiters == NULL) {
-        request->waiters = PyList_New(0);
-
-        if (request->waiters == NULL) {
-            return -1;
-        }
+    if (request) {
+        request->leaving = 1;
+        db_py_request_wake(request);
     }
-
-    return PyList_Append(request->waiters, future);
 }
 
 
-static void
-db_py_request_forget(PyObject *self, PyObject *future)
+void
+db_py_request_sent(db_job_t *job)
 {
-    Py_ssize_t        i;
     db_py_request_t  *request;
 
-    request = (db_py_request_t *) self;
+    request = job->run;
 
-    if (request->waiters == NULL) {
+    if (request == NULL) {
+        (void) db_credit_take(&job->sent);
         return;
     }
 
-    for (i = 0; i < PyList_GET_SIZE(request->waiters); i++) {
-        if (PyList_GET_ITEM(request->waiters, i) == future) {
-            (void) PyList_SetSlice(request->waiters, i, i + 1, NULL);
-            return;
-        }
+    request->unsent -= db_credit_take(&job->sent);
+
+    if (request->unsent <= DB_AHEAD_MAX) {
+        db_py_wake(&request->waiters.senders);
     }
+}
+
+
+void
+db_py_request_chunk(db_chunk_t *chunk)
+{
+    db_py_request_t  *request;
+
+    request = chunk->job->run;
+
+    if (request == NULL) {
+        db_chunk_destroy(chunk);
+        return;
+    }
+
+    db_chain_append(&request->chunks, &chunk->msg.node);
+    db_py_wake(&request->waiters.receivers);
 }
 
 
@@ -540,7 +421,9 @@ db_py_request_end(db_py_run_t *run, PyObject *result)
         db_py_request_report(request, "ASGI callable returned without "
                              "starting response.", NULL, Py_None);
 
-    } else if (!request->gone && !request->complete) {
+    } else if (!request->gone && !request->complete
+               && !db_py_request_stream_ended(request))
+    {
         db_py_request_report(request, "ASGI callable returned without "
                              "completing response.", NULL, Py_None);
     }
@@ -553,6 +436,9 @@ db_py_request_end(db_py_run_t *run, PyObject *result)
         if (!request->started) {
             part = db_py_request_error_part(request);
 
+        } else if (db_py_request_stream_ended(request)) {
+            flags |= DB_PART_LAST;
+
         } else {
             flags |= DB_PART_ABORT;
         }
@@ -562,13 +448,15 @@ db_py_request_end(db_py_run_t *run, PyObject *result)
         part = db_part_create(job, 0, 0, &strings);
     }
 
+    db_py_request_free_chunks(request);
+
     request->complete = 1;
     request->job = NULL;
     job->run = NULL;
 
     if (part) {
         part->flags |= flags;
-        db_py_append(part);
+        db_py_append(&part->msg);
 
     } else {
         db_py_owe(job);

@@ -2,7 +2,9 @@
  * What receive() and send() return: an awaitable that is a coroutine to
  * await, ensure_future() and create_task() alike.  It does its work at its
  * first step, as a coroutine would; when it need not wait, there is no
- * Future.  Loop thread, GIL held.
+ * Future.  One that waits is woken by whatever might concern it and looks
+ * again: a receive() that is cancelled has taken nothing.  Loop thread, GIL
+ * held.
  *
  * An op holds its request, and the request holds at most futures, so they
  * are no part of a cycle once the request has ended: neither is tracked by
@@ -21,9 +23,10 @@ struct db_py_op_s {
     PyObject_HEAD
     const db_py_op_ops_t  *ops;
     PyObject              *request;   /* NULL once finished */
-    PyObject              *message;   /* NULL: receive */
+    PyObject              *message;   /* to be sent, until it was */
     PyObject              *future;    /* waited for */
     PyObject              *iter;      /* of the future */
+    unsigned               sends:1;
 };
 
 
@@ -92,8 +95,107 @@ db_py_op(const db_py_op_ops_t *ops, PyObject *request, PyObject *message)
     op->message = Py_XNewRef(message);
     op->future = NULL;
     op->iter = NULL;
+    op->sends = message != NULL;
 
     return (PyObject *) op;
+}
+
+
+static PyObject **
+db_py_op_waiters(db_py_op_t *op)
+{
+    db_py_waiters_t  *waiters;
+
+    waiters = op->ops->waiters(op->request);
+
+    return op->sends ? &waiters->senders : &waiters->receivers;
+}
+
+
+static int
+db_py_op_remember(db_py_op_t *op)
+{
+    PyObject  **list;
+
+    list = db_py_op_waiters(op);
+
+    if (*list == NULL) {
+        *list = PyList_New(0);
+
+        if (*list == NULL) {
+            return -1;
+        }
+    }
+
+    return PyList_Append(*list, op->future);
+}
+
+
+static void
+db_py_op_forget(db_py_op_t *op)
+{
+    PyObject    *list;
+    Py_ssize_t   i;
+
+    list = *db_py_op_waiters(op);
+
+    if (list == NULL) {
+        return;
+    }
+
+    for (i = 0; i < PyList_GET_SIZE(list); i++) {
+        if (PyList_GET_ITEM(list, i) == op->future) {
+            (void) PyList_SetSlice(list, i, i + 1, NULL);
+            return;
+        }
+    }
+}
+
+
+void
+db_py_wake(PyObject **list)
+{
+    PyObject    *waiters, *future, *result;
+    Py_ssize_t   i;
+
+    waiters = *list;
+    *list = NULL;
+
+    if (waiters == NULL) {
+        return;
+    }
+
+    for (i = 0; i < PyList_GET_SIZE(waiters); i++) {
+        future = PyList_GET_ITEM(waiters, i);
+
+        result = PyObject_CallMethodNoArgs(future, db_py.str.done);
+
+        if (result == Py_False) {
+            Py_SETREF(result, PyObject_CallMethodOneArg(future,
+                                                        db_py.str.set_result,
+                                                        Py_None));
+        }
+
+        if (result == NULL) {
+            db_py_log_exception("a task of a request could not be woken");
+        }
+
+        Py_XDECREF(result);
+    }
+
+    Py_DECREF(waiters);
+}
+
+
+static void
+db_py_op_stop_waiting(db_py_op_t *op)
+{
+    if (op->future) {
+        db_py_op_forget(op);
+        Py_CLEAR(op->future);
+    }
+
+    Py_CLEAR(op->iter);
 }
 
 
@@ -102,12 +204,8 @@ db_py_op(const db_py_op_ops_t *ops, PyObject *request, PyObject *message)
 static void
 db_py_op_finish(db_py_op_t *op)
 {
-    if (op->future) {
-        op->ops->forget(op->request, op->future);
-        Py_CLEAR(op->future);
-    }
+    db_py_op_stop_waiting(op);
 
-    Py_CLEAR(op->iter);
     Py_CLEAR(op->message);
     Py_CLEAR(op->request);
 }
@@ -165,9 +263,7 @@ db_py_op_wait(db_py_op_t *op)
 
     op->iter = db_py_awaitable(op->future);
 
-    if (op->iter == NULL
-        || op->ops->wait(op->request, op->future) == -1)
-    {
+    if (op->iter == NULL || db_py_op_remember(op) == -1) {
         return -1;
     }
 
@@ -175,55 +271,88 @@ db_py_op_wait(db_py_op_t *op)
 }
 
 
-/* The result of the first step, when it does not have to wait. */
+/* Whether the op is done: 1, 0 when it has to wait, -1 with an exception. */
 
-static PySendResult
-db_py_op_begin(db_py_op_t *op, PyObject **result)
+static int
+db_py_op_try(db_py_op_t *op, PyObject **result)
 {
-    *result = NULL;
+    int        rc;
+    PyObject  *message;
 
-    if (op->message) {
-        if (op->ops->send(op->request, op->message) == -1) {
-            return PYGEN_ERROR;
+    if (!op->sends) {
+        *result = op->ops->receive(op->request);
+
+        if (*result) {
+            return 1;
         }
 
+        return PyErr_Occurred() ? -1 : 0;
+    }
+
+    if (op->message) {
+        message = op->message;
+        op->message = NULL;
+
+        rc = op->ops->send(op->request, message);
+        Py_DECREF(message);
+
+    } else {
+        rc = op->ops->sent(op->request);
+    }
+
+    if (rc == 1) {
         *result = Py_NewRef(Py_None);
-
-        return PYGEN_RETURN;
     }
 
-    *result = op->ops->receive(op->request);
-
-    if (*result) {
-        return PYGEN_RETURN;
-    }
-
-    if (PyErr_Occurred() || db_py_op_wait(op) == -1) {
-        return PYGEN_ERROR;
-    }
-
-    return PYGEN_NEXT;
+    return rc;
 }
 
 
-/* What a step of the future's iterator means: it tells of the disconnect. */
+/* The first step, or the next when what was waited for has come. */
 
 static PySendResult
-db_py_op_stepped(db_py_op_t *op, PySendResult status, PyObject **result)
+db_py_op_step(db_py_op_t *op, PyObject **result)
 {
-    if (status == PYGEN_NEXT) {
-        return PYGEN_NEXT;
+    int  rc;
+
+    rc = db_py_op_try(op, result);
+
+    if (rc == 0) {
+        rc = db_py_op_wait(op);
+
+        if (rc == 0) {
+            return PYGEN_NEXT;
+        }
     }
 
     db_py_op_finish(op);
 
-    if (status == PYGEN_RETURN) {
-        Py_DECREF(*result);
-        *result = db_py_disconnect_message();
+    return rc == 1 ? PYGEN_RETURN : PYGEN_ERROR;
+}
 
-        if (*result == NULL) {
-            return PYGEN_ERROR;
+
+/* What a step of the future's iterator means. */
+
+static PySendResult
+db_py_op_stepped(db_py_op_t *op, PySendResult status, PyObject **result)
+{
+    if (status == PYGEN_RETURN) {
+        Py_CLEAR(*result);
+        db_py_op_stop_waiting(op);
+
+        status = db_py_op_step(op, result);
+
+        if (status != PYGEN_NEXT) {
+            return status;
         }
+
+        /* a new future yields itself */
+
+        status = PyIter_Send(op->iter, Py_None, result);
+    }
+
+    if (status == PYGEN_ERROR) {
+        db_py_op_finish(op);
     }
 
     return status;
@@ -257,10 +386,9 @@ db_py_op_am_send(PyObject *self, PyObject *arg, PyObject **result)
     }
 
     if (op->iter == NULL) {
-        status = db_py_op_begin(op, result);
+        status = db_py_op_step(op, result);
 
         if (status != PYGEN_NEXT) {
-            db_py_op_finish(op);
             return status;
         }
     }

@@ -10,6 +10,11 @@
 
 #include "python/asgi_http.h"
 
+#include <errno.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
 
 #define DB_PY_COPY_MAX  (16 * 1024)
 
@@ -18,9 +23,28 @@ void
 db_py_request_release_held(db_py_request_t *request)
 {
     if (request->held) {
-        db_py_append(request->held);
+        db_py_append(&request->held->msg);
         request->held = NULL;
     }
+}
+
+
+int
+db_py_request_stream_ended(const db_py_request_t *request)
+{
+    return request->leaving && request->started && !request->body_sent
+           && request->headers.events && request->left == -1;
+}
+
+
+/* Raises what send() says to a client that has left. */
+
+static int
+db_py_request_disconnected(void)
+{
+    PyErr_SetString(db_py.disconnected_error, "the client has disconnected");
+
+    return -1;
 }
 
 
@@ -56,6 +80,10 @@ db_py_request_part(db_py_request_t *request, PyObject *body)
 
         part->flags = DB_PART_START;
         part->status = request->status;
+
+        if (request->trailers) {
+            part->flags |= DB_PART_TRAILERS;
+        }
 
         request->started = 1;
         Py_CLEAR(request->headers.pairs);
@@ -134,10 +162,80 @@ db_py_request_expect(PyObject *type, PyObject *expected)
 }
 
 
+/* A boolean member that may be absent: 1, 0, or -1 with an exception. */
+
+static int
+db_py_flag(PyObject *message, PyObject *key)
+{
+    int        flag;
+    PyObject  *value;
+
+    value = db_py_member(message, key, Py_False);
+
+    if (value == NULL) {
+        return -1;
+    }
+
+    flag = PyObject_IsTrue(value);
+    Py_DECREF(value);
+
+    return flag;
+}
+
+
+/* The headers in message[key], none when it is absent. */
+
+static int
+db_py_request_headers(db_py_headers_t *headers, PyObject *message,
+    PyObject *key)
+{
+    int        rc;
+    PyObject  *value;
+
+    value = db_py_member(message, key, db_py.empty);
+
+    if (value == NULL) {
+        return -1;
+    }
+
+    rc = db_py_headers_init(headers, value);
+    Py_DECREF(value);
+
+    return rc;
+}
+
+
+/* Takes over a part of the response. */
+
+static void
+db_py_request_hand(db_py_request_t *request, db_part_t *part)
+{
+    db_py_request_release_held(request);
+
+    if (request->run.stepping) {
+        request->held = part;
+
+    } else {
+        db_py_append(&part->msg);
+    }
+}
+
+
+/* Nothing of the response is left to be sent by the application. */
+
+static void
+db_py_request_complete(db_py_request_t *request)
+{
+    request->complete = 1;
+
+    db_py_wake(&request->waiters.receivers);
+}
+
+
 static int
 db_py_request_send_start(db_py_request_t *request, PyObject *message)
 {
-    int        rc;
+    int        trailers;
     long       status;
     db_str_t  *method;
     PyObject  *value;
@@ -155,28 +253,18 @@ db_py_request_send_start(db_py_request_t *request, PyObject *message)
         return -1;
     }
 
-    if (status < 200 || status > 599) {
+    if (status < 200 || status > 999) {
         PyErr_Format(PyExc_RuntimeError,
                      "Invalid HTTP status code: %ld.", status);
         return -1;
     }
 
-    value = PyTuple_New(0);
+    trailers = db_py_flag(message, db_py.str.trailers);
 
-    if (value == NULL) {
-        return -1;
-    }
-
-    Py_SETREF(value, db_py_member(message, db_py.str.headers, value));
-
-    if (value == NULL) {
-        return -1;
-    }
-
-    rc = db_py_headers_init(&request->headers, value);
-    Py_DECREF(value);
-
-    if (rc == -1) {
+    if (trailers == -1
+        || db_py_request_headers(&request->headers, message,
+                                 db_py.str.headers) == -1)
+    {
         return -1;
     }
 
@@ -187,8 +275,28 @@ db_py_request_send_start(db_py_request_t *request, PyObject *message)
     request->left = request->headers.length;
     request->empty = status == 204 || status == 304
                      || db_str_eq(*method, db_string("HEAD"));
+    request->trailers = trailers && request->job->http_version > 10;
 
-    return 0;
+    return 1;
+}
+
+
+/* The part was made of the last body message. */
+
+static void
+db_py_request_end_body(db_py_request_t *request, db_part_t *part)
+{
+    request->body_sent = 1;
+
+    if (!request->trailers) {
+        part->flags |= DB_PART_LAST;
+    }
+
+    db_py_request_hand(request, part);
+
+    if (!request->trailers) {
+        db_py_request_complete(request);
+    }
 }
 
 
@@ -219,7 +327,7 @@ db_py_request_send_bytes(db_py_request_t *request, PyObject *body, int more)
     }
 
     if (more && len == 0 && request->started) {
-        return 0;
+        return 1;
     }
 
     part = db_py_request_part(request, body);
@@ -229,24 +337,15 @@ db_py_request_send_bytes(db_py_request_t *request, PyObject *body, int more)
     }
 
     if (!more) {
-        part->flags |= DB_PART_LAST;
-        request->complete = 1;
+        db_py_request_end_body(request, part);
+        return 1;
     }
 
-    db_py_request_release_held(request);
+    db_py_request_hand(request, part);
 
-    if (request->run.stepping) {
-        request->held = part;
+    request->unsent += len;
 
-    } else {
-        db_py_append(part);
-    }
-
-    if (!more) {
-        db_py_request_wake(request);
-    }
-
-    return 0;
+    return request->unsent <= DB_AHEAD_MAX;
 }
 
 
@@ -254,16 +353,9 @@ static int
 db_py_request_send_body(db_py_request_t *request, PyObject *message)
 {
     int        more, rc;
-    PyObject  *value, *body;
+    PyObject  *body;
 
-    value = db_py_member(message, db_py.str.more_body, Py_False);
-
-    if (value == NULL) {
-        return -1;
-    }
-
-    more = PyObject_IsTrue(value);
-    Py_DECREF(value);
+    more = db_py_flag(message, db_py.str.more_body);
 
     if (more == -1) {
         return -1;
@@ -297,9 +389,9 @@ db_py_request_send_body(db_py_request_t *request, PyObject *message)
 
     /* converting may have run code that ended the request */
 
-    if (request->gone || request->complete) {
+    if (request->gone || request->body_sent) {
         Py_XDECREF(body);
-        return 0;
+        return 1;
     }
 
     if (request->empty) {
@@ -313,6 +405,263 @@ db_py_request_send_body(db_py_request_t *request, PyObject *message)
 }
 
 
+/* Opens a regular file; its size, or -1 with an exception. */
+
+static off_t
+db_py_open_file(PyObject *path, int *fd)
+{
+    int          rc;
+    PyObject    *name;
+    struct stat  st;
+
+    if (!PyUnicode_FSConverter(path, &name)) {
+        return -1;
+    }
+
+    Py_BEGIN_ALLOW_THREADS
+
+    rc = 0;
+    *fd = open(PyBytes_AS_STRING(name), O_RDONLY|O_CLOEXEC|O_NONBLOCK);
+
+    if (*fd == -1 || fstat(*fd, &st) == -1) {
+        rc = -1;
+
+    } else if (!S_ISREG(st.st_mode)) {
+        errno = S_ISDIR(st.st_mode) ? EISDIR : EINVAL;
+        rc = -1;
+    }
+
+    if (rc == -1 && *fd != -1) {
+        rc = errno;
+        (void) close(*fd);
+        errno = rc;
+        rc = -1;
+    }
+
+    Py_END_ALLOW_THREADS
+
+    Py_DECREF(name);
+
+    if (rc == -1) {
+        PyErr_SetFromErrnoWithFilenameObject(PyExc_OSError, path);
+        return -1;
+    }
+
+    return st.st_size;
+}
+
+
+/* A file as the whole body: nginx sends it by itself. */
+
+static int
+db_py_request_send_file(db_py_request_t *request, PyObject *message)
+{
+    int         fd;
+    off_t       size;
+    PyObject   *path;
+    db_part_t  *part;
+
+    path = db_py_member(message, db_py.str.path, NULL);
+
+    if (path == NULL) {
+        return -1;
+    }
+
+    size = db_py_open_file(path, &fd);
+    Py_DECREF(path);
+
+    if (size == -1) {
+        return -1;
+    }
+
+    if (!request->empty && request->left > size) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "Response content shorter than Content-Length");
+        goto failed;
+    }
+
+    part = db_py_request_part(request, NULL);
+
+    if (part == NULL) {
+        goto failed;
+    }
+
+    if (request->empty) {
+        (void) close(fd);
+
+    } else {
+        part->fd = fd;
+        part->file_size = (request->left != -1) ? request->left : size;
+    }
+
+    db_py_request_end_body(request, part);
+
+    return 1;
+
+failed:
+
+    (void) close(fd);
+
+    return -1;
+}
+
+
+static int
+db_py_request_send_trailers(db_py_request_t *request, PyObject *message)
+{
+    int               more;
+    char             *strings;
+    db_part_t        *part;
+    db_py_headers_t   headers;
+
+    more = db_py_flag(message, db_py.str.more_trailers);
+
+    if (more == -1
+        || db_py_request_headers(&headers, message, db_py.str.headers) == -1)
+    {
+        return -1;
+    }
+
+    part = db_part_create(request->job, PyTuple_GET_SIZE(headers.pairs),
+                          headers.size, &strings);
+
+    if (part == NULL) {
+        Py_DECREF(headers.pairs);
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    db_py_headers_copy(&headers, part, strings);
+    Py_DECREF(headers.pairs);
+
+    part->flags = more ? DB_PART_TRAILERS : DB_PART_TRAILERS|DB_PART_LAST;
+
+    db_py_request_hand(request, part);
+
+    if (!more) {
+        db_py_request_complete(request);
+    }
+
+    return 1;
+}
+
+
+/* Hints leave at once: they are of use only before the response. */
+
+static int
+db_py_request_send_hint(db_py_request_t *request, PyObject *message)
+{
+    char        *p, *strings;
+    size_t       size;
+    PyObject    *links, *link;
+    db_part_t   *part;
+    Py_ssize_t   i, n;
+
+    links = db_py_member(message, db_py.str.links, db_py.empty);
+
+    if (links) {
+        Py_SETREF(links, PySequence_Tuple(links));
+    }
+
+    if (links == NULL) {
+        return -1;
+    }
+
+    size = 0;
+    n = PyTuple_GET_SIZE(links);
+
+    for (i = 0; i < n; i++) {
+        link = PyTuple_GET_ITEM(links, i);
+
+        if (!PyBytes_Check(link) || !db_py_header_value_ok(link)) {
+            PyErr_SetString(PyExc_RuntimeError, "Invalid link of a hint.");
+            Py_DECREF(links);
+            return -1;
+        }
+
+        size += PyBytes_GET_SIZE(link);
+    }
+
+    part = db_part_create(request->job, n, size, &strings);
+
+    if (part == NULL) {
+        Py_DECREF(links);
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    p = strings;
+    part->flags = DB_PART_HINT;
+
+    for (i = 0; i < n; i++) {
+        link = PyTuple_GET_ITEM(links, i);
+
+        part->headers[i].name = db_string("Link");
+        part->headers[i].value.data = p;
+        part->headers[i].value.len = PyBytes_GET_SIZE(link);
+
+        memcpy(p, PyBytes_AS_STRING(link), PyBytes_GET_SIZE(link));
+        p += PyBytes_GET_SIZE(link);
+    }
+
+    Py_DECREF(links);
+
+    db_py_append(&part->msg);
+    db_py_publish();
+
+    return 1;
+}
+
+
+static int
+db_py_type_is(PyObject *type, PyObject *expected)
+{
+    return type == expected
+           || PyObject_RichCompareBool(type, expected, Py_EQ) == 1;
+}
+
+
+/* A message of the response, by what has gone before. */
+
+static int
+db_py_request_send_message(db_py_request_t *request, PyObject *type,
+    PyObject *message)
+{
+    if (request->complete || (request->body_sent && !request->trailers)) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "Unexpected ASGI message '%S' sent, after response "
+                     "already completed.", type);
+        return -1;
+    }
+
+    if (request->body_sent) {
+        return db_py_request_expect(type, db_py.str.response_trailers)
+                   ? db_py_request_send_trailers(request, message) : -1;
+    }
+
+    if (request->start) {
+
+        if (!request->started
+            && db_py_type_is(type, db_py.str.response_pathsend))
+        {
+            return db_py_request_send_file(request, message);
+        }
+
+        return db_py_request_expect(type, db_py.str.response_body)
+                   ? db_py_request_send_body(request, message) : -1;
+    }
+
+    if (request->job->hints
+        && db_py_type_is(type, db_py.str.response_early_hint))
+    {
+        return db_py_request_send_hint(request, message);
+    }
+
+    return db_py_request_expect(type, db_py.str.response_start)
+               ? db_py_request_send_start(request, message) : -1;
+}
+
+
 int
 db_py_request_send(PyObject *self, PyObject *message)
 {
@@ -322,8 +671,8 @@ db_py_request_send(PyObject *self, PyObject *message)
 
     request = (db_py_request_t *) self;
 
-    if (request->gone) {
-        return 0;
+    if (request->gone || db_py_request_stream_ended(request)) {
+        return db_py_request_disconnected();
     }
 
     type = db_py_member(message, db_py.str.type, NULL);
@@ -332,23 +681,23 @@ db_py_request_send(PyObject *self, PyObject *message)
         return -1;
     }
 
-    rc = -1;
-
-    if (request->complete) {
-        PyErr_Format(PyExc_RuntimeError,
-                     "Unexpected ASGI message '%S' sent, after response "
-                     "already completed.", type);
-
-    } else if (!request->start) {
-        if (db_py_request_expect(type, db_py.str.response_start)) {
-            rc = db_py_request_send_start(request, message);
-        }
-
-    } else if (db_py_request_expect(type, db_py.str.response_body)) {
-        rc = db_py_request_send_body(request, message);
-    }
-
+    rc = db_py_request_send_message(request, type, message);
     Py_DECREF(type);
 
     return rc;
+}
+
+
+int
+db_py_request_send_waited(PyObject *self)
+{
+    db_py_request_t  *request;
+
+    request = (db_py_request_t *) self;
+
+    if (request->gone || db_py_request_stream_ended(request)) {
+        return db_py_request_disconnected();
+    }
+
+    return request->unsent <= DB_AHEAD_MAX;
 }

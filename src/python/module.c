@@ -352,8 +352,15 @@ db_py_module_exec(PyObject *module)
     db_py.cancelled_error = db_py_module_attribute("asyncio.exceptions",
                                                    "CancelledError");
 
+    db_py.disconnected_error = PyErr_NewExceptionWithDoc(
+        "databridge.ClientDisconnected",
+        "The client, or the worker, no longer waits for what was sent.",
+        PyExc_OSError, NULL);
+
     if (db_py.empty == NULL || db_py.fork_exec == NULL
-        || db_py.cancelled_error == NULL)
+        || db_py.cancelled_error == NULL || db_py.disconnected_error == NULL
+        || PyModule_AddObjectRef(module, "ClientDisconnected",
+                                 db_py.disconnected_error) == -1)
     {
         return -1;
     }

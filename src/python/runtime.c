@@ -39,7 +39,7 @@ db_py_publish(void)
 /* The first answer does not wait for the last handler of a busy turn. */
 
 void
-db_py_append(db_part_t *part)
+db_py_append(db_msg_t *msg)
 {
     uint64_t  now;
 
@@ -49,7 +49,7 @@ db_py_append(db_part_t *part)
         db_py.results_since = now;
     }
 
-    db_chain_append(&db_py.results, &part->msg.node);
+    db_chain_append(&db_py.results, &msg->node);
 
     if (db_py.results.length >= DB_PY_BATCH
         || now - db_py.results_since >= DB_PY_HOLD_MAX)
@@ -93,7 +93,7 @@ db_py_pay(void)
         }
 
         part->flags = DB_PART_ABORT|DB_PART_DONE;
-        db_py_append(part);
+        db_py_append(&part->msg);
     }
 }
 
@@ -148,6 +148,20 @@ db_py_dispatch(db_msg_t *msg)
         notice = (db_notice_t *) msg;
         db_py_request_cancel(notice->job);
         db_job_release(notice->job);
+        break;
+
+    case DB_MSG_LEAVE:
+        notice = (db_notice_t *) msg;
+        db_py_request_leave(notice->job);
+        db_job_release(notice->job);
+        break;
+
+    case DB_MSG_SENT:
+        db_py_request_sent(((db_notice_t *) msg)->job);
+        break;
+
+    case DB_MSG_CHUNK:
+        db_py_request_chunk((db_chunk_t *) msg);
         break;
 
     case DB_MSG_RELEASE:

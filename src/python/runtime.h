@@ -45,11 +45,17 @@
     _(version, "version")                                                     \
     _(version_3, "3.0")                                                       \
     _(spec_version, "spec_version")                                           \
-    _(spec_23, "2.3")                                                         \
+    _(spec_25, "2.5")                                                         \
     _(request, "http.request")                                                \
     _(disconnect, "http.disconnect")                                          \
     _(response_start, "http.response.start")                                  \
     _(response_body, "http.response.body")                                    \
+    _(response_trailers, "http.response.trailers")                            \
+    _(response_pathsend, "http.response.pathsend")                            \
+    _(response_early_hint, "http.response.early_hint")                        \
+    _(trailers, "trailers")                                                   \
+    _(more_trailers, "more_trailers")                                         \
+    _(links, "links")                                                         \
     _(cancel, "cancel")                                                       \
     _(close, "close")                                                         \
     _(done, "done")                                                           \
@@ -77,6 +83,8 @@ typedef struct {
     PyObject          *call;
     PyObject          *state;        /* dict, filled by the lifespan */
     PyObject          *scope;        /* dict, the template of each scope */
+    PyObject          *extensions;   /* dict, of that in it */
+    PyObject          *hinted;       /* the same with early hints */
     db_str_t           root_path;    /* of the configuration */
 } db_py_app_t;
 
@@ -89,6 +97,7 @@ typedef struct {
     PyObject          *create_future;   /* the loop's bound method */
     PyObject          *stop;            /* called at DB_MSG_STOP */
     PyObject          *cancelled_error;
+    PyObject          *disconnected_error;
     PyObject          *empty;           /* () */
     PyObject          *report;          /* report(text, request, exception) */
 
@@ -195,6 +204,9 @@ extern PyType_Spec  db_py_request_spec;
 void db_py_request(db_job_t *job);
 void db_py_request_disconnect(db_job_t *job);
 void db_py_request_cancel(db_job_t *job);
+void db_py_request_leave(db_job_t *job);
+void db_py_request_sent(db_job_t *job);
+void db_py_request_chunk(db_chunk_t *chunk);
 
 /* asgi_headers.c: checks what an application sent */
 
@@ -202,8 +214,10 @@ typedef struct {
     PyObject   *pairs;       /* a tuple of (bytes, bytes) */
     size_t      size;        /* of all strings */
     int64_t     length;      /* content-length, -1 without */
+    unsigned    events:1;    /* of the content-type text/event-stream */
 } db_py_headers_t;
 
+int db_py_header_value_ok(PyObject *value);
 int db_py_headers_init(db_py_headers_t *headers, PyObject *iterable);
 void db_py_headers_copy(const db_py_headers_t *headers, db_part_t *part,
     char *strings);
@@ -212,19 +226,28 @@ void db_py_headers_copy(const db_py_headers_t *headers, db_part_t *part,
 
 extern PyType_Spec  db_py_op_spec;
 
-typedef struct {
-    /* 0, or -1 with an exception set */
-    int        (*send)(PyObject *request, PyObject *message);
+/* Lists of the futures of those that wait, or NULL. */
 
-    /* The message; NULL without an exception: wait for the disconnect. */
-    PyObject  *(*receive)(PyObject *request);
-    int        (*wait)(PyObject *request, PyObject *future);
-    void       (*forget)(PyObject *request, PyObject *future);
+typedef struct {
+    PyObject   *receivers;
+    PyObject   *senders;
+} db_py_waiters_t;
+
+typedef struct {
+    /* 1 when it is done, 0 when it has to wait, -1 with an exception set */
+    int               (*send)(PyObject *request, PyObject *message);
+    int               (*sent)(PyObject *request);    /* of a woken send() */
+
+    /* The message; NULL without an exception: wait. */
+    PyObject         *(*receive)(PyObject *request);
+
+    db_py_waiters_t  *(*waiters)(PyObject *request);
 } db_py_op_ops_t;
 
 /* "message" is NULL for a receive(). */
 PyObject *db_py_op(const db_py_op_ops_t *ops, PyObject *request,
     PyObject *message);
+void db_py_wake(PyObject **list);
 PyObject *db_py_disconnect_message(void);
 
 
@@ -235,7 +258,7 @@ void db_py_spawn(db_spawn_t *spawn);
 /* runtime.c: the bridge as a source of the loop's work */
 
 int db_py_attach(PyObject *loop, PyObject *stop, PyObject *report);
-void db_py_append(db_part_t *part);
+void db_py_append(db_msg_t *msg);
 void db_py_owe(db_job_t *job);
 void db_py_publish(void);
 
