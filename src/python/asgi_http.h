@@ -1,7 +1,8 @@
 /*
- * One ASGI request, as its three files see it: asgi_http.c runs it,
- * asgi_receive.c hands out its body, asgi_send.c makes the parts of its
- * response.  Loop thread, GIL held.
+ * One ASGI request, as its files see it: asgi_http.c runs it, asgi_receive.c
+ * hands out its body, asgi_send.c makes the parts of its response, with
+ * asgi_extension.c for those that few applications send.  Loop thread, GIL
+ * held.
  */
 
 #ifndef DB_PYTHON_ASGI_HTTP_H
@@ -49,6 +50,31 @@ void db_py_request_free_chunks(db_py_request_t *request);
 
 /* Lets the part go that is held back until the step ends. */
 void db_py_request_release_held(db_py_request_t *request);
+
+/* message[key], or a new reference to "absent"; NULL with an exception. */
+PyObject *db_py_member(PyObject *message, PyObject *key, PyObject *absent);
+
+/* A boolean member that may be absent: 1, 0, or -1 with an exception. */
+int db_py_flag(PyObject *message, PyObject *key);
+
+/* The headers in message[key], none when it is absent: 0 or -1. */
+int db_py_request_headers(db_py_headers_t *headers, PyObject *message,
+    PyObject *key);
+
+/* A part for the body, with status and headers before it when due. */
+db_part_t *db_py_request_part(db_py_request_t *request, PyObject *body);
+
+/* Takes over a part of the response, or the one of its last body message. */
+void db_py_request_hand(db_py_request_t *request, db_part_t *part);
+void db_py_request_end_body(db_py_request_t *request, db_part_t *part);
+
+/* Nothing of the response is left to be sent by the application. */
+void db_py_request_complete(db_py_request_t *request);
+
+/* asgi_extension.c; as of db_py_op_ops_t.send */
+int db_py_request_send_file(db_py_request_t *request, PyObject *message);
+int db_py_request_send_trailers(db_py_request_t *request, PyObject *message);
+int db_py_request_send_hint(db_py_request_t *request, PyObject *message);
 
 /* An endless stream that the worker's end has ended. */
 int db_py_request_stream_ended(const db_py_request_t *request);

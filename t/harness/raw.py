@@ -52,7 +52,7 @@ class Raw:
 
     def response(self, head: bool = False) -> RawResponse:
         """The next response; head says that it has no body."""
-        text = self._until(b"\r\n\r\n").decode("latin-1")
+        text = self.until(b"\r\n\r\n").decode("latin-1")
         first, *lines = text[:-4].split("\r\n")
         answer = RawResponse(int(first.split(" ")[1]))
 
@@ -69,10 +69,10 @@ class Raw:
         if headers.get("transfer-encoding") == "chunked":
             body = b""
 
-            while size := int(self._until(b"\r\n"), 16):
+            while size := int(self.until(b"\r\n"), 16):
                 body += self._exactly(size + 2)[:-2]
 
-            self._until(b"\r\n")
+            self.until(b"\r\n")
             return body
 
         if "content-length" in headers:
@@ -84,7 +84,8 @@ class Raw:
         body, self.buffer = self.buffer, b""
         return body
 
-    def _until(self, end: bytes) -> bytes:
+    def until(self, end: bytes) -> bytes:
+        """All bytes up to these and with them."""
         while end not in self.buffer:
             if not self._more():
                 raise ConnectionError(f"closed after {self.buffer!r}")
