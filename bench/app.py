@@ -12,18 +12,49 @@ BODY = b'{"message":"hello"}'
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+async def lifespan(receive: Any, send: Send) -> None:
+    await receive()
+    await send({"type": "lifespan.startup.complete"})
+    await receive()
+    await send({"type": "lifespan.shutdown.complete"})
+
+
 async def asgi(scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
     """The least an ASGI application can do."""
     if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        await send({"type": "lifespan.shutdown.complete"})
-        return
+        return await lifespan(receive, send)
 
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(BODY))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": BODY})
+
+
+CHUNK = bytes(64 * 1024)
+CHUNKS = 64
+
+
+async def stream(scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
+    """4 MiB in pieces."""
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for _ in range(CHUNKS):
+        await send({"type": "http.response.body", "body": CHUNK, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
+
+
+async def echo(scope: MutableMapping[str, Any], receive: Any, send: Send) -> None:
+    """A WebSocket that says what it hears."""
+    if scope["type"] == "lifespan":
+        return await lifespan(receive, send)
+    if scope["type"] == "http":
+        return await asgi(scope, receive, send)
+
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
 
 
 api = FastAPI()

@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +23,7 @@ import httpx
 from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
 
 SERVER_CORE, LOAD_CORE = 0, 1
+LOADS = (0.5, 0.8)
 ARTICLE = {"title": "A title of some length", "text": "All work and no play. " * 8}
 ITEM = "/items/42?q=abc&limit=5"
 NGINX = "access_log off; keepalive_requests 100000000;"
@@ -34,10 +36,17 @@ class Case:
     path: str = "/"
     script: str = ""
     fill: int = 0
+    echo: bool = False
+    rated: bool = True
     port: int = 0
     pids: Callable[[], list[int]] = field(default=lambda: [])
     samples: list["Sample"] = field(default_factory=list)
     latency: tuple[float, float, float] | None = None
+    loaded: list[float] = field(default_factory=list)
+
+    @property
+    def rate(self) -> float:
+        return median(sample.rate for sample in self.samples)
 
 
 @dataclass
@@ -133,7 +142,19 @@ def cases(fleet: Fleet) -> list[Case]:
         Case("databridge fastapi", lambda: module("databridge_app app:api;"), ITEM),
         Case("crud get", native, "/articles/{id}", fill=1),
         Case("crud list of 10", native, "/articles?limit=10", fill=10),
-        Case("crud create", native, "/articles", "create.lua"),
+        Case("crud create", native, "/articles", "create.lua", rated=False),
+        Case(
+            "databridge untimed", lambda: module("databridge_app app:asgi; databridge_timeout 0;")
+        ),
+        Case("uvicorn stream", lambda: alone("app:stream"), rated=False),
+        Case("databridge stream", lambda: module("databridge_app app:stream;"), rated=False),
+        Case("uvicorn websocket", lambda: alone("app:echo"), echo=True, rated=False),
+        Case(
+            "databridge websocket",
+            lambda: module("databridge_app app:echo;"),
+            echo=True,
+            rated=False,
+        ),
     ]
 
 
@@ -155,31 +176,45 @@ def prepare(case: Case) -> None:
 
 
 def measure(case: Case, seconds: float, connections: int) -> Sample:
-    """One round: wrk at full speed."""
-    script = ["-s", str(ROOT / "bench" / case.script)] if case.script else []
-    url = f"http://127.0.0.1:{case.port}{case.path}"
+    """One round at full speed."""
     pids = case.pids()
 
     cpu = sum(map(processes.cpu_seconds, pids))
     wakeups = sum(map(processes.wakeups, pids))
 
-    output = subprocess.run(
-        ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url],
-        capture_output=True,
-        check=True,
-        text=True,
-        timeout=seconds + 30,
-    ).stdout
+    load = echo if case.echo else wrk
+    requests, rate = load(case, seconds, connections)
 
     cpu = sum(map(processes.cpu_seconds, pids)) - cpu
     wakeups = sum(map(processes.wakeups, pids)) - wakeups
+    return Sample(rate, cpu * 1e6 / requests, wakeups / requests)
+
+
+def wrk(case: Case, seconds: float, connections: int) -> tuple[int, float]:
+    """How many requests, and how many a second."""
+    script = ["-s", str(ROOT / "bench" / case.script)] if case.script else []
+    url = f"http://127.0.0.1:{case.port}{case.path}"
+    output = _run(["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url], seconds)
 
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"{case.name}:\n{output}")
 
-    requests = int(_number(output, r"(\d+) requests in"))
-    rate = _number(output, r"Requests/sec:\s+([\d.]+)")
-    return Sample(rate, cpu * 1e6 / requests, wakeups / requests)
+    return int(_number(output, r"(\d+) requests in")), _number(output, r"Requests/sec:\s+([\d.]+)")
+
+
+def echo(case: Case, seconds: float, connections: int) -> tuple[int, float]:
+    """The same of messages and their echoes."""
+    tool = compiled("echo")
+    messages, took = _run(
+        [tool, str(case.port), case.path, f"{seconds:g}", str(connections)], seconds
+    ).split()
+    return int(messages), int(messages) / float(took)
+
+
+def _run(command: list[str | Path], seconds: float) -> str:
+    return subprocess.run(
+        command, capture_output=True, check=True, text=True, timeout=seconds + 30
+    ).stdout
 
 
 def _number(text: str, pattern: str) -> float:
@@ -188,15 +223,10 @@ def _number(text: str, pattern: str) -> float:
     return float(found[1])
 
 
-def latency(case: Case, tool: Path, rate: int, seconds: float) -> tuple[float, float, float]:
+def latency(case: Case, rate: int, seconds: float) -> tuple[float, float, float]:
     """p50, p99 and p999 in microseconds at a fixed rate, 32 connections."""
-    fields = subprocess.run(
-        [tool, str(case.port), case.path, str(rate), f"{max(1, round(seconds))}", "32"],
-        capture_output=True,
-        check=True,
-        text=True,
-        timeout=seconds + 30,
-    ).stdout.split()
+    command = [compiled("rate"), str(case.port), case.path, str(rate), f"{max(1, round(seconds))}"]
+    fields = _run([*command, "32"], seconds).split()
 
     if fields[1] != "0":
         raise RuntimeError(f"{case.name}: {fields[1]} of {fields[0]} requests failed")
@@ -204,33 +234,36 @@ def latency(case: Case, tool: Path, rate: int, seconds: float) -> tuple[float, f
     return float(fields[2]), float(fields[3]), float(fields[4])
 
 
-def compile_rate() -> Path:
-    tool = BUILD / "bench/rate"
+@cache
+def compiled(name: str) -> Path:
+    tool = BUILD / "bench" / name
     tool.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["gcc", "-O2", "-o", tool, ROOT / "bench/rate.c"], check=True)
+    subprocess.run(["gcc", "-O2", "-o", tool, ROOT / f"bench/{name}.c"], check=True)
     return tool
 
 
 def show(chosen: list[Case], rate: int) -> None:
     base = median(sample.cpu for sample in chosen[0].samples)
-    heads = ("requests/s", "CPU us", "ratio", "wake-ups", "p50 us", "p99 us", "p999 us")
+    heads = ["requests/s", "CPU us", "ratio", "wake-ups"]
+    heads += ["p50 us", "p99 us", "p999 us", *(f"p99 {load:.0%}" for load in LOADS)]
 
     print(f"\n{'':24}" + "".join(f"{head:>11}" for head in heads))
 
     for case in chosen:
         cpu = median(sample.cpu for sample in case.samples)
         values = [
-            f"{median(sample.rate for sample in case.samples):.0f}",
+            f"{case.rate:.0f}",
             f"{cpu:.1f}",
             f"{cpu / base:.2f}",
             f"{median(sample.wakeups for sample in case.samples):.3f}",
-            *(f"{value:.0f}" for value in case.latency or ()),
+            *(f"{value:.0f}" for value in (*(case.latency or ()), *case.loaded)),
         ]
         print(f"{case.name:24}" + "".join(f"{value:>11}" for value in values))
 
     print(
         f"\nCPU, ratio (to the first line) and wake-ups (voluntary context switches) are per"
-        f"\nrequest at full speed; the latencies are at {rate} requests/s, from when each was due."
+        f"\nrequest or message at full speed; the latencies are at {rate} requests/s, from when"
+        f"\neach was due; the last ones at these shares of the line's own full speed."
     )
 
 
@@ -247,7 +280,6 @@ def main() -> int:
         print("databridge: the benchmark needs two cores", file=sys.stderr)
         return 1
 
-    tool = compile_rate()
     fleet = Fleet()
 
     try:
@@ -263,8 +295,11 @@ def main() -> int:
                 case.samples.append(measure(case, options.seconds, options.connections))
 
         for case in chosen:
-            if options.rate and not case.script:
-                case.latency = latency(case, tool, options.rate, options.seconds)
+            if options.rate and case.rated:
+                case.latency = latency(case, options.rate, options.seconds)
+                case.loaded = [
+                    latency(case, round(case.rate * load), options.seconds)[1] for load in LOADS
+                ]
 
         show(chosen, options.rate)
     finally:
