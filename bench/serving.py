@@ -225,8 +225,8 @@ def _number(text: str, pattern: str) -> float:
 
 def latency(case: Case, rate: int, seconds: float) -> tuple[float, float, float]:
     """p50, p99 and p999 in microseconds at a fixed rate, 32 connections."""
-    command = [compiled("rate"), str(case.port), case.path, str(rate), f"{max(1, round(seconds))}"]
-    fields = _run([*command, "32"], seconds).split()
+    tool, port, time = compiled("rate"), str(case.port), f"{max(1, round(seconds))}"
+    fields = _run([tool, port, case.path, str(rate), time, "32"], seconds).split()
 
     if fields[1] != "0":
         raise RuntimeError(f"{case.name}: {fields[1]} of {fields[0]} requests failed")

@@ -312,7 +312,7 @@ def test_trailers_end_a_chunked_response(server: Nginx) -> None:
     with Raw(server.port) as client:
         client.get("/trailers")
         text = client.until(b"\r\n\r\n") + client.until(b"x-end: yes\r\n\r\n")
-    assert b"3\r\nabc\r\n3\r\ndef\r\n0\r\nx-sum: 6\r\nx-end: yes\r\n\r\n" in text
+    assert text.endswith(b"def\r\n0\r\nx-sum: 6\r\nx-end: yes\r\n\r\n")
 
 
 def test_a_file_is_sent_by_its_path(server: Nginx) -> None:

@@ -90,6 +90,7 @@ typedef struct {
 
     ngx_queue_t                       waiting;   /* requests, until ready */
     ngx_queue_t                       running;   /* requests, with Python */
+    ngx_queue_t                       outputs;   /* requests, in a turn */
     ngx_array_t                       timeouts;  /* ..._timeout_t * */
     ngx_event_t                       hold;      /* keeps a worker that exits */
     ngx_msec_t                        deadline;  /* but not beyond this */
@@ -133,6 +134,9 @@ typedef struct {
     ngx_int_t                         result;    /* when the body is drained */
 
     db_part_t                        *head;      /* headers point into it */
+    ngx_queue_t                       output;    /* of worker->outputs */
+    ngx_chain_t                      *out;       /* its last is *last_out */
+    ngx_chain_t                     **last_out;
     ngx_chain_t                      *free;
     ngx_chain_t                      *busy;
 
@@ -140,6 +144,7 @@ typedef struct {
     unsigned                          deferred:1; /* the body is not begun */
     unsigned                          paused:1;   /* it is far ahead */
     unsigned                          started:1;  /* the header was sent */
+    unsigned                          pending:1;  /* something is in "out" */
     unsigned                          leaving:1;  /* Python knows that we do */
 } ngx_http_databridge_ctx_t;
 
@@ -216,6 +221,7 @@ void ngx_http_databridge_drop_body(ngx_http_request_t *r);
 /* ngx_http_databridge_response.c */
 
 void ngx_http_databridge_part(db_part_t *part);
+void ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker);
 
 /* ngx_http_databridge_headers.c */
 

@@ -69,6 +69,7 @@ ngx_http_databridge_create_ctx(ngx_http_request_t *r)
 
     ctx->request = r;
     ctx->app = dlcf->app;
+    ctx->last_out = &ctx->out;
 
     cln->handler = ngx_http_databridge_cleanup;
     cln->data = ctx;
@@ -101,6 +102,11 @@ ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     if (ctx->linked) {
         ctx->linked = 0;
         ngx_queue_remove(&ctx->link);
+    }
+
+    if (ctx->pending) {
+        ctx->pending = 0;
+        ngx_queue_remove(&ctx->output);
     }
 
     job = ctx->job;

@@ -13,7 +13,8 @@
 typedef struct {
     ngx_buf_t                     buf;        /* first: found by cl->buf */
     db_part_t                    *part;       /* NULL: nothing to free */
-    size_t                        size;       /* 0 once it was counted */
+    size_t                        size;
+    unsigned                      counted:1;  /* sent, and so in "free" */
 } ngx_http_databridge_piece_t;
 
 
@@ -23,12 +24,16 @@ static ngx_int_t ngx_http_databridge_send_header(
     ngx_http_databridge_ctx_t *ctx, db_part_t *part);
 static ngx_int_t ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
-static ngx_int_t ngx_http_databridge_send_body(ngx_http_databridge_ctx_t *ctx,
-    db_part_t *part);
-static ngx_int_t ngx_http_databridge_send_file(ngx_http_databridge_ctx_t *ctx,
+static ngx_int_t ngx_http_databridge_add_output(
+    ngx_http_databridge_ctx_t *ctx, db_part_t *part);
+static ngx_int_t ngx_http_databridge_send_output(
+    ngx_http_databridge_ctx_t *ctx);
+static ngx_chain_t *ngx_http_databridge_file(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 static ngx_chain_t *ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
+static void ngx_http_databridge_mark(ngx_http_request_t *r, ngx_buf_t *b,
+    ngx_uint_t flags);
 static void ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx,
     ngx_chain_t *out);
 static ngx_int_t ngx_http_databridge_watch_output(ngx_http_request_t *r);
@@ -37,6 +42,7 @@ static void ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx,
 static void ngx_http_databridge_write(ngx_http_request_t *r);
 static void ngx_http_databridge_abort(ngx_http_databridge_ctx_t *ctx);
 static void ngx_http_databridge_pool_cleanup(void *data);
+static void ngx_http_databridge_free_pieces(ngx_chain_t *cl);
 static void ngx_http_databridge_drop_part(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 static void ngx_http_databridge_free_part(db_part_t *part);
@@ -181,28 +187,34 @@ ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 
     r = ctx->request;
     last = part->flags & DB_PART_LAST;
-    rc = NGX_OK;
 
-    if ((part->flags & (DB_PART_TRAILERS|DB_PART_START)) == DB_PART_TRAILERS)
+    if ((part->flags & (DB_PART_TRAILERS|DB_PART_START)) == DB_PART_TRAILERS
+        && ngx_http_databridge_add_trailers(r, part) != NGX_OK)
     {
-        rc = ngx_http_databridge_add_trailers(r, part);
+        ngx_http_databridge_drop_part(ctx, part);
+        return NGX_ERROR;
     }
 
-    if (rc == NGX_ERROR || r->header_only) {
-        ngx_http_databridge_drop_part(ctx, part);
-
-    } else if (part->fd != -1) {
-        rc = ngx_http_databridge_send_file(ctx, part);
-
-    } else if (part->body.len) {
-        rc = ngx_http_databridge_send_body(ctx, part);
-
-    } else {
-        ngx_http_databridge_drop_part(ctx, part);
-        rc = ngx_http_send_special(r, last ? NGX_HTTP_LAST : NGX_HTTP_FLUSH);
+    if (ngx_http_databridge_add_output(ctx, part) != NGX_OK) {
+        return NGX_ERROR;
     }
 
-    if ((last && !r->reading_body) || rc == NGX_ERROR) {
+    if (!last) {
+
+        /* what else this turn brings goes out with it */
+
+        if (!ctx->pending) {
+            ctx->pending = 1;
+            ngx_queue_insert_tail(&ngx_http_databridge_worker->outputs,
+                                  &ctx->output);
+        }
+
+        return NGX_OK;
+    }
+
+    rc = ngx_http_databridge_send_output(ctx);
+
+    if (!r->reading_body || rc == NGX_ERROR) {
         return rc;
     }
 
@@ -210,16 +222,53 @@ ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 }
 
 
+/* Takes over the part. */
+
 static ngx_int_t
-ngx_http_databridge_send_body(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part)
+{
+    ngx_chain_t  *cl;
+
+    if (ctx->request->header_only) {
+        ngx_http_databridge_drop_part(ctx, part);
+        return NGX_OK;
+    }
+
+    cl = (part->fd != -1) ? ngx_http_databridge_file(ctx, part)
+                          : ngx_http_databridge_piece(ctx, part);
+
+    if (cl == NULL) {
+        return NGX_ERROR;
+    }
+
+    cl->next = NULL;
+    *ctx->last_out = cl;
+    ctx->last_out = &cl->next;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_send_output(ngx_http_databridge_ctx_t *ctx)
 {
     ngx_int_t     rc;
     ngx_chain_t  *out;
 
-    out = ngx_http_databridge_piece(ctx, part);
-    if (out == NULL) {
-        return NGX_ERROR;
+    if (ctx->pending) {
+        ctx->pending = 0;
+        ngx_queue_remove(&ctx->output);
     }
+
+    out = ctx->out;
+
+    if (out == NULL) {
+        return NGX_OK;
+    }
+
+    ctx->out = NULL;
+    ctx->last_out = &ctx->out;
 
     rc = ngx_http_output_filter(ctx->request, out);
 
@@ -229,31 +278,66 @@ ngx_http_databridge_send_body(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 }
 
 
+/* The end of a turn: one call of the filters for all parts of a response. */
+
+void
+ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker)
+{
+    ngx_queue_t                *q;
+    ngx_connection_t           *c;
+    ngx_http_request_t         *r;
+    ngx_http_databridge_ctx_t  *ctx;
+
+    while (!ngx_queue_empty(&worker->outputs)) {
+        q = ngx_queue_head(&worker->outputs);
+        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, output);
+
+        r = ctx->request;
+        c = r->connection;
+
+        ngx_http_set_log_request(c->log, r);
+
+        if (ngx_http_databridge_send_output(ctx) == NGX_ERROR
+            || ngx_http_databridge_watch_output(r) != NGX_OK)
+        {
+            ngx_http_databridge_finish(ctx, NGX_ERROR, 0);
+        }
+
+        ngx_http_run_posted_requests(c);
+    }
+}
+
+
 /* The part's file becomes the request's. */
 
-static ngx_int_t
-ngx_http_databridge_send_file(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+static ngx_chain_t *
+ngx_http_databridge_file(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 {
     ngx_buf_t                *b;
-    ngx_uint_t                last;
-    ngx_chain_t               out;
+    ngx_chain_t              *cl;
     ngx_pool_cleanup_t       *cln;
     ngx_http_request_t       *r;
     ngx_pool_cleanup_file_t  *file;
 
     r = ctx->request;
-    last = (part->flags & DB_PART_LAST) != 0;
+    b = NULL;
+
+    cl = ngx_alloc_chain_link(r->pool);
+    if (cl == NULL) {
+        goto done;
+    }
 
     b = ngx_calloc_buf(r->pool);
     if (b == NULL) {
-        goto failed;
+        goto done;
     }
 
     b->file = ngx_pcalloc(r->pool, sizeof(ngx_file_t));
     cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_pool_cleanup_file_t));
 
     if (b->file == NULL || cln == NULL) {
-        goto failed;
+        b = NULL;
+        goto done;
     }
 
     b->file->fd = part->fd;
@@ -270,23 +354,16 @@ ngx_http_databridge_send_file(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 
     b->file_last = part->file_size;
     b->in_file = b->file_last ? 1 : 0;
-    b->sync = !b->in_file;
-    b->flush = !last;
-    b->last_buf = last && r == r->main;
-    b->last_in_chain = last;
+
+    ngx_http_databridge_mark(r, b, part->flags);
+
+    cl->buf = b;
+
+done:
 
     ngx_http_databridge_drop_part(ctx, part);
 
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
-
-failed:
-
-    ngx_http_databridge_drop_part(ctx, part);
-
-    return NGX_ERROR;
+    return b ? cl : NULL;
 }
 
 
@@ -294,7 +371,6 @@ static ngx_chain_t *
 ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 {
     ngx_buf_t                    *b;
-    ngx_uint_t                    last;
     ngx_chain_t                  *cl;
     ngx_http_request_t           *r;
     ngx_http_databridge_piece_t  *piece;
@@ -318,31 +394,48 @@ ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 
     ngx_memzero(piece, sizeof(ngx_http_databridge_piece_t));
 
-    /* the head is freed with the request */
+    piece->size = part->body.len;
 
-    if (part != ctx->head) {
+    b = &piece->buf;
+    b->tag = (ngx_buf_tag_t) &ngx_http_databridge_module;
+
+    if (part->body.len) {
+        b->start = (u_char *) part->body.data;
+        b->pos = b->start;
+        b->last = b->start + part->body.len;
+        b->end = b->last;
+        b->memory = 1;
+    }
+
+    ngx_http_databridge_mark(r, b, part->flags);
+
+    cl->buf = b;
+
+    if (part->body.len == 0) {
+        ngx_http_databridge_drop_part(ctx, part);
+
+    } else if (part != ctx->head) {
         piece->part = part;
     }
 
-    piece->size = part->body.len;
+    return cl;
+}
 
-    last = (part->flags & DB_PART_LAST) != 0;
 
-    b = &piece->buf;
-    b->start = (u_char *) part->body.data;
-    b->pos = b->start;
-    b->last = b->start + part->body.len;
-    b->end = b->last;
-    b->tag = (ngx_buf_tag_t) &ngx_http_databridge_module;
-    b->memory = 1;
+static void
+ngx_http_databridge_mark(ngx_http_request_t *r, ngx_buf_t *b, ngx_uint_t flags)
+{
+    ngx_uint_t  last;
+
+    last = (flags & DB_PART_LAST) != 0;
+
     b->flush = !last;
     b->last_buf = last && r == r->main;
     b->last_in_chain = last;
 
-    cl->buf = b;
-    cl->next = NULL;
+    /* as ngx_http_send_special() has it for a buffer without bytes */
 
-    return cl;
+    b->sync = last && r != r->main && b->pos == b->last && !b->in_file;
 }
 
 
@@ -362,12 +455,12 @@ ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
 
         piece = (ngx_http_databridge_piece_t *) cl->buf;
 
-        if (piece->size == 0) {
+        if (piece->counted) {
             break;
         }
 
+        piece->counted = 1;
         ctx->sent += piece->size;
-        piece->size = 0;
 
         if (piece->part) {
             ngx_http_databridge_free_part(piece->part);
@@ -490,6 +583,7 @@ ngx_http_databridge_abort(ngx_http_databridge_ctx_t *ctx)
 
     r->keepalive = 0;
 
+    (void) ngx_http_databridge_send_output(ctx);
     (void) ngx_http_send_special(r, NGX_HTTP_FLUSH);
 
     ngx_http_finalize_request(r, NGX_ERROR);
@@ -501,10 +595,23 @@ ngx_http_databridge_pool_cleanup(void *data)
 {
     ngx_http_databridge_ctx_t *ctx = data;
 
-    ngx_chain_t                  *cl;
+    ngx_http_databridge_free_pieces(ctx->busy);
+    ngx_http_databridge_free_pieces(ctx->out);
+
+    ngx_http_databridge_free_part(ctx->head);
+}
+
+
+static void
+ngx_http_databridge_free_pieces(ngx_chain_t *cl)
+{
     ngx_http_databridge_piece_t  *piece;
 
-    for (cl = ctx->busy; cl; cl = cl->next) {
+    for ( /* void */ ; cl; cl = cl->next) {
+
+        if (cl->buf->tag != (ngx_buf_tag_t) &ngx_http_databridge_module) {
+            continue;
+        }
 
         piece = (ngx_http_databridge_piece_t *) cl->buf;
 
@@ -512,8 +619,6 @@ ngx_http_databridge_pool_cleanup(void *data)
             ngx_http_databridge_free_part(piece->part);
         }
     }
-
-    ngx_http_databridge_free_part(ctx->head);
 }
 
 

@@ -80,6 +80,7 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
 
     ngx_queue_init(&worker->waiting);
     ngx_queue_init(&worker->running);
+    ngx_queue_init(&worker->outputs);
     db_chain_init(&worker->submit);
     db_queue_init(&worker->written);
 
@@ -483,6 +484,8 @@ ngx_http_databridge_results(ngx_http_databridge_worker_t *worker)
 
         ngx_http_databridge_result(worker, msg);
     }
+
+    ngx_http_databridge_flush_outputs(worker);
 
     if (worker->results) {
         ngx_post_event(&worker->more, &ngx_posted_next_events);
