@@ -310,7 +310,7 @@ def test_a_client_that_leaves_in_its_body_is_heard_of(server: Nginx) -> None:
 
 def test_trailers_end_a_chunked_response(server: Nginx) -> None:
     with Raw(server.port) as client:
-        client.get("/trailers")
+        client.get("/trailers", "TE: trailers\r\n")
         text = client.until(b"\r\n\r\n") + client.until(b"x-end: yes\r\n\r\n")
     assert text.endswith(b"def\r\n0\r\nx-sum: 6\r\nx-end: yes\r\n\r\n")
 

@@ -6,6 +6,7 @@
 #include "http/ngx_http_databridge.h"
 
 
+static ngx_uint_t ngx_http_databridge_takes_trailers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_set_header(ngx_http_request_t *r,
     db_header_t *header);
 static ngx_int_t ngx_http_databridge_content_type(ngx_http_request_t *r,
@@ -59,7 +60,8 @@ ngx_http_databridge_set_headers(ngx_http_request_t *r, db_part_t *part)
     ngx_http_databridge_set_status(r, part->status);
 
     r->headers_out.content_length_n = -1;
-    r->expect_trailers = (part->flags & DB_PART_TRAILERS) != 0;
+    r->expect_trailers = (part->flags & DB_PART_TRAILERS)
+                         && ngx_http_databridge_takes_trailers(r);
 
     /* conditions and ranges are the application's */
 
@@ -204,6 +206,20 @@ ngx_http_databridge_drop(ngx_http_request_t *r, ngx_str_t *value)
 }
 
 
+/* RFC 9110, 6.5.1: over HTTP/1.1 those who say "TE: trailers". */
+
+static ngx_uint_t
+ngx_http_databridge_takes_trailers(ngx_http_request_t *r)
+{
+    ngx_table_elt_t  *te;
+
+    te = r->headers_in.te;
+
+    return r->http_version >= NGX_HTTP_VERSION_20
+           || (te && ngx_strcasestrn(te->value.data, "trailers", 8 - 1));
+}
+
+
 /* The part is freed before they are sent. */
 
 ngx_int_t
@@ -213,6 +229,10 @@ ngx_http_databridge_add_trailers(ngx_http_request_t *r, db_part_t *part)
     ngx_uint_t        i;
     db_header_t      *header;
     ngx_table_elt_t  *h;
+
+    if (!r->expect_trailers) {
+        return NGX_OK;
+    }
 
     for (i = 0; i < part->nheaders; i++) {
 
