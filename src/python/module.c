@@ -353,7 +353,7 @@ db_py_module_exec(PyObject *module)
                                                    "CancelledError");
 
     db_py.disconnected_error = PyErr_NewExceptionWithDoc(
-        "databridge.ClientDisconnected",
+        "_databridge.ClientDisconnected",
         "The client, or the worker, no longer waits for what was sent.",
         PyExc_OSError, NULL);
 
