@@ -158,6 +158,7 @@ struct db_job_s {
     db_str_t       server;       /* address, or the path of a unix socket */
     unsigned       client_port;
     unsigned       server_port;  /* 0 on a unix socket */
+    db_str_t       user;         /* that nginx authenticated, else empty */
 
     unsigned       nheaders;
     db_header_t   *headers;      /* in order, duplicates kept */

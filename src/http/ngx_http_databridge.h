@@ -218,6 +218,11 @@ off_t ngx_http_databridge_body_size(ngx_http_request_t *r,
 u_char *ngx_http_databridge_copy_body(ngx_http_request_t *r, u_char *p);
 void ngx_http_databridge_drop_body(ngx_http_request_t *r);
 
+/* ngx_http_databridge_user.c */
+
+ngx_int_t ngx_http_databridge_user_init(ngx_conf_t *cf);
+void ngx_http_databridge_user(ngx_http_request_t *r, ngx_str_t *user);
+
 /* ngx_http_databridge_response.c */
 
 void ngx_http_databridge_part(db_part_t *part);

@@ -66,7 +66,7 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
     char                *p;
     off_t                body;
     size_t               size;
-    ngx_str_t            addr, *target;
+    ngx_str_t            addr, user, *target;
     db_job_t            *job;
     in_port_t            port;
     ngx_uint_t           nheaders, in_file;
@@ -82,11 +82,13 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
         return NULL;
     }
 
+    ngx_http_databridge_user(r, &user);
+
     body = ngx_http_databridge_body_size(r, &in_file);
 
     size = ngx_http_databridge_headers_size(r, &nheaders)
            + r->method_name.len + target->len + r->args.len
-           + c->addr_text.len + addr.len;
+           + c->addr_text.len + addr.len + user.len;
 
     if (!in_file) {
         size += body;
@@ -129,6 +131,8 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
 
     job->server = ngx_http_databridge_copy(&p, addr.data, addr.len);
     job->server_port = port;
+
+    job->user = ngx_http_databridge_copy(&p, user.data, user.len);
 
     ngx_http_databridge_copy_headers(job, r, &p);
 

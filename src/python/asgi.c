@@ -384,6 +384,36 @@ db_py_scope_headers(const db_job_t *job)
 }
 
 
+/* What nginx can do for this request, and what it knows of it. */
+
+static PyObject *
+db_py_scope_told(const db_py_app_t *app, const db_job_t *job)
+{
+    PyObject  *extensions, *ours;
+
+    extensions = PyDict_Copy(job->hints ? app->hinted : app->extensions);
+
+    if (extensions == NULL || job->user.len == 0) {
+        return extensions;
+    }
+
+    ours = PyDict_New();
+
+    if (ours == NULL
+        || db_py_scope_set(ours, db_py.str.remote_user,
+                           PyUnicode_DecodeUTF8(job->user.data, job->user.len,
+                                                "surrogateescape")) == -1
+        || PyDict_SetItem(extensions, db_py.str.databridge, ours) == -1)
+    {
+        Py_CLEAR(extensions);
+    }
+
+    Py_XDECREF(ours);
+
+    return extensions;
+}
+
+
 PyObject *
 db_py_scope(const db_py_app_t *app, const db_job_t *job)
 {
@@ -414,8 +444,7 @@ db_py_scope(const db_py_app_t *app, const db_job_t *job)
                            PyBytes_FromStringAndSize(job->query.data,
                                                      job->query.len)) == -1
         || db_py_scope_set(scope, db_py.str.extensions,
-                           PyDict_Copy(job->hints ? app->hinted
-                                                  : app->extensions)) == -1
+                           db_py_scope_told(app, job)) == -1
         || (job->tls && PyDict_SetItem(scope, db_py.str.scheme,
                                        db_py.str.https) == -1))
     {

@@ -34,6 +34,8 @@
     _(server, "server")                                                       \
     _(state, "state")                                                         \
     _(extensions, "extensions")                                               \
+    _(databridge, "databridge")                                               \
+    _(remote_user, "remote_user")                                             \
     _(status, "status")                                                       \
     _(body, "body")                                                           \
     _(more_body, "more_body")                                                 \
