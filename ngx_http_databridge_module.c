@@ -11,6 +11,9 @@ static char *ngx_http_databridge_init_main_conf(ngx_conf_t *cf, void *conf);
 static void *ngx_http_databridge_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
+static void ngx_http_databridge_warn(ngx_conf_t *cf);
+static ngx_http_handler_pt ngx_http_databridge_handler(
+    ngx_http_databridge_loc_conf_t *dlcf);
 static ngx_int_t ngx_http_databridge_init(ngx_conf_t *cf);
 
 
@@ -35,6 +38,20 @@ static ngx_command_t  ngx_http_databridge_commands[] = {
     { ngx_string("databridge_crud"),
       NGX_HTTP_LOC_CONF|NGX_CONF_TAKE23,
       ngx_http_databridge_crud,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_health"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_databridge_health,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_cors"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_1MORE,
+      ngx_http_databridge_cors,
       NGX_HTTP_LOC_CONF_OFFSET,
       0,
       NULL },
@@ -174,6 +191,7 @@ ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
      *     dmcf->venv = { 0, NULL };
      *     dmcf->loop_pool = NULL;
      *     dmcf->store_pool = NULL;
+     *     dmcf->warned = NULL;
      */
 
     if (ngx_array_init(&dmcf->apps, cf->pool, 4, sizeof(db_app_conf_t))
@@ -231,9 +249,11 @@ ngx_http_databridge_create_loc_conf(ngx_conf_t *cf)
      * set by ngx_pcalloc():
      *
      *     dlcf->crud = NULL;
+     *     dlcf->health = { 0, NULL };
      */
 
     dlcf->app = NGX_CONF_UNSET;
+    dlcf->cors = NGX_CONF_UNSET_PTR;
     dlcf->timeout = NGX_CONF_UNSET_MSEC;
     dlcf->max_body_size = NGX_CONF_UNSET;
     dlcf->ignore_client_abort = NGX_CONF_UNSET;
@@ -255,6 +275,25 @@ ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                              NGX_CONF_UNSET);
     ngx_conf_merge_value(conf->ignore_client_abort,
                          prev->ignore_client_abort, 0);
+    ngx_conf_merge_ptr_value(conf->cors, prev->cors, NGX_CONF_UNSET_PTR);
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    /* "if" and "limit_except" blocks serve what their location does */
+
+    if (clcf->noname && conf->app == NGX_CONF_UNSET && conf->crud == NULL) {
+        conf->app = prev->app;
+        conf->crud = prev->crud;
+        conf->health = prev->health;
+    }
+
+    if (clcf->lmt_excpt && clcf->handler == NULL) {
+        clcf->handler = ngx_http_databridge_handler(conf);
+    }
+
+    if (conf->app != NGX_CONF_UNSET) {
+        ngx_http_databridge_warn(cf);
+    }
 
     if (conf->app == NGX_CONF_UNSET && conf->crud == NULL) {
         return NGX_CONF_OK;
@@ -265,8 +304,6 @@ ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
      * it, and by default nginx's 1m, but not a limit that the user has set.
      */
 
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-
     if (conf->max_body_size != NGX_CONF_UNSET) {
         clcf->client_max_body_size = conf->max_body_size;
 
@@ -275,6 +312,51 @@ ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     }
 
     return NGX_CONF_OK;
+}
+
+
+/* Forcing the two settings would open other locations to smuggled names. */
+
+static void
+ngx_http_databridge_warn(ngx_conf_t *cf)
+{
+    ngx_http_core_srv_conf_t         *cscf;
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    cscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_core_module);
+    dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_databridge_module);
+
+    /* locations are merged server by server: one warning for each */
+
+    if (dmcf->warned == cscf
+        || (cscf->underscores_in_headers && !cscf->ignore_invalid_headers))
+    {
+        return;
+    }
+
+    dmcf->warned = cscf;
+
+    ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                  "request headers whose names have \"_\" or \".\" do not "
+                  "reach the application of the server in %s:%ui: set "
+                  "\"underscores_in_headers on\" and "
+                  "\"ignore_invalid_headers off\"",
+                  cscf->file_name, cscf->line);
+}
+
+
+static ngx_http_handler_pt
+ngx_http_databridge_handler(ngx_http_databridge_loc_conf_t *dlcf)
+{
+    if (dlcf->app != NGX_CONF_UNSET) {
+        return ngx_http_databridge_app_handler;
+    }
+
+    if (dlcf->crud) {
+        return ngx_http_databridge_crud_handler;
+    }
+
+    return dlcf->health.len ? ngx_http_databridge_health_handler : NULL;
 }
 
 

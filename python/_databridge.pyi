@@ -1,7 +1,7 @@
 """The module that is built into the Python of nginx's workers, and nowhere else."""
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
 CRIT: int
@@ -34,6 +34,26 @@ def add_route(
     app: int, methods: str | None, pattern: str | None, timeout: int | None, /
 ) -> None: ...
 def register_crud(schema: str | Mapping[str, Any], app: int = 0) -> None: ...
+def add_native(
+    app: int,
+    methods: str,
+    pattern: str,
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    body: bytes,
+    /,
+) -> None: ...
+def set_cors(
+    app: int,
+    origins: str,
+    methods: str,
+    headers: str,
+    expose: str,
+    max_age: str,
+    credentials: bool,
+    private_network: bool,
+    /,
+) -> None: ...
 def ready() -> None: ...
 def live() -> int: ...
 def cancel() -> None: ...

@@ -1,5 +1,6 @@
 """nginx -t takes what README's table says, and refuses nonsense with file and line."""
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -19,6 +20,12 @@ GOOD = [
     ("server", "databridge_timeout 1m; location /a { databridge_app app:app; }"),
     ("server", "location /a { databridge_app app:app interface=asgi factory=on root_path=/a; }"),
     ("server", "location /a { databridge_app package.module:make factory=off; }"),
+    ("http", "databridge_cors origins=*; server { databridge_cors off; }"),
+    ("server", "databridge_cors 'origins=https://a.example null' methods=* headers=* max_age=1h;"),
+    ("server", "location /a { databridge_cors origins=http://[::1]:80 'expose=X-A X-B'; }"),
+    ("server", "databridge_cors origins=* credentials=on private_network=off methods=;"),
+    ("server", "location /a { databridge_health; }"),
+    ("server", """location /a { databridge_health '{"a": [1]}'; }"""),
     ("main", "thread_pool databridge_loop threads=1;"),
 ]
 
@@ -55,6 +62,24 @@ BAD = [
     ("server", "location /a { databridge_crud article schema=/no/such/file; }", "/no/such/file"),
     ("server", "location /a { databridge_crud article sch=x store=y; }", "sch=x"),
     ("server", "location ~ /a { databridge_crud article schema=x; }", "prefix"),
+    ("server", "location /a { databridge_health; databridge_app a:b; }", "cannot stand beside"),
+    ("server", "location /a { databridge_app a:b; databridge_health; }", "cannot stand beside"),
+    ("server", "location /a { databridge_health; databridge_health; }", "duplicate"),
+    ("server", "location /a { databridge_health '{a:1}'; }", "invalid JSON"),
+    ("server", """location /a { databridge_health '{"a": }'; }""", "Expecting value"),
+    ("server", "databridge_health;", "not allowed here"),
+    ("server", "databridge_cors;", "invalid number of arguments"),
+    ("server", "databridge_cors methods=GET;", "origins='https://a.example"),
+    ("server", "databridge_cors off origins=*;", '"off"'),
+    ("server", "databridge_cors origins=*; databridge_cors off;", "duplicate"),
+    ("server", "databridge_cors origins=https://a.example/;", "without a path"),
+    ("server", "databridge_cors origins=https://*.example;", '"https://*.example"'),
+    ("server", "databridge_cors origins=a.example;", '"a.example"'),
+    ("server", "databridge_cors origins=* 'methods=GET,POST';", '"GET,POST"'),
+    ("server", "databridge_cors origins=* 'headers=X-A: b';", '"X-A:"'),
+    ("server", "databridge_cors origins=* credentials=yes;", "credentials=yes"),
+    ("server", "databridge_cors origins=* max_age=long;", "max_age=long"),
+    ("server", "databridge_cors origins=* colour=red;", "colour=red"),
 ]
 
 
@@ -111,6 +136,52 @@ def test_a_schema_that_is_none_is_refused(make_nginx: Callable[..., Nginx]) -> N
     assert result.returncode == 1
     said, _ = config_error(result.stderr)
     assert str(schema) in said
+
+
+NAMES = r"do not reach the application"
+
+
+def test_a_server_that_drops_request_headers_is_warned_of_once(
+    make_nginx: Callable[..., Nginx],
+) -> None:
+    server = make_nginx()
+    server.write({"app.py": "async def app(scope, receive, send): ...\n"})
+    port = server.port
+    server.configure(
+        "databridge_app app:app;",
+        http=f"""
+            server {{
+                listen 127.0.0.1:{port};
+                server_name a;
+                underscores_in_headers off;
+                location / {{ databridge_app app:app; }}
+                location /a {{ databridge_app app:app; }}
+            }}
+            server {{
+                listen 127.0.0.1:{port};
+                server_name b;
+                ignore_invalid_headers on;
+                location / {{ databridge_app app:app; }}
+            }}
+            server {{
+                listen 127.0.0.1:{port};
+                server_name c;
+                underscores_in_headers off;
+                location / {{ return 200; }}
+            }}
+        """,
+    )
+    result = server.test()
+    assert result.returncode == 0, result.stderr
+    warned = [line for line in result.stderr.splitlines() if re.search(NAMES, line)]
+    assert len(warned) == 2, result.stderr
+    lines = server.config.read_text().splitlines()
+    for line, server_name in zip(warned, "ab", strict=True):
+        assert "[warn]" in line
+        found = re.search(r"nginx.conf:(\d+)", line)
+        assert found
+        assert lines[int(found[1]) - 1].strip() == "server {"
+        assert lines[int(found[1]) + 1].strip() == f"server_name {server_name};"
 
 
 def test_a_configuration_without_databridge_starts_no_python(

@@ -3,10 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-import httpx
 import pytest
 
-from conftest import StartNginx
 from harness import Nginx
 
 APP = """

@@ -1,17 +1,18 @@
 """`App`: FastAPI with native CRUD, timeouts and a server of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
 from pydantic import BaseModel
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
 from databridge.crud import CrudError
 from databridge.errors import DatabaseError, InternalErrorMiddleware, database_error_handler
-from databridge.routing import CrudRoute, Decorators
+from databridge.routing import CrudRoute, Decorators, NativeRoute
 
 Declaration = TypeVar("Declaration", bound=type)
 
@@ -88,6 +89,17 @@ class App(Decorators, FastAPI):
                     " choose another with prefix="
                 )
         self.router.routes.append(route)
+
+    def native(
+        self,
+        path: str,
+        *,
+        json: Any,
+        status: int = 200,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Declares a constant answer to GET and HEAD, which nginx gives without Python."""
+        self.router.routes.append(NativeRoute(path, JSONResponse(json, status, headers)))
 
     def run(
         self,

@@ -1,5 +1,6 @@
 """Routes: FastAPI's with a timeout, and the native CRUD resource."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -11,8 +12,9 @@ from fastapi.types import IncEx
 from pydantic import BaseModel
 from starlette._utils import get_route_path
 from starlette.datastructures import URLPath
+from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Match, NoMatchFound
+from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import Receive, Scope, Send
 
 from databridge.crud import schema_for
@@ -200,6 +202,25 @@ class CrudRoute(BaseRoute):
             503,
         )
         await response(scope, receive, send)
+
+
+class NativeRoute(Route):
+    """A route whose answer is always the same: nginx gives it, without Python."""
+
+    def __init__(self, path: str, response: Response) -> None:
+        if response.status_code < 200 or response.status_code in (204, 304):
+            raise ValueError(
+                f"{path}: a response with status {response.status_code} has no body, so it"
+                " cannot be JSON"
+            )
+        self.response = response
+        super().__init__(path, self.answer, methods=["GET"], name=path)
+
+    async def answer(self, request: Request) -> Response:
+        """The same, without nginx; middleware may change its headers."""
+        response = copy.copy(self.response)
+        response.raw_headers = list(self.response.raw_headers)
+        return response
 
 
 def checked_timeout(timeout: float | None) -> float | None:

@@ -22,12 +22,15 @@ def declare(app: Any, index: int) -> None:
 
     from starlette.routing import Mount, Route, WebSocketRoute
 
+    _declare_cors(app, index)
     for route, original in _flattened(app.router.routes):
         schema = _schema(route, original)
         if schema is not None:
             _databridge.register_crud(schema, index)
         elif isinstance(original, WebSocketRoute):
             continue  # never answers a plain request
+        elif (response := _constant(original)) is not None:
+            _add_native(index, route.methods, route.path, response)
         elif isinstance(original, Mount):
             _add(index, None, f"{route.path}/{{path:path}}", None)
         elif isinstance(original, Route):
@@ -57,6 +60,54 @@ def _schema(route: Any, original: Any) -> dict[str, Any] | None:
         return None
     schema: dict[str, Any] = original.schema
     return schema if route.path == original.path else {**schema, "prefix": route.path}
+
+
+def _constant(original: Any) -> Any | None:
+    """What a native route answers, always."""
+    routing = sys.modules.get("databridge.routing")
+    if routing is None or not isinstance(original, routing.NativeRoute):
+        return None
+    return original.response
+
+
+def _declare_cors(app: Any, index: int) -> None:
+    """Native answers follow the application's CORS, when that is all there is around it."""
+    cors = sys.modules.get("starlette.middleware.cors")
+    if cors is None or len(app.user_middleware) != 1:
+        return
+    (middleware,) = app.user_middleware
+    if middleware.cls is not cors.CORSMiddleware:
+        return
+
+    policy = middleware.cls(app, *middleware.args, **middleware.kwargs)
+    if policy.allow_origin_regex is not None:
+        logger.warning(
+            "native routes answer without CORS headers, since allow_origin_regex is"
+            " Python's: list the origins in allow_origins, or in databridge_cors"
+        )
+        return
+
+    _databridge.set_cors(
+        index,
+        " ".join(policy.allow_origins),
+        " ".join(policy.allow_methods),
+        policy.preflight_headers.get("Access-Control-Allow-Headers", "*").replace(",", ""),
+        policy.simple_headers.get("Access-Control-Expose-Headers", "").replace(",", ""),
+        policy.preflight_headers["Access-Control-Max-Age"],
+        policy.allow_credentials,
+        policy.allow_private_network,
+    )
+
+
+def _add_native(index: int, methods: Any, pattern: str, response: Any) -> None:
+    names = ",".join(sorted(methods))
+    try:
+        _databridge.add_native(
+            index, names, pattern, response.status_code, response.raw_headers, response.body
+        )
+    except ValueError as exc:
+        logger.info("the route %s is left to Python: %s", pattern, exc)
+        _databridge.add_route(index, None, None, None)
 
 
 def _add(index: int, methods: Any, pattern: str | None, timeout: float | None) -> None:

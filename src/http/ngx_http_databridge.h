@@ -52,12 +52,15 @@ typedef struct {
     ngx_msec_t                        check;   /* 0: off */
     ngx_thread_pool_t                *loop_pool;
     ngx_thread_pool_t                *store_pool;
+    ngx_http_core_srv_conf_t         *warned;  /* the last, at the merge */
 } ngx_http_databridge_main_conf_t;
 
 
 typedef struct {
     ngx_int_t                         app;     /* index, or NGX_CONF_UNSET */
     ngx_http_databridge_crud_conf_t  *crud;
+    ngx_str_t                         health;  /* its answer, else empty */
+    db_cors_t                        *cors;    /* NULL: off */
     ngx_msec_t                        timeout;
     off_t                             max_body_size;
     ngx_flag_t                        ignore_client_abort;
@@ -236,8 +239,31 @@ ngx_int_t ngx_http_databridge_add_trailers(ngx_http_request_t *r,
     db_part_t *part);
 ngx_int_t ngx_http_databridge_send_hint(ngx_http_request_t *r,
     db_part_t *part);
+ngx_int_t ngx_http_databridge_content_type(ngx_http_request_t *r,
+    ngx_str_t *value);
 ngx_table_elt_t *ngx_http_databridge_add_header(ngx_http_request_t *r,
     db_str_t name, db_str_t value);
+
+/* ngx_http_databridge_answer.c */
+
+char *ngx_http_databridge_health(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_databridge_health_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_databridge_answer(ngx_http_request_t *r,
+    ngx_uint_t status, db_str_t type, db_str_t body);
+ngx_int_t ngx_http_databridge_answer_json(ngx_http_request_t *r,
+    ngx_uint_t status, db_str_t json);
+ngx_int_t ngx_http_databridge_answer_error(ngx_http_request_t *r,
+    ngx_uint_t status, const char *detail, db_str_t allow);
+ngx_int_t ngx_http_databridge_answer_route(ngx_http_request_t *r,
+    db_part_t *answer);
+
+/* ngx_http_databridge_cors.c */
+
+char *ngx_http_databridge_cors(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_databridge_cors_preflight(ngx_http_request_t *r);
+ngx_int_t ngx_http_databridge_cors_headers(ngx_http_request_t *r);
 
 /* ngx_http_databridge_status.c */
 

@@ -46,8 +46,9 @@ ngx_http_databridge_app(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    if (dlcf->crud) {
-        return "cannot stand beside \"databridge_crud\"";
+    if (dlcf->crud || dlcf->health.len) {
+        return "cannot stand beside \"databridge_crud\" or "
+               "\"databridge_health\"";
     }
 
     value = cf->args->elts;
@@ -180,8 +181,9 @@ ngx_http_databridge_crud(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    if (dlcf->app != NGX_CONF_UNSET) {
-        return "cannot stand beside \"databridge_app\"";
+    if (dlcf->app != NGX_CONF_UNSET || dlcf->health.len) {
+        return "cannot stand beside \"databridge_app\" or "
+               "\"databridge_health\"";
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);

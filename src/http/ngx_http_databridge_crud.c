@@ -42,11 +42,7 @@ static void ngx_http_databridge_crud_complete(
 static void ngx_http_databridge_crud_cleanup(void *data);
 static ngx_int_t ngx_http_databridge_crud_answer(ngx_http_request_t *r,
     ngx_http_databridge_crud_t *crud);
-static ngx_int_t ngx_http_databridge_crud_error(ngx_http_request_t *r,
-    ngx_uint_t status, const char *detail, db_str_t allow);
 static ngx_int_t ngx_http_databridge_crud_failed(ngx_http_request_t *r);
-static ngx_int_t ngx_http_databridge_send_json(ngx_http_request_t *r,
-    ngx_uint_t status, db_str_t json);
 
 
 ngx_int_t
@@ -91,7 +87,14 @@ ngx_http_databridge_crud_start(ngx_http_request_t *r)
 
     prefix = ngx_http_databridge_str(conf->prefix);
 
-    /* the location has matched the prefix */
+    /* the location has matched the prefix, but rewrite may have changed it */
+
+    if (r->uri.len < prefix.len
+        || ngx_memcmp(r->uri.data, prefix.data, prefix.len) != 0)
+    {
+        return ngx_http_databridge_answer_error(r, NGX_HTTP_NOT_FOUND,
+                                                "Not Found", db_null_string);
+    }
 
     rest.data = (char *) r->uri.data + prefix.len;
     rest.len = r->uri.len - prefix.len;
@@ -112,23 +115,29 @@ ngx_http_databridge_crud_run(ngx_http_request_t *r, const db_crud_t *crud,
     db_crud_operation_t          operation;
     ngx_http_databridge_crud_t  *call;
 
+    rc = ngx_http_databridge_cors_preflight(r);
+    if (rc != NGX_DECLINED) {
+        return rc;
+    }
+
     allow = db_null_string;
 
     status = db_crud_route(crud, ngx_http_databridge_str(r->method_name),
                            rest, &operation, &id, &allow);
 
     if (status == NGX_HTTP_NOT_FOUND) {
-        return ngx_http_databridge_crud_error(r, status, "Not Found", allow);
+        return ngx_http_databridge_answer_error(r, status, "Not Found", allow);
     }
 
     if (status == NGX_HTTP_NOT_ALLOWED) {
-        return ngx_http_databridge_crud_error(r, status, "Method Not Allowed",
-                                              allow);
+        return ngx_http_databridge_answer_error(r, status,
+                                                "Method Not Allowed", allow);
     }
 
     if (store == NULL) {
-        return ngx_http_databridge_crud_error(r, NGX_HTTP_SERVICE_UNAVAILABLE,
-                                              "Service Unavailable", allow);
+        return ngx_http_databridge_answer_error(r,
+                                                NGX_HTTP_SERVICE_UNAVAILABLE,
+                                                "Service Unavailable", allow);
     }
 
     call = ngx_http_databridge_crud_create(r, crud, store, operation);
@@ -139,7 +148,7 @@ ngx_http_databridge_crud_run(ngx_http_request_t *r, const db_crud_t *crud,
     rc = ngx_http_databridge_crud_ask(r, call->call, prefix, id);
 
     if (rc == NGX_DECLINED) {
-        return ngx_http_databridge_crud_error(r,
+        return ngx_http_databridge_answer_error(r,
                                           NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                           "Request Entity Too Large", allow);
     }
@@ -458,33 +467,7 @@ ngx_http_databridge_crud_answer(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    return ngx_http_databridge_send_json(r, call->status, call->answer);
-}
-
-
-static ngx_int_t
-ngx_http_databridge_crud_error(ngx_http_request_t *r, ngx_uint_t status,
-    const char *detail, db_str_t allow)
-{
-    u_char    *p;
-    db_str_t   json;
-
-    p = ngx_pnalloc(r->pool, sizeof("{\"detail\":\"\"}") + ngx_strlen(detail));
-    if (p == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    json.data = (char *) p;
-    json.len = ngx_sprintf(p, "{\"detail\":\"%s\"}", detail) - p;
-
-    if (allow.len
-        && ngx_http_databridge_add_header(r, db_string("Allow"), allow)
-           == NULL)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    return ngx_http_databridge_send_json(r, status, json);
+    return ngx_http_databridge_answer_json(r, call->status, call->answer);
 }
 
 
@@ -519,55 +502,4 @@ ngx_http_databridge_crud_failed(ngx_http_request_t *r)
     }
 
     return NGX_OK;
-}
-
-
-/* The text must live as long as the request. */
-
-static ngx_int_t
-ngx_http_databridge_send_json(ngx_http_request_t *r, ngx_uint_t status,
-    db_str_t json)
-{
-    ngx_int_t     rc;
-    ngx_buf_t    *b;
-    ngx_chain_t   out;
-
-    if (status == NGX_HTTP_SERVICE_UNAVAILABLE
-        && ngx_http_databridge_add_header(r, db_string("Retry-After"),
-                                          db_string("1"))
-           == NULL)
-    {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
-
-    ngx_http_databridge_set_status(r, status);
-    r->headers_out.content_length_n = json.len;
-
-    if (json.len) {
-        ngx_str_set(&r->headers_out.content_type, "application/json");
-        r->headers_out.content_type_len = r->headers_out.content_type.len;
-        r->headers_out.content_type_lowcase = NULL;
-    }
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    b = ngx_calloc_buf(r->pool);
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    b->pos = (u_char *) json.data;
-    b->last = b->pos + json.len;
-    b->memory = json.len != 0;
-    b->last_buf = (r == r->main);
-    b->last_in_chain = 1;
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
 }

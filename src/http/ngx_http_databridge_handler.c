@@ -281,6 +281,13 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
             return ngx_http_databridge_native(ctx, route, path);
         }
 
+        if (route && route->answer) {
+            rc = ngx_http_databridge_answer_route(r, route->answer);
+            if (rc != NGX_DECLINED) {
+                return rc;
+            }
+        }
+
         if (route && route->timeout != DB_TIMEOUT_DEFAULT) {
             ctx->limit = route->timeout;
         }
@@ -333,16 +340,23 @@ static const db_route_t *
 ngx_http_databridge_route(db_table_t *table, ngx_http_request_t *r,
     db_str_t path)
 {
-    db_match_t  match;
+    int                rc;
+    db_match_t         match;
+    const db_route_t  *route;
 
-    if (db_router_match(table->router,
-                        ngx_http_databridge_str(r->method_name), path, &match)
-        != DB_OK)
-    {
+    rc = db_router_match(table->router,
+                         ngx_http_databridge_str(r->method_name), path,
+                         &match);
+
+    if (rc == DB_DONE) {
         return NULL;
     }
 
-    return &table->routes[match.index];
+    route = &table->routes[match.index];
+
+    /* a constant answer may have a preflight */
+
+    return (rc == DB_OK || route->answer) ? route : NULL;
 }
 
 

@@ -9,8 +9,6 @@
 static ngx_uint_t ngx_http_databridge_takes_trailers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_set_header(ngx_http_request_t *r,
     db_header_t *header);
-static ngx_int_t ngx_http_databridge_content_type(ngx_http_request_t *r,
-    ngx_str_t *value);
 static ngx_int_t ngx_http_databridge_content_length(ngx_http_request_t *r,
     ngx_str_t *value);
 static ngx_int_t ngx_http_databridge_connection(ngx_http_request_t *r,
@@ -45,6 +43,8 @@ static ngx_http_databridge_header_t  ngx_http_databridge_headers[] = {
       offsetof(ngx_http_headers_out_t, content_encoding) },
     { ngx_string("last-modified"), NULL,
       offsetof(ngx_http_headers_out_t, last_modified) },
+    { ngx_string("www-authenticate"), NULL,
+      offsetof(ngx_http_headers_out_t, www_authenticate) },
 
     { ngx_null_string, NULL, 0 }
 };
@@ -153,12 +153,26 @@ ngx_http_databridge_add_header(ngx_http_request_t *r, db_str_t name,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_databridge_content_type(ngx_http_request_t *r, ngx_str_t *value)
 {
+    u_char  *p;
+
     r->headers_out.content_type = *value;
     r->headers_out.content_type_len = value->len;
     r->headers_out.content_type_lowcase = NULL;
+
+    /* filters look at the type without its parameters */
+
+    p = ngx_strlchr(value->data, value->data + value->len, ';');
+
+    if (p) {
+        while (p > value->data && p[-1] == ' ') {
+            p--;
+        }
+
+        r->headers_out.content_type_len = p - value->data;
+    }
 
     return NGX_OK;
 }

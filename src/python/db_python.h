@@ -8,6 +8,7 @@
 
 #include "bridge/db_bridge.h"
 #include "crud/db_crud.h"
+#include "route/db_cors.h"
 #include "route/db_router.h"
 #include "store/db_store.h"
 
@@ -74,8 +75,9 @@ typedef struct {
 /* What an application has declared, in order of declaration. */
 
 typedef struct {
-    db_crud_t     *crud;              /* native, owned; NULL: Python's */
+    db_crud_t     *crud;              /* native, owned; else NULL */
     db_store_t    *store;             /* of the crud */
+    db_part_t     *answer;            /* constant, owned; else NULL */
     unsigned       timeout;           /* ms; DB_TIMEOUT_DEFAULT: location's */
 } db_route_t;
 
@@ -86,6 +88,7 @@ typedef struct {
     db_router_t   *router;
     db_route_t    *routes;            /* by the router's index */
     unsigned       nroutes;
+    db_cors_t     *cors;              /* of native answers; NULL: none */
     char          *error;             /* why the app failed, else NULL */
 } db_table_t;
 

@@ -210,6 +210,59 @@ db_py_module_register_crud(PyObject *module, PyObject *args, PyObject *kwargs)
 
 
 static PyObject *
+db_py_module_add_native(PyObject *module, PyObject *args)
+{
+    unsigned   index, status;
+    PyObject  *methods, *pattern, *headers, *body;
+
+    if (!PyArg_ParseTuple(args, "IOOIOS:add_native", &index, &methods,
+                          &pattern, &status, &headers, &body)
+        || db_py_native_add(index, methods, pattern, status, headers, body)
+           == -1)
+    {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_set_cors(PyObject *module, PyObject *args)
+{
+    int             credentials, private_network;
+    unsigned        index;
+    Py_ssize_t      origins, methods, headers, expose, max_age;
+    db_cors_conf_t  conf;
+
+    if (!PyArg_ParseTuple(args, "Is#s#s#s#s#pp:set_cors", &index,
+                          &conf.origins.data, &origins,
+                          &conf.methods.data, &methods,
+                          &conf.headers.data, &headers,
+                          &conf.expose.data, &expose,
+                          &conf.max_age.data, &max_age,
+                          &credentials, &private_network))
+    {
+        return NULL;
+    }
+
+    conf.origins.len = origins;
+    conf.methods.len = methods;
+    conf.headers.len = headers;
+    conf.expose.len = expose;
+    conf.max_age.len = max_age;
+    conf.credentials = credentials;
+    conf.private_network = private_network;
+
+    if (db_py_cors_set(index, &conf) == -1) {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
 db_py_module_ready(PyObject *module, PyObject *unused)
 {
     if (db_py.ready == NULL) {
@@ -288,6 +341,12 @@ static PyMethodDef  db_py_module_methods[] = {
     { "register_crud", db_py_fast(db_py_module_register_crud),
       METH_VARARGS|METH_KEYWORDS,
       "register_crud(schema, app=0): declares a native resource." },
+    { "add_native", db_py_module_add_native, METH_VARARGS,
+      "add_native(app, methods, pattern, status, headers, body): declares a "
+      "route with a constant answer." },
+    { "set_cors", db_py_module_set_cors, METH_VARARGS,
+      "set_cors(app, origins, methods, headers, expose, max_age, credentials,"
+      " private_network): the policy of native answers." },
     { "ready", db_py_module_ready, METH_NOARGS,
       "Tells nginx what has been declared." },
     { "live", db_py_module_live, METH_NOARGS,

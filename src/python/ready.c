@@ -22,6 +22,14 @@ db_table_destroy(db_table_t *table)
         if (crud && (i == 0 || crud != table->routes[i - 1].crud)) {
             db_crud_destroy(crud);
         }
+
+        if (table->routes[i].answer) {
+            db_part_destroy(table->routes[i].answer);
+        }
+    }
+
+    if (table->cors) {
+        db_cors_destroy(table->cors);
     }
 
     if (table->router) {
@@ -130,6 +138,7 @@ db_table_route(db_table_t *table)
     routes += table->nroutes;
     routes->crud = NULL;
     routes->store = NULL;
+    routes->answer = NULL;
     routes->timeout = DB_TIMEOUT_DEFAULT;
 
     return routes;

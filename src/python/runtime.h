@@ -271,6 +271,9 @@ int db_py_app_fail(unsigned index, const char *error);
 int db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
     PyObject *timeout);
 int db_py_crud_add(unsigned index, const char *schema, size_t len);
+int db_py_native_add(unsigned index, PyObject *methods, PyObject *pattern,
+    unsigned status, PyObject *headers, PyObject *body);
+int db_py_cors_set(unsigned index, const db_cors_conf_t *conf);
 
 /* log.c */
 

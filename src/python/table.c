@@ -355,3 +355,96 @@ db_py_crud_add(unsigned index, const char *schema, size_t len)
 
     return 0;
 }
+
+
+/* A route that nginx answers by itself, always with the same. */
+
+int
+db_py_native_add(unsigned index, PyObject *methods, PyObject *pattern,
+    unsigned status, PyObject *headers, PyObject *body)
+{
+    int               rc;
+    char             *strings;
+    db_str_t          names, path;
+    db_part_t        *answer;
+    db_table_t       *table;
+    db_route_t       *route;
+    db_py_headers_t   checked;
+
+    table = db_py_table(index);
+
+    if (table == NULL) {
+        return -1;
+    }
+
+    names = db_py_str(methods);
+    path = db_py_str(pattern);
+
+    if (PyErr_Occurred() || db_py_headers_init(&checked, headers) == -1) {
+        return -1;
+    }
+
+    rc = -1;
+    answer = db_part_create(NULL, PyTuple_GET_SIZE(checked.pairs),
+                            checked.size + PyBytes_GET_SIZE(body), &strings);
+    route = db_table_route(table);
+
+    if (answer == NULL || route == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+
+    db_py_headers_copy(&checked, answer, strings);
+
+    strings += checked.size;
+    memcpy(strings, PyBytes_AS_STRING(body), PyBytes_GET_SIZE(body));
+
+    answer->status = status;
+    answer->body.data = strings;
+    answer->body.len = PyBytes_GET_SIZE(body);
+
+    rc = db_py_table_add(table, names, path);
+
+    if (rc == 0) {
+        route->answer = answer;
+        answer = NULL;
+    }
+
+done:
+
+    if (answer) {
+        db_part_destroy(answer);
+    }
+
+    Py_DECREF(checked.pairs);
+
+    return rc;
+}
+
+
+int
+db_py_cors_set(unsigned index, const db_cors_conf_t *conf)
+{
+    db_table_t  *table;
+
+    table = db_py_table(index);
+
+    if (table == NULL) {
+        return -1;
+    }
+
+    if (table->cors) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "the application has a CORS policy already");
+        return -1;
+    }
+
+    table->cors = db_cors_create(conf);
+
+    if (table->cors == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    return 0;
+}
