@@ -37,6 +37,7 @@ Timeout = Annotated[
     float | None, typer.Option(help="Seconds until a response has to start; 0 is no limit.")
 ]
 Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that makes it.")]
+Gzip = Annotated[bool, typer.Option(help="Compress answers, by nginx.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")]
 User = Annotated[str | None, typer.Option(help="User of the workers, when root starts them.")]
 
@@ -60,6 +61,7 @@ def settings(
     timeout: Timeout = None,
     factory: Factory = False,
     user: User = None,
+    gzip: Gzip = False,
     quiet: Quiet = False,
 ) -> Settings:
     """What run and config are told."""
@@ -74,6 +76,7 @@ def settings(
         store=store,
         timeout=timeout,
         user=user,
+        gzip=gzip,
         quiet=quiet,
     )
 

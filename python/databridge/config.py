@@ -14,6 +14,17 @@ MAX_CONNECTIONS = 8192
 ACCESS_FORMAT = '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_time'
 
 
+COMPRESSED_TYPES = """
+    application/atom+xml application/geo+json application/javascript application/json
+    application/ld+json application/manifest+json application/octet-stream application/pdf
+    application/problem+json application/rss+xml application/vnd.api+json application/wasm
+    application/x-ndjson application/xhtml+xml application/xml application/yaml font/otf
+    font/ttf image/svg+xml image/x-icon text/calendar text/css text/csv text/javascript
+    text/markdown text/plain text/xml
+""".split()
+"""What gains from gzip, besides text/html, of the types that Starlette does not exclude."""
+
+
 class ConfigError(Exception):
     """An option that cannot be served; the text is for the user, in one line."""
 
@@ -33,6 +44,7 @@ class Settings:
     shutdown_timeout: int = 30
     check: bool = True
     quiet: bool = False
+    gzip: bool = False
     user: str | None = None
 
     @property
@@ -112,6 +124,8 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
         _line("databridge_store", "main", store_uri(settings.store)),
         _line("databridge_shutdown_timeout", f"{settings.shutdown_timeout}s"),
     ]
+    if settings.gzip:
+        lines += _gzip_lines()
     if not settings.check:
         lines.append("databridge_check off;")
 
@@ -130,6 +144,19 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
         *_indented(_indented(location)),
         "    }",
         "}",
+    ]
+
+
+def _gzip_lines() -> list[str]:
+    """The headers of Starlette's GZipMiddleware; what is encoded already stays as it is."""
+    return [
+        "",
+        "gzip on;",
+        "gzip_min_length 500;",
+        "gzip_http_version 1.0;",
+        "gzip_proxied any;",
+        "gzip_vary on;",
+        _line("gzip_types", *COMPRESSED_TYPES),
     ]
 
 
