@@ -1,14 +1,23 @@
 """nginx's own guards before an application: who may ask, how often, and as whom."""
 
+import json
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from harness import Nginx
+from harness import DATABRIDGE, Nginx
+from harness.settings import server_env
 
 APP = """
+import asyncio
 import json
+import logging
+
+from databridge import Model
+
+BIG = 200_000
 
 
 async def app(scope, receive, send):
@@ -18,13 +27,16 @@ async def app(scope, receive, send):
         await receive()
         await send({"type": "lifespan.shutdown.complete"})
         return
+    if scope["path"] == "/slow":
+        await asyncio.sleep(0.2)
     body = b""
     while True:
         message = await receive()
         body += message.get("body", b"")
         if not message.get("more_body"):
             break
-    headers = dict(scope["headers"])
+    if scope["path"] == "/mirror":
+        logging.getLogger().warning("mirrored %s %d", scope["method"], len(body))
     told = {
         "path": scope["path"],
         "query": scope["query_string"].decode(),
@@ -32,23 +44,45 @@ async def app(scope, receive, send):
         "body": body.decode(),
         "extensions": scope["extensions"].get("databridge"),
     }
-    status = int(headers.get(b"x-status", b"200"))
+    status = 200
+    headers = [(b"content-type", b"application/json"), (b"x-app", b"1")]
     if scope["path"].startswith("/status/"):
         status = int(scope["path"][8:])
+    if status == 401:
+        headers.append((b"www-authenticate", b"Custom"))
+    answer = json.dumps(told).encode()
+    if scope["path"] == "/big":
+        answer = b"b" * BIG
     await send(
         {
             "type": "http.response.start",
             "status": status,
-            "headers": [(b"content-type", b"application/json"), (b"x-app", b"1")],
+            "headers": headers,
         }
     )
-    await send({"type": "http.response.body", "body": json.dumps(told).encode()})
+    await send({"type": "http.response.body", "body": answer})
+
+
+class Article(Model):
+    title: str
 """
 
+
+BIG = 200_000
 
 PASSWORDS = "anna:{PLAIN}secret\nj\u00f6rg:{PLAIN}secret\n"
 
 BASIC = "auth_basic here; auth_basic_user_file USERS;"
+
+
+def schema(server: Nginx) -> str:
+    return subprocess.run(
+        [DATABRIDGE, "schema", "app:Article", "--app-dir", str(server.app)],
+        env=server_env(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
 
 
 @pytest.fixture
@@ -61,7 +95,14 @@ def guarded(make_nginx: Callable[..., Nginx]) -> Callable[..., Nginx]:
         users.write_text(PASSWORDS)
         users.chmod(0o644)
         started.write({"app.py": APP})
-        started.configure(server=server.replace("USERS", str(users)), **configuration)
+        http = configuration.pop("http", "")
+        if "SCHEMA" in server:
+            (started.prefix / "schema").write_text(schema(started))
+            http += f"databridge_store main sqlite:{started.prefix}/t.db;"
+        for name in ("USERS", "SCHEMA"):
+            server = server.replace(name, str(started.prefix / name.lower()))
+        server = server.replace("PREFIX", str(started.prefix))
+        started.configure(server=server, http=http, **configuration)
         started.start()
         return started
 
@@ -112,3 +153,210 @@ def test_a_name_that_nobody_has_verified_does_not_reach_the_application(
         assert (path, told["extensions"]) == (path, None)
     told = server.client.get("/either", auth=("anna", "secret")).json()
     assert told["extensions"] == {"remote_user": "anna"}
+
+
+def test_auth_request_guards_an_application(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location / { databridge_app app:app; auth_request /verdict; }
+        location = /verdict { internal; return 403; }
+        location /open { databridge_app app:app; auth_request /yes; }
+        location = /yes { internal; return 204; }
+        """
+    )
+    answer = server.client.get("/")
+    assert (answer.status_code, "x-app" in answer.headers) == (403, False)
+    assert server.client.post("/open", content=b"body").json()["body"] == "body"
+
+
+VERDICTS = {200: 200, 204: 200, 401: 401, 403: 403, 404: 500, 503: 500}
+
+
+@pytest.mark.parametrize("content", ["databridge_app app:app;", "alias PREFIX/file;"])
+def test_an_application_decides_who_may_ask(guarded: Callable[..., Nginx], content: str) -> None:
+    """auth_request to an application, before one and before what nginx serves itself."""
+    server = guarded(
+        "location /status/ { internal; databridge_app app:app; }"
+        + "".join(
+            f"location /guarded{verdict} {{ {content} auth_request /status/{verdict}; }}"
+            for verdict in VERDICTS
+        )
+    )
+    (server.prefix / "file").write_text("file")
+    for verdict, status in VERDICTS.items():
+        answer = server.client.get(f"/guarded{verdict}")
+        assert (verdict, answer.status_code) == (verdict, status)
+        if status == 401:
+            assert answer.headers["www-authenticate"] == "Custom"
+    if "alias" not in content:
+        for size in (0, 3, 100_000):
+            told = server.client.post("/guarded200", content=b"x" * size).json()
+            assert (told["method"], len(told["body"])) == ("POST", size)
+
+
+def test_auth_request_may_ask_a_native_collection(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location /articles { databridge_crud article schema=SCHEMA store=main; }
+        location /guarded/ {
+            rewrite ^/guarded/(.*) /$1 break;
+            databridge_app app:app;
+            auth_request /articles;
+        }
+        location /refused/ { databridge_app app:app; auth_request /articles/none; }
+        """
+    )
+    assert server.client.post("/articles", json={"title": "x"}).status_code == 201
+    assert server.client.get("/guarded/page").json()["path"] == "/page"
+    assert server.client.get("/refused/page").status_code == 500
+    server.logged("auth request unexpected status: 404")
+
+
+def test_a_slow_verdict_times_out(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location / { databridge_app app:app; auth_request /slow; }
+        location = /slow { internal; databridge_app app:app; databridge_timeout 50ms; }
+        """
+    )
+    assert server.client.get("/").status_code == 500
+    server.logged("no response within 50 ms")
+    server.logged("auth request unexpected status: 504")
+
+
+def test_limit_req_and_limit_except_guard_an_application(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location / { databridge_app app:app; limit_req zone=all; limit_req_status 429; }
+        location /read {
+            databridge_app app:app;
+            limit_except GET { deny all; }
+        }
+        location /articles {
+            databridge_crud article schema=SCHEMA store=main;
+            limit_except GET { auth_basic here; auth_basic_user_file USERS; }
+        }
+        """,
+        http="limit_req_zone $binary_remote_addr zone=all:64k rate=1r/m;",
+    )
+    assert [server.client.get("/").status_code for _ in range(3)] == [200, 429, 429]
+    assert server.client.get("/read").headers["x-app"] == "1"
+    assert server.client.post("/read").status_code == 403
+    assert server.client.get("/articles").status_code == 200
+    assert server.client.post("/articles", json={"title": "x"}).status_code == 401
+    allowed = server.client.post("/articles", json={"title": "x"}, auth=("anna", "secret"))
+    assert allowed.status_code == 201
+
+
+def test_a_page_may_include_applications_and_collections(guarded: Callable[..., Nginx]) -> None:
+    """Their answers come in the order of the page, whichever is ready first."""
+    server = guarded(
+        """
+        location = /page {
+            ssi on; default_type text/html; alias PREFIX/page.html;
+        }
+        location /part/ { databridge_app app:app; }
+        location /slow { databridge_app app:app; }
+        location /big { databridge_app app:app; }
+        location /articles { databridge_crud article schema=SCHEMA store=main; }
+        """
+    )
+    (server.prefix / "page.html").write_text(
+        "1<!--# include virtual='/slow' -->2<!--# include virtual='/part/a?b=c' -->"
+        "3<!--# include virtual='/big' -->4<!--# include virtual='/articles' -->5"
+    )
+    for _ in range(3):
+        text = server.client.get("/page").text
+        first, rest = text.split("2{", 1)
+        second, rest = rest.split("3bbbb", 1)
+        big, rest = rest.split("4", 1)
+        assert json.loads(first[1:])["path"] == "/slow"
+        told = json.loads("{" + second)
+        assert (told["path"], told["query"], told["method"]) == ("/part/a", "b=c", "GET")
+        assert big == "b" * (BIG - 4)
+        assert rest == '{"items":[],"limit":20,"skip":0}5'
+
+
+def test_a_mirror_gets_the_body_too(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location / { databridge_app app:app; mirror /mirror; }
+        location = /mirror { internal; databridge_app app:app; }
+        """
+    )
+    for size in (0, 10, 1_000_000):
+        told = server.client.post("/x", content=b"x" * size).json()
+        assert (told["path"], len(told["body"])) == ("/x", size)
+    server.logged(r"mirrored POST 0$")
+    server.logged(r"mirrored POST 10$")
+    server.logged(r"mirrored POST 1000000$")
+
+
+def test_a_page_for_errors_may_be_an_application(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location / { return 404; error_page 404 /sorry?why=missing; }
+        location /code { return 404; error_page 404 =200 /sorry; }
+        location /named { return 410; error_page 410 @sorry; }
+        location /slow { databridge_app app:app; databridge_timeout 50ms; error_page 504 /sorry; }
+        location = /sorry { internal; databridge_app app:app; }
+        location @sorry { databridge_app app:app; }
+        """
+    )
+    answer = server.client.post("/what", content=b"body")
+    assert answer.status_code == 404
+    told = answer.json()
+    assert (told["path"], told["query"], told["method"]) == ("/sorry", "why=missing", "GET")
+    assert server.client.get("/code").status_code == 200
+    answer = server.client.get("/named/x?a=b")
+    assert (answer.status_code, answer.json()["path"]) == (410, "/named/x")
+    answer = server.client.get("/slow")
+    assert (answer.status_code, answer.json()["path"]) == (504, "/sorry")
+
+
+def test_a_rewritten_path_reaches_the_application(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location /old/ { rewrite ^/old/(.*) /new/$1 last; }
+        location /new/ { databridge_app app:app; }
+        location /strip/ { rewrite ^/strip(/.*) $1 break; databridge_app app:app; }
+        location /short { rewrite ^ /x break; databridge_crud article schema=SCHEMA store=main; }
+        """
+    )
+    assert server.client.get("/old/a%20b?c=d").json()["path"] == "/new/a b"
+    assert server.client.get("/strip/x/y").json()["path"] == "/x/y"
+    assert server.client.get("/short/1").json() == {"detail": "Not Found"}
+
+
+def test_if_blocks_serve_what_their_location_does(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location / {
+            databridge_app app:app;
+            if ($http_x_mark) { add_header X-Marked yes; }
+            if ($arg_away) { return 204; }
+        }
+        location /articles {
+            databridge_crud article schema=SCHEMA store=main;
+            if ($http_x_mark) { add_header X-Marked yes; }
+        }
+        location /either {
+            alias PREFIX/file;
+            if ($http_x_python) { databridge_app app:app; }
+        }
+        location /health {
+            databridge_health;
+            if ($http_x_mark) { add_header X-Marked yes; }
+        }
+        """
+    )
+    (server.prefix / "file").write_text("file")
+    for path in ("/", "/articles", "/health"):
+        plain, marked = (
+            server.client.get(path, headers=headers) for headers in ({}, {"X-Mark": "1"})
+        )
+        assert ("x-marked" in plain.headers, "x-marked" in marked.headers) == (False, True)
+        assert (plain.status_code, marked.status_code) == (200, 200)
+    assert server.client.get("/?away=1").status_code == 204
+    assert server.client.get("/either").text == "file"
+    assert server.client.get("/either", headers={"X-Python": "1"}).json()["path"] == "/either"
