@@ -360,3 +360,24 @@ def test_if_blocks_serve_what_their_location_does(guarded: Callable[..., Nginx])
     assert server.client.get("/?away=1").status_code == 204
     assert server.client.get("/either").text == "file"
     assert server.client.get("/either", headers={"X-Python": "1"}).json()["path"] == "/either"
+
+
+def test_a_preflight_may_pass_where_requests_need_a_password(guarded: Callable[..., Nginx]) -> None:
+    """As README has it: a browser sends no password with a preflight."""
+    server = guarded(
+        f"""
+        databridge_cors origins=https://a.example credentials=on;
+        location /articles {{
+            databridge_crud article schema=SCHEMA store=main;
+            limit_except OPTIONS {{ {BASIC} }}
+        }}
+        """
+    )
+    origin = {"Origin": "https://a.example"}
+    preflight = server.client.options(
+        "/articles", headers={**origin, "Access-Control-Request-Method": "GET"}
+    )
+    assert (preflight.status_code, preflight.text) == (200, "OK")
+    assert server.client.get("/articles", headers=origin).status_code == 401
+    answer = server.client.get("/articles", headers=origin, auth=("anna", "secret"))
+    assert answer.headers["access-control-allow-origin"] == "https://a.example"

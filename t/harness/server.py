@@ -161,6 +161,6 @@ class Uvicorn(Command):
                 *("--port", str(self.port), "--log-level", "warning"),
                 *options,
             ],
-            {"LD_PRELOAD": ""},
+            {"LD_PRELOAD": "", "PYTHONPATH": ""},
         )
         self.wait_ready()
