@@ -69,6 +69,8 @@ class Lifespan:
             return
         if self._started.is_set():
             logger.error("Exception in 'lifespan' protocol", exc_info=exc)
+        elif not isinstance(exc, Exception):  # sys.exit() is no matter of protocols
+            self._failure = f"application startup failed: {exc!r}"
         else:
             logger.info("ASGI 'lifespan' protocol appears unsupported: %r", exc)
 
