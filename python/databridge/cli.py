@@ -11,6 +11,7 @@ import typer
 from databridge import __version__, check, installation, loading, server
 from databridge.config import ConfigError, Settings, Site, render, validate
 from databridge.installation import InstallationError
+from databridge.interface import Interface, detect
 from databridge.loading import LoadError
 from databridge.supervisor import nginx_environment
 
@@ -38,6 +39,7 @@ Timeout = Annotated[
 ]
 Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that makes it.")]
 Gzip = Annotated[bool, typer.Option(help="Compress answers, by nginx.")]
+InterfaceOption = Annotated[Interface, typer.Option(help="What APP is, when it does not show.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")]
 User = Annotated[str | None, typer.Option(help="User of the workers, when root starts them.")]
 
@@ -60,6 +62,7 @@ def settings(
     store: Store = "sqlite:./databridge.db",
     timeout: Timeout = None,
     factory: Factory = False,
+    interface: InterfaceOption = "auto",
     user: User = None,
     gzip: Gzip = False,
     quiet: Quiet = False,
@@ -70,6 +73,7 @@ def settings(
         target,
         app_dirs=_app_dirs(app_dir),
         factory=factory,
+        interface=interface,
         host=host,
         port=port,
         workers=workers,
@@ -111,13 +115,15 @@ def check_command(
     target: Target,
     app_dir: AppDir = None,
     factory: Factory = False,
+    interface: InterfaceOption = "auto",
     app_only: Annotated[
         bool, typer.Option("--app-only", help="Import the application, do not ask nginx.")
     ] = False,
 ) -> None:
     """Import an application, compile what it declares, and test nginx's configuration."""
-    chosen = settings(target, app_dir, factory=factory)
+    chosen = settings(target, app_dir, factory=factory, interface=interface)
     app = loading.load(target, chosen.app_dirs, factory=factory)
+    detect(app, interface, target)
     if app_only:
         check.write_report(app)
         return

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from databridge.interface import Interface
+
 MAX_CONNECTIONS = 8192
 
 ACCESS_FORMAT = '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_time'
@@ -36,6 +38,7 @@ class Settings:
     target: str
     app_dirs: Sequence[str] = (".",)
     factory: bool = False
+    interface: Interface = "auto"
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
@@ -130,6 +133,8 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
         lines.append("databridge_check off;")
 
     app = [settings.target, *(["factory=on"] if settings.factory else [])]
+    if settings.interface != "auto":
+        app.append(f"interface={settings.interface}")
     location = [_line("databridge_app", *app)]
     if settings.timeout is not None:
         location.append(_line("databridge_timeout", milliseconds(settings.timeout)))

@@ -83,6 +83,12 @@ def install() -> Callable[[], None]:
     return flush
 
 
+def error_stream(name: str) -> tuple[io.TextIOWrapper, Callable[[], None]]:
+    """A stream of a thread's own, whose lines no other interrupts, and what ends a line."""
+    stream = LogStream(_databridge.ERROR, 2, name)
+    return _text(stream), stream.end
+
+
 def install_root() -> None:
     """Gives the root logger our handler if the application gave it none."""
     root = logging.getLogger()

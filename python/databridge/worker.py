@@ -7,7 +7,6 @@ the end has a deadline: a worker never hangs because of an application.
 import asyncio
 import atexit
 import gc
-import inspect
 import logging
 import sys
 from collections.abc import Awaitable
@@ -15,14 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import _databridge
-from databridge import loading, logs, process, tables
+from databridge import interface, loading, logs, process, tables
 from databridge.lifespan import Lifespan, LifespanError
 from databridge.loop import new_event_loop
+from databridge.wsgi import WSGI, Pool
 
 logger = logging.getLogger("databridge")
 
 LIFESPAN_TIMEOUT = 30.0
 """For lifespan.shutdown; nginx ends a worker that has less time before that."""
+
+DEFAULT_THREADS = 40
 
 CANCEL_TIMEOUT = 1.0
 """For what was cancelled to end: requests first, other tasks last."""
@@ -70,6 +72,7 @@ class Worker:
     def __init__(self) -> None:
         self.stop = asyncio.Event()
         self.lifespans: list[Lifespan] = []
+        self.pool = Pool(_databridge.sync_threads() or DEFAULT_THREADS)
 
     async def main(self) -> None:
         start = asyncio.create_task(self.start(), name="databridge-start")
@@ -86,9 +89,9 @@ class Worker:
         await self.end()
 
     async def start(self) -> None:
-        for index, (target, interface, factory) in enumerate(_databridge.apps()):
+        for index, (target, chosen, factory) in enumerate(_databridge.apps()):
             try:
-                await self.start_app(index, target, interface, factory)
+                await self.start_app(index, target, chosen, factory)
             except (loading.LoadError, LifespanError) as exc:
                 _databridge.fail(index, f"{target}: {exc}")
             except asyncio.CancelledError:
@@ -99,12 +102,14 @@ class Worker:
         logs.install_root()
         _limit_threads()
 
-    async def start_app(self, index: int, target: str, interface: str, factory: bool) -> None:
+    async def start_app(self, index: int, target: str, chosen: str, factory: bool) -> None:
         app = loading.load_attribute(target)
         if factory:
             app = loading.checked(app, target)()
         app = loading.checked(app, target)
-        check_interface(app, interface)
+        if interface.detect(app, chosen, target) == "wsgi":
+            _databridge.start(index, WSGI(app, self.pool), {})
+            return
 
         lifespan = Lifespan(app)
         await lifespan.startup()
@@ -121,6 +126,7 @@ class Worker:
         """Requests, lifespans, tasks, generators, threads: in this order, each in time."""
         _databridge.cancel()
         await _within(CANCEL_TIMEOUT, _requests_ended(), "requests")
+        await _within(CANCEL_TIMEOUT, self.pool.idle(), "WSGI applications")
         for lifespan in reversed(self.lifespans):
             await _within(LIFESPAN_TIMEOUT, lifespan.shutdown(), "lifespan.shutdown")
 
@@ -132,36 +138,6 @@ class Worker:
         threads: Any = getattr(loop, "_default_executor", None)
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
-
-
-def check_interface(app: Any, interface: str) -> None:
-    """Refuses what is not ASGI 3, by what the callable takes."""
-    if interface == "wsgi":
-        raise loading.LoadError("WSGI applications are not supported yet: serve an ASGI one")
-    if interface == "asgi":
-        return
-    try:
-        signature = inspect.signature(app)
-    except (TypeError, ValueError):
-        return
-    if _takes(signature, 3):
-        return
-    if _takes(signature, 2):
-        raise loading.LoadError(
-            "looks like a WSGI application, which is not supported yet; if it is ASGI,"
-            " say interface=asgi"
-        )
-    if _takes(signature, 0):
-        raise loading.LoadError("looks like a factory of an application: say factory=on")
-    raise loading.LoadError("is not an ASGI application: it takes no (scope, receive, send)")
-
-
-def _takes(signature: inspect.Signature, count: int) -> bool:
-    try:
-        signature.bind(*range(count))
-    except TypeError:
-        return False
-    return True
 
 
 def _limit_threads() -> None:

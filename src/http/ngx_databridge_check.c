@@ -108,7 +108,7 @@ ngx_databridge_check_argv(ngx_cycle_t *cycle,
     ngx_uint_t    i, n;
 
     argv = ngx_palloc(cycle->pool,
-                      (8 + 2 * dmcf->path.nelts) * sizeof(char *));
+                      (10 + 2 * dmcf->path.nelts) * sizeof(char *));
     if (argv == NULL) {
         return NULL;
     }
@@ -132,6 +132,8 @@ ngx_databridge_check_argv(ngx_cycle_t *cycle,
     argv[n++] = "databridge";
     argv[n++] = "check";
     argv[n++] = "--app-only";
+    argv[n++] = "--interface";
+    argv[n++] = (char *) app->interface.data;
 
     if (app->factory) {
         argv[n++] = "--factory";

@@ -131,7 +131,8 @@ ngx_http_databridge_app_param(ngx_conf_t *cf, ngx_str_t *value,
         param.len -= 10;
 
         if (db_str_eq(param, db_string("auto"))
-            || db_str_eq(param, db_string("asgi")))
+            || db_str_eq(param, db_string("asgi"))
+            || db_str_eq(param, db_string("wsgi")))
         {
             app->interface = param;
             return NGX_CONF_OK;
@@ -159,7 +160,7 @@ ngx_http_databridge_app_param(ngx_conf_t *cf, ngx_str_t *value,
 
     ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
                        "invalid parameter \"%V\": it must be "
-                       "\"interface=auto|asgi\", \"factory=on|off\" or "
+                       "\"interface=auto|asgi|wsgi\", \"factory=on|off\" or "
                        "\"root_path=/path\" without a trailing slash", value);
 
     return NGX_CONF_ERROR;
