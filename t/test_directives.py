@@ -19,6 +19,7 @@ GOOD = [
     ("http", "databridge_store main sqlite:x.db; databridge_store other sqlite:///tmp/y.db;"),
     ("server", "databridge_timeout 1m; location /a { databridge_app app:app; }"),
     ("server", "location /a { databridge_app app:app interface=asgi factory=on root_path=/a; }"),
+    ("server", "location /a { databridge_app app:app interface=auto; }"),
     ("server", "location /a { databridge_app package.module:make factory=off; }"),
     ("http", "databridge_cors origins=*; server { databridge_cors off; }"),
     ("server", "databridge_cors 'origins=https://a.example null' methods=* headers=* max_age=1h;"),

@@ -802,7 +802,8 @@ def test_a_failed_startup_is_reported(start: StartHost) -> None:
         ("", "main:app", "has no attribute 'app'"),
         ("app = 1", "main:app", "main:app is a int, not an application"),
         ("", "absent:app", "there is no module 'absent'"),
-        ("def app(environ, start_response): ...", "main:app", "looks like a WSGI application"),
+        ("def app(*args, **kwargs): ...", "main:app", "can be called as ASGI and as WSGI"),
+        ("def app(only): ...", "main:app", "is neither an ASGI application"),
         ("def app(): ...", "main:app", "looks like a factory"),
     ],
 )
@@ -826,7 +827,7 @@ def test_factories(start: StartHost) -> None:
     host = start(HELLO + "def make(): return app\ndef broken(): 1 / 0\n", options=OPTIONS)
     assert host.fetch(app=1).body == b"hello"
     assert host.apps[2]["error"] == b"main:broken: ZeroDivisionError: division by zero"
-    assert host.apps[3]["error"].startswith(b"main:app: WSGI applications are not supported")
+    assert host.apps[3]["error"].endswith(b"no WSGI application: say interface=asgi")
 
 
 OPTIONS = ["-a", "main:make", "-f", "-a", "main:broken", "-f", "-a", "main:app", "-i", "wsgi"]

@@ -3,7 +3,7 @@
 from harness.log import Log
 from harness.nginx import Nginx
 from harness.raw import Raw, RawResponse
-from harness.server import Server, Uvicorn
+from harness.server import Gunicorn, Server, Uvicorn
 from harness.settings import (
     BUILD,
     DATABRIDGE,
@@ -19,6 +19,7 @@ from harness.wait import eventually, until
 __all__ = [
     "BUILD",
     "DATABRIDGE",
+    "Gunicorn",
     "MODULE",
     "NGINX",
     "PYTHON",

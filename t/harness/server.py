@@ -164,3 +164,22 @@ class Uvicorn(Command):
             {"LD_PRELOAD": "", "PYTHONPATH": ""},
         )
         self.wait_ready()
+
+
+class Gunicorn(Command):
+    """The same WSGI application under gunicorn's threads, to compare."""
+
+    def run(self, target: str, *options: str) -> None:
+        address = f"127.0.0.1:{self.port}"
+        self.launch(
+            [
+                PYTHON,
+                "-m",
+                "gunicorn",
+                target,
+                *("-b", address, "-k", "gthread", "--threads", "4", "--log-level", "warning"),
+                *options,
+            ],
+            {"LD_PRELOAD": ""},
+        )
+        self.wait_ready()
