@@ -9,7 +9,7 @@ endif
 
 # netbase: CPython's tests look up the service http
 
-TEST_PACKAGES  := libcmocka-dev clang-14 libclang-rt-14-dev strace \
+TEST_PACKAGES  := openssl libcmocka-dev clang-14 libclang-rt-14-dev strace \
                   libpython3.11-testsuite netbase
 BENCH_PACKAGES := wrk
 FRESH_PACKAGES := debootstrap

@@ -1,5 +1,6 @@
 """Fixtures: each starts real servers and fails the test on what they leave behind."""
 
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -124,6 +125,23 @@ def shared_uvicorn(request: pytest.FixtureRequest) -> Iterator[Uvicorn]:
     with _finished(server):
         server.run("app:app")
         yield server
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A directory with cert.pem, for localhost, and key.pem."""
+    folder = tmp_path_factory.mktemp("tls")
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+            *("-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    return str(folder)
 
 
 @pytest.fixture

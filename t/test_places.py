@@ -5,7 +5,6 @@ the servers and locations of a configuration.
 
 import asyncio
 import ssl
-import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -69,22 +68,6 @@ def site(name):
 one = site("one")
 two = site("two")
 """
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(
-        [
-            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
-            *("-nodes", "-days", "2", "-subj", "/CN=localhost"),
-            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
-            *("-keyout", f"{folder}/key.pem", "-out", f"{folder}/cert.pem"),
-        ],
-        check=True,
-        capture_output=True,
-    )
-    return str(folder)
 
 
 class Place(Nginx):

@@ -96,6 +96,16 @@ async def hear(scope, receive, send):
         events.append("cancelled")
         raise
 
+async def hear_all(scope, receive, send):
+    "The body, noted as it comes."
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body += message["body"]
+        more = message["more_body"]
+        events.append(f"{message['type']} {len(body)}")
+    await text(send, body)
+
 async def begin(scope, receive, send):
     await start(send)
     await send({"type": "http.response.body", "body": b"begun", "more_body": True})

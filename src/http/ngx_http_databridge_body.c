@@ -319,7 +319,8 @@ ngx_http_databridge_body_failed(ngx_http_databridge_ctx_t *ctx, ngx_int_t rc)
 
 /*
  * The response is complete and the body is not: the rest is read and dropped
- * within nginx's lingering_time, so that the connection can be kept.
+ * within nginx's lingering_time, so that the connection can be kept.  HTTP/2
+ * could reset the stream, but its clients rather send to the end.
  */
 
 void

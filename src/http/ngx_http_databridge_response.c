@@ -549,13 +549,6 @@ ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx, ngx_int_t rc,
 
     ngx_http_databridge_detach(ctx, last ? NULL : &ctx->job->disconnect);
 
-#if (NGX_HTTP_V2)
-    if (r->stream) {
-        ngx_http_finalize_request(r, rc);
-        return;
-    }
-#endif
-
     if (r->reading_body && rc != NGX_ERROR) {
         ngx_http_databridge_drain(ctx, rc);
         return;
