@@ -7,6 +7,7 @@
 #   make -f t/unit/unit.mk fuzz FUZZ_SECONDS=5   every t/fuzz/fuzz_*.c
 #   make -f t/unit/unit.mk bench             bench/store.c
 #   make -f t/unit/unit.mk bench-crud        bench/crud.c
+#   make -f t/unit/unit.mk bench-metrics     bench/metrics.c
 
 BUILD        ?= build
 FUZZ_SECONDS ?= 5
@@ -15,7 +16,7 @@ UNIT         := $(BUILD)/unit
 CLANG   ?= clang-14
 CLANGXX ?= clang++-14
 
-PURE_DIRS := core bridge route json crud store
+PURE_DIRS := core bridge route obs json crud store
 PURE_SRCS := $(sort $(foreach d,$(PURE_DIRS),\
                $(wildcard src/$(d)/*.c src/$(d)/*.cc)))
 HEADERS   := $(wildcard src/*/*.h t/unit/*.h)
@@ -45,7 +46,7 @@ CC_tsan  := gcc
 CC_fuzz  := $(CLANG)
 
 .DELETE_ON_ERROR:
-.PHONY: check fuzz bench bench-crud library
+.PHONY: check fuzz bench bench-crud bench-metrics library
 .SECONDARY:
 
 check: $(TESTS:%=run-plain-%) $(TESTS:%=run-asan-%) $(THREADS:%=run-tsan-%)
@@ -111,6 +112,9 @@ bench: $(UNIT)/plain/bench_store
 	@$<
 
 bench-crud: $(UNIT)/plain/bench_crud
+	@$<
+
+bench-metrics: $(UNIT)/plain/bench_metrics
 	@$<
 
 $(UNIT)/plain/bench_%: bench/%.c $(HEADERS) $(UNIT)/plain/libpure.a
