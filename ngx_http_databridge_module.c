@@ -140,12 +140,33 @@ static ngx_command_t  ngx_http_databridge_commands[] = {
       0,
       NULL },
 
+    { ngx_string("databridge_metrics"),
+      NGX_HTTP_LOC_CONF|NGX_CONF_NOARGS|NGX_CONF_TAKE1,
+      ngx_http_databridge_metrics,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_metrics_zone"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_http_databridge_metrics_zone,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_trace"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_FLAG,
+      ngx_conf_set_flag_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_databridge_loc_conf_t, trace),
+      NULL },
+
       ngx_null_command
 };
 
 
 static ngx_http_module_t  ngx_http_databridge_module_ctx = {
-    NULL,                                  /* preconfiguration */
+    ngx_http_databridge_add_variables,     /* preconfiguration */
     ngx_http_databridge_init,              /* postconfiguration */
 
     ngx_http_databridge_create_main_conf,  /* create main configuration */
@@ -192,6 +213,9 @@ ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
      *     dmcf->loop_pool = NULL;
      *     dmcf->store_pool = NULL;
      *     dmcf->warned = NULL;
+     *     dmcf->zone = NULL;
+     *     dmcf->metrics = NULL;
+     *     dmcf->shown = 0;
      */
 
     if (ngx_array_init(&dmcf->apps, cf->pool, 4, sizeof(db_app_conf_t))
@@ -215,6 +239,7 @@ ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
     dmcf->store_threads = NGX_CONF_UNSET_UINT;
     dmcf->shutdown_timeout = NGX_CONF_UNSET_MSEC;
     dmcf->check = NGX_CONF_UNSET_MSEC;
+    dmcf->zone_size = NGX_CONF_UNSET_SIZE;
 
     return dmcf;
 }
@@ -230,6 +255,7 @@ ngx_http_databridge_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_uint_value(dmcf->store_threads, 4);
     ngx_conf_init_msec_value(dmcf->shutdown_timeout, 30000);
     ngx_conf_init_msec_value(dmcf->check, 30000);
+    ngx_conf_init_size_value(dmcf->zone_size, 1024 * 1024);
 
     return NGX_CONF_OK;
 }
@@ -250,6 +276,7 @@ ngx_http_databridge_create_loc_conf(ngx_conf_t *cf)
      *
      *     dlcf->crud = NULL;
      *     dlcf->health = { 0, NULL };
+     *     dlcf->metrics = 0;
      */
 
     dlcf->app = NGX_CONF_UNSET;
@@ -257,6 +284,7 @@ ngx_http_databridge_create_loc_conf(ngx_conf_t *cf)
     dlcf->timeout = NGX_CONF_UNSET_MSEC;
     dlcf->max_body_size = NGX_CONF_UNSET;
     dlcf->ignore_client_abort = NGX_CONF_UNSET;
+    dlcf->trace = NGX_CONF_UNSET;
 
     return dlcf;
 }
@@ -271,6 +299,7 @@ ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
     ngx_http_core_loc_conf_t  *clcf;
 
     ngx_conf_merge_msec_value(conf->timeout, prev->timeout, 60000);
+    ngx_conf_merge_value(conf->trace, prev->trace, 0);
     ngx_conf_merge_off_value(conf->max_body_size, prev->max_body_size,
                              NGX_CONF_UNSET);
     ngx_conf_merge_value(conf->ignore_client_abort,
@@ -368,6 +397,10 @@ ngx_http_databridge_init(ngx_conf_t *cf)
     dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_databridge_module);
 
     if (dmcf->apps.nelts && ngx_http_databridge_user_init(cf) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_databridge_metrics_init(cf, dmcf) != NGX_OK) {
         return NGX_ERROR;
     }
 

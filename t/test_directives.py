@@ -28,6 +28,9 @@ GOOD = [
     ("server", "location /a { databridge_health; }"),
     ("server", """location /a { databridge_health '{"a": [1]}'; }"""),
     ("main", "thread_pool databridge_loop threads=1;"),
+    ("http", "databridge_metrics_zone 32k; databridge_trace on;"),
+    ("server", "location = /m { databridge_metrics; } location = /j { databridge_metrics json; }"),
+    ("server", "location /a { databridge_app a:b; databridge_trace off; }"),
 ]
 
 BAD = [

@@ -683,6 +683,7 @@ def test_hot_paths_do_not_grow() -> None:
 
 RUN = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.c_void_p)
 TELL = ctypes.PYFUNCTYPE(None, ctypes.c_void_p)
+TELL_WAIT = ctypes.PYFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64)
 
 
 class Source(ctypes.Structure):
@@ -691,7 +692,7 @@ class Source(ctypes.Structure):
         ("run", ctypes.c_void_p),
         ("flush", TELL),
         ("sleep", RUN),
-        ("awake", TELL),
+        ("awake", TELL_WAIT),
         ("data", ctypes.c_void_p),
     ]
 
@@ -732,14 +733,14 @@ class Work:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self.queue: list[Callable[[], object]] = []
         self.asleep = False
-        self.slept = self.woken = self.flushed = self.runs = 0
+        self.slept = self.woken = self.flushed = self.runs = self.waited = 0
         self.batch = 64
         self.source = Source(
             fd=self.fd,
             run=ctypes.cast(ctypes.pythonapi.PyObject_IsTrue, ctypes.c_void_p).value,
             flush=TELL(self.flush),
             sleep=RUN(self.sleep),
-            awake=TELL(self.awake),
+            awake=TELL_WAIT(self.awake),
             data=id(self),
         )
 
@@ -760,8 +761,9 @@ class Work:
         self.slept += 1
         return 1
 
-    def awake(self, data: int) -> None:
+    def awake(self, data: int, waited: int) -> None:
         self.woken += 1
+        self.waited += waited
         self.asleep = False
 
     def submit(self, call: Callable[[], object]) -> None:
@@ -778,7 +780,7 @@ class Work:
 
 
 def test_the_capsule_has_a_version() -> None:
-    assert api().version == 1 and api().size == ctypes.sizeof(Api)
+    assert api().version == 2 and api().size == ctypes.sizeof(Api)
 
 
 def test_a_source_wakes_a_sleeping_loop_and_no_job_is_lost(loop: Loop) -> None:
@@ -799,6 +801,7 @@ def test_a_source_wakes_a_sleeping_loop_and_no_job_is_lost(loop: Loop) -> None:
         thread.join()
         assert seen == list(range(2000))
         assert work.slept == work.woken > 0
+        assert work.waited > 0
         assert work.flushed >= work.runs
         assert api().source_remove(loop, work.fd) == 0
         with pytest.raises(ValueError, match="no source"):

@@ -13,7 +13,12 @@ from databridge.interface import Interface
 
 MAX_CONNECTIONS = 8192
 
-ACCESS_FORMAT = '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_time'
+ACCESS_FORMAT = (
+    '$remote_addr [$time_iso8601] "$request" $status $body_bytes_sent $request_time'
+    " $databridge_kind $databridge_route queue=$databridge_queue_time"
+    " handler=$databridge_handler_time id=$databridge_request_id"
+    " trace=$databridge_trace_id"
+)
 
 
 COMPRESSED_TYPES = """

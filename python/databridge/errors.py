@@ -1,6 +1,7 @@
 """Errors of the store, and the answer to exceptions that nobody handles."""
 
 import logging
+import re
 import uuid
 
 from starlette.requests import Request
@@ -8,6 +9,8 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 logger = logging.getLogger("databridge")
+
+_SANE_ID = re.compile(rb"[A-Za-z0-9_.~+/=:@-]{1,128}")
 
 _KINDS = {
     409: ("conflict", "Conflict with a stored document"),
@@ -41,6 +44,9 @@ async def database_error_handler(request: Request, exc: Exception) -> JSONRespon
 class InternalErrorMiddleware:
     """Answers 500 with a request id, and logs the traceback under the same id.
 
+    It is the client's, if that has sent a sane one; nginx logs the same as
+    `$databridge_request_id`, and takes it from the answer when it was made here.
+
     It stands where Starlette's ServerErrorMiddleware would.  That one raises again
     what it has answered, and the server logs it once more; here an exception is
     either answered or raised, so its traceback appears once.  A test client gets
@@ -67,7 +73,7 @@ class InternalErrorMiddleware:
         except Exception as exc:
             if started:
                 raise
-            request_id = uuid.uuid4().hex
+            request_id = _request_id(scope)
             logger.error(
                 "request %s: unhandled exception in %s %r",
                 request_id,
@@ -81,3 +87,12 @@ class InternalErrorMiddleware:
             await response(scope, receive, send)
             if "http.response.debug" in scope.get("extensions", ()):
                 raise
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id":
+            if _SANE_ID.fullmatch(value):
+                return bytes(value).decode()
+            break
+    return uuid.uuid4().hex

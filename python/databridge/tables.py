@@ -1,7 +1,8 @@
 """What an application declares to nginx: its routes, in order of declaration.
 
-nginx looks requests up in this table to find native resources and timeouts.  What it
-cannot understand is declared as a matcher of every path: such requests are Python's.
+nginx looks requests up in this table to find native resources and timeouts, and the
+name that a request has in metrics and logs.  What it cannot understand is declared as a
+matcher of every path: such requests are Python's.
 """
 
 import logging
@@ -12,6 +13,9 @@ from typing import Any
 import _databridge
 
 logger = logging.getLogger("databridge")
+
+HANDSHAKE = "WEBSOCKET"
+"""The method of WebSocket routes, which no request has: they only lend their names."""
 
 
 def declare(app: Any, index: int) -> None:
@@ -28,7 +32,7 @@ def declare(app: Any, index: int) -> None:
         if schema is not None:
             _databridge.register_crud(schema, index)
         elif isinstance(original, WebSocketRoute):
-            continue  # never answers a plain request
+            _add(index, {HANDSHAKE}, route.path, None)
         elif (response := _constant(original)) is not None:
             _add_native(index, route.methods, route.path, response)
         elif isinstance(original, Mount):
@@ -117,4 +121,4 @@ def _add(index: int, methods: Any, pattern: str | None, timeout: float | None) -
         _databridge.add_route(index, names, pattern, milliseconds)
     except ValueError as exc:
         logger.info("the route %s is left to Python: %s", pattern, exc)
-        _databridge.add_route(index, None, None, None)
+        _databridge.add_route(index, names if names == HANDSHAKE else None, None, None)

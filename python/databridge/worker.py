@@ -10,13 +10,13 @@ import gc
 import logging
 import sys
 from collections.abc import Awaitable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import _databridge
 from databridge import interface, loading, logs, process, tables
 from databridge.lifespan import Lifespan, LifespanError
 from databridge.loop import new_event_loop
+from databridge.threads import Gauge, SyncThreads
 from databridge.wsgi import WSGI, Pool
 
 logger = logging.getLogger("databridge")
@@ -37,9 +37,11 @@ def run() -> None:
     loop = new_event_loop()
     asyncio.set_event_loop(loop)
     process.refuse_signal_handler(loop)
-    loop.set_default_executor(executor())
+    threads = executor()
+    loop.set_default_executor(threads)
+    gauge = Gauge(loop, threads)
 
-    worker = Worker()
+    worker = Worker(gauge)
     _databridge.attach(loop, worker.stop.set, logs.report)
     try:
         _run_until_complete(loop, worker.main())
@@ -62,15 +64,16 @@ def _run_until_complete(loop: asyncio.AbstractEventLoop, coro: Any) -> None:
             logger.critical("%r in a callback or a task: the worker goes on", exc)
 
 
-def executor() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(
+def executor() -> SyncThreads:
+    return SyncThreads(
         max_workers=_databridge.sync_threads() or None, thread_name_prefix="databridge-sync"
     )
 
 
 class Worker:
-    def __init__(self) -> None:
+    def __init__(self, gauge: Gauge) -> None:
         self.stop = asyncio.Event()
+        self.gauge = gauge
         self.lifespans: list[Lifespan] = []
         self.pool = Pool(_databridge.sync_threads() or DEFAULT_THREADS)
 
@@ -100,7 +103,7 @@ class Worker:
                 loading.print_traceback(exc)
                 _databridge.fail(index, f"{target}: {type(exc).__name__}: {exc}")
         logs.install_root()
-        _limit_threads()
+        self.gauge.start(_limit_threads(), self.pool)
 
     async def start_app(self, index: int, target: str, chosen: str, factory: bool) -> None:
         app = loading.load_attribute(target)
@@ -140,13 +143,16 @@ class Worker:
             threads.shutdown(wait=False, cancel_futures=True)
 
 
-def _limit_threads() -> None:
+def _limit_threads() -> Any:
     """anyio's own limit for `def` handlers, when the applications use anyio."""
-    threads = _databridge.sync_threads()
-    if threads and "anyio" in sys.modules:
-        from anyio.to_thread import current_default_thread_limiter
+    if "anyio" not in sys.modules:
+        return None
+    from anyio.to_thread import current_default_thread_limiter
 
-        current_default_thread_limiter().total_tokens = threads
+    limiter = current_default_thread_limiter()
+    if threads := _databridge.sync_threads():
+        limiter.total_tokens = threads
+    return limiter
 
 
 async def _requests_ended() -> None:

@@ -134,6 +134,12 @@ struct db_job_s {
     int            queued;       /* nginx thread: not yet answered */
     void          *run;          /* loop thread: what runs it */
 
+    /* CLOCK_MONOTONIC, ns; 0: not yet */
+
+    uint64_t          submitted_at;   /* nginx thread, ready for Python */
+    _Atomic uint64_t  taken_at;       /* loop thread */
+    _Atomic uint64_t  answered_at;    /* loop thread: its response began */
+
     db_notice_t    disconnect;   /* sent at most once each */
     db_notice_t    cancel;
     db_notice_t    leave;

@@ -11,6 +11,8 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "obs/db_metrics.h"
+#include "obs/db_trace.h"
 #include "python/db_python.h"
 
 
@@ -18,6 +20,29 @@
 
 #define ngx_http_databridge_str(s)                                            \
     ((db_str_t) { (char *) (s).data, (s).len })
+
+
+#define NGX_HTTP_DATABRIDGE_METHODS       8
+
+/* of "databridge_metrics"; 0: none */
+
+#define NGX_HTTP_DATABRIDGE_METRICS_TEXT  1
+#define NGX_HTTP_DATABRIDGE_METRICS_JSON  2
+
+
+/* A route as the zone knows it, and the slots that were found for it. */
+
+typedef struct {
+    db_metrics_slot_t                *slot;
+    uint32_t                          version;
+} ngx_http_databridge_ref_t;
+
+
+typedef struct {
+    db_str_t                          app;
+    db_str_t                          route;
+    ngx_http_databridge_ref_t         refs[NGX_HTTP_DATABRIDGE_METHODS];
+} ngx_http_databridge_series_t;
 
 
 typedef struct {
@@ -34,6 +59,8 @@ typedef struct {
     ngx_str_t                         prefix;  /* of the location */
     u_char                           *file;
     ngx_uint_t                        line;
+    ngx_http_databridge_series_t     *series;  /* the worker's: collection,
+                                                  item */
     unsigned                          ready:1; /* the worker's */
 } ngx_http_databridge_crud_conf_t;
 
@@ -53,6 +80,13 @@ typedef struct {
     ngx_thread_pool_t                *loop_pool;
     ngx_thread_pool_t                *store_pool;
     ngx_http_core_srv_conf_t         *warned;  /* the last, at the merge */
+
+    ngx_core_conf_t                  *core;
+    ngx_shm_zone_t                   *zone;    /* of the metrics */
+    size_t                            zone_size;
+    db_metrics_t                     *metrics; /* in the zone */
+    uint32_t                          generation;
+    unsigned                          shown:1; /* in some location */
 } ngx_http_databridge_main_conf_t;
 
 
@@ -64,6 +98,8 @@ typedef struct {
     ngx_msec_t                        timeout;
     off_t                             max_body_size;
     ngx_flag_t                        ignore_client_abort;
+    ngx_flag_t                        trace;
+    ngx_uint_t                        metrics;
 } ngx_http_databridge_loc_conf_t;
 
 
@@ -76,9 +112,25 @@ typedef struct {
 } ngx_http_databridge_timeout_t;
 
 
+/* The worker's part in the metrics. */
+
+typedef struct {
+    db_metrics_t                     *metrics;
+    ngx_shmtx_t                      *lock;    /* of the zone */
+    db_metrics_row_t                 *row;     /* the loop thread's as well */
+    db_metrics_row_t                  spare;   /* when the zone has none */
+    uint64_t                          now;     /* in this cycle; 0: not read */
+    ngx_uint_t                        shard;
+    uint32_t                          generation;
+    ngx_http_databridge_series_t     *others;  /* an application's each */
+    ngx_http_databridge_series_t    **routes;  /* set when ready */
+} ngx_http_databridge_meter_t;
+
+
 typedef struct {
     ngx_cycle_t                      *cycle;
     ngx_http_databridge_main_conf_t  *conf;
+    ngx_http_databridge_meter_t       meter;
 
     db_bridge_t                       bridge;
     db_msg_t                         *results;   /* taken, not yet handled */
@@ -150,6 +202,35 @@ typedef struct {
     unsigned                          pending:1;  /* something is in "out" */
     unsigned                          leaving:1;  /* Python knows that we do */
 } ngx_http_databridge_ctx_t;
+
+
+typedef enum {
+    NGX_HTTP_DATABRIDGE_NONE,
+    NGX_HTTP_DATABRIDGE_NATIVE,
+    NGX_HTTP_DATABRIDGE_PLAN,
+    NGX_HTTP_DATABRIDGE_HYBRID,
+    NGX_HTTP_DATABRIDGE_ASGI,
+    NGX_HTTP_DATABRIDGE_WSGI,
+    NGX_HTTP_DATABRIDGE_WEBSOCKET
+} ngx_http_databridge_kind_t;
+
+
+/* What metrics and variables know of a request; the times are ns, 0: none. */
+
+typedef struct {
+    ngx_http_request_t               *request;
+    ngx_http_databridge_series_t     *series;    /* NULL: not counted */
+    ngx_http_databridge_kind_t        kind;
+    uint64_t                          start;
+    uint64_t                          waiting;   /* for Python */
+    uint64_t                          taken;     /* by Python */
+    uint64_t                          answered;  /* the response's start */
+    ngx_str_t                         request_id;
+    ngx_str_t                         traceparent;
+    ngx_str_t                         trace_id;
+    unsigned                          traced:1;
+    unsigned                          counted:1;
+} ngx_http_databridge_record_t;
 
 
 extern ngx_module_t                   ngx_databridge_module;
@@ -269,6 +350,47 @@ ngx_int_t ngx_http_databridge_cors_headers(ngx_http_request_t *r);
 
 void ngx_http_databridge_set_status(ngx_http_request_t *r,
     ngx_uint_t status);
+
+/* ngx_http_databridge_metrics.c */
+
+char *ngx_http_databridge_metrics(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+char *ngx_http_databridge_metrics_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
+ngx_int_t ngx_http_databridge_metrics_init(ngx_conf_t *cf,
+    ngx_http_databridge_main_conf_t *dmcf);
+ngx_int_t ngx_http_databridge_meter_init(ngx_http_databridge_worker_t *worker);
+void ngx_http_databridge_meter_ready(ngx_http_databridge_worker_t *worker);
+void ngx_http_databridge_meter_exit(ngx_http_databridge_worker_t *worker);
+void ngx_http_databridge_metric_socket(ngx_int_t change);
+void ngx_http_databridge_metric_store(const db_store_op_t *op,
+    uint64_t since);
+
+ngx_http_databridge_record_t *ngx_http_databridge_record_get(
+    ngx_http_request_t *r);
+ngx_http_databridge_record_t *ngx_http_databridge_record(
+    ngx_http_request_t *r);
+void ngx_http_databridge_begin_app(ngx_http_request_t *r);
+void ngx_http_databridge_begin_crud(ngx_http_request_t *r);
+void ngx_http_databridge_record_route(ngx_http_request_t *r,
+    ngx_uint_t index);
+void ngx_http_databridge_record_kind(ngx_http_request_t *r,
+    ngx_http_databridge_kind_t kind);
+void ngx_http_databridge_record_wait(ngx_http_request_t *r);
+void ngx_http_databridge_record_submit(ngx_http_request_t *r, db_job_t *job);
+void ngx_http_databridge_record_job(ngx_http_request_t *r, db_job_t *job);
+
+#define ngx_http_databridge_metric_add(member, n)                             \
+    db_counter_add(&ngx_http_databridge_worker->meter.row->member, n)
+
+/* ngx_http_databridge_variables.c */
+
+ngx_int_t ngx_http_databridge_add_variables(ngx_conf_t *cf);
+ngx_int_t ngx_http_databridge_request_id(ngx_http_request_t *r,
+    ngx_str_t *id);
+ngx_int_t ngx_http_databridge_trace(ngx_http_request_t *r);
+ngx_table_elt_t *ngx_http_databridge_header_in(ngx_http_request_t *r,
+    db_str_t name);
 
 /* ngx_http_databridge_crud.c */
 

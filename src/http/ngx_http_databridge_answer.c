@@ -119,6 +119,8 @@ ngx_http_databridge_answer_route(ngx_http_request_t *r, db_part_t *answer)
         return ngx_http_databridge_cors_preflight(r);
     }
 
+    ngx_http_databridge_record_kind(r, NGX_HTTP_DATABRIDGE_NATIVE);
+
     if (ngx_http_databridge_set_headers(r, answer) != NGX_OK
         || ngx_http_databridge_cors_headers(r) != NGX_OK)
     {
@@ -220,9 +222,9 @@ ngx_http_databridge_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    if (dlcf->app != NGX_CONF_UNSET || dlcf->crud) {
-        return "cannot stand beside \"databridge_app\" or "
-               "\"databridge_crud\"";
+    if (dlcf->app != NGX_CONF_UNSET || dlcf->crud || dlcf->metrics) {
+        return "cannot stand beside \"databridge_app\", "
+               "\"databridge_crud\" or \"databridge_metrics\"";
     }
 
     ngx_str_set(&dlcf->health, "{\"status\":\"ok\"}");

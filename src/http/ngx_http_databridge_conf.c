@@ -46,9 +46,9 @@ ngx_http_databridge_app(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    if (dlcf->crud || dlcf->health.len) {
-        return "cannot stand beside \"databridge_crud\" or "
-               "\"databridge_health\"";
+    if (dlcf->crud || dlcf->health.len || dlcf->metrics) {
+        return "cannot stand beside \"databridge_crud\", "
+               "\"databridge_health\" or \"databridge_metrics\"";
     }
 
     value = cf->args->elts;
@@ -182,9 +182,9 @@ ngx_http_databridge_crud(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         return "is duplicate";
     }
 
-    if (dlcf->app != NGX_CONF_UNSET || dlcf->health.len) {
-        return "cannot stand beside \"databridge_app\" or "
-               "\"databridge_health\"";
+    if (dlcf->app != NGX_CONF_UNSET || dlcf->health.len || dlcf->metrics) {
+        return "cannot stand beside \"databridge_app\", "
+               "\"databridge_health\" or \"databridge_metrics\"";
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);

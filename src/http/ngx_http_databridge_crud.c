@@ -19,6 +19,7 @@ typedef struct {
     db_store_t           *store;
     ngx_http_request_t   *request;     /* NULL once it has ended */
     ngx_thread_task_t     task;        /* a read in the store pool */
+    uint64_t              since;       /* the store was asked, ns */
     unsigned              busy:1;      /* a store has it */
 } ngx_http_databridge_crud_t;
 
@@ -49,6 +50,8 @@ ngx_int_t
 ngx_http_databridge_crud_handler(ngx_http_request_t *r)
 {
     ngx_int_t  rc;
+
+    ngx_http_databridge_begin_crud(r);
 
     rc = ngx_http_read_client_request_body(r,
                                        ngx_http_databridge_crud_body_handler);
@@ -121,6 +124,8 @@ ngx_http_databridge_crud_run(ngx_http_request_t *r, const db_crud_t *crud,
     }
 
     allow = db_null_string;
+
+    ngx_http_databridge_record_kind(r, NGX_HTTP_DATABRIDGE_NATIVE);
 
     status = db_crud_route(crud, ngx_http_databridge_str(r->method_name),
                            rest, &operation, &id, &allow);
@@ -324,6 +329,8 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
     op = &crud->call->op;
     r = crud->request;
 
+    crud->since = db_clock_now();
+
     if (op->kind == DB_STORE_GET || op->kind == DB_STORE_LIST) {
 
         worker->reading = 1;
@@ -332,6 +339,7 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
         db_store_read(crud->store, op);
 
         if (op->status != DB_STORE_LATER) {
+            ngx_http_databridge_metric_store(op, crud->since);
             return ngx_http_databridge_crud_answer(r, crud);
         }
 
@@ -411,6 +419,7 @@ ngx_http_databridge_crud_complete(ngx_http_databridge_crud_t *crud)
 
     crud->busy = 0;
     ngx_http_databridge_worker->ops--;
+    ngx_http_databridge_metric_store(&crud->call->op, crud->since);
 
     r = crud->request;
 
@@ -476,26 +485,17 @@ ngx_http_databridge_crud_answer(ngx_http_request_t *r,
 static ngx_int_t
 ngx_http_databridge_crud_failed(ngx_http_request_t *r)
 {
-    db_str_t                    value;
-    ngx_uint_t                  key;
-    ngx_http_variable_value_t  *id;
+    ngx_str_t  id;
 
-    static ngx_str_t  name = ngx_string("request_id");
-
-    key = ngx_hash_key(name.data, name.len);
-    id = ngx_http_get_variable(r, &name, key);
-
-    if (id == NULL || id->not_found) {
+    if (ngx_http_databridge_request_id(r, &id) != NGX_OK) {
         return NGX_ERROR;
     }
 
     ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                  "databridge: the store has failed, request id %v", id);
+                  "databridge: the store has failed, request id %V", &id);
 
-    value.data = (char *) id->data;
-    value.len = id->len;
-
-    if (ngx_http_databridge_add_header(r, db_string("X-Request-ID"), value)
+    if (ngx_http_databridge_add_header(r, db_string("X-Request-ID"),
+                                       ngx_http_databridge_str(id))
         == NULL)
     {
         return NGX_ERROR;

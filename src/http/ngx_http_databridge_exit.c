@@ -171,6 +171,8 @@ ngx_http_databridge_worker_exit(ngx_cycle_t *cycle)
         return;
     }
 
+    ngx_http_databridge_meter_exit(worker);
+
     if (worker->started && !worker->stopped
         && ngx_http_databridge_stop_fast(worker) != NGX_OK)
     {

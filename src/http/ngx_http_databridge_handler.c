@@ -35,6 +35,8 @@ ngx_http_databridge_app_handler(ngx_http_request_t *r)
         return ngx_http_databridge_unavailable(r);
     }
 
+    ngx_http_databridge_begin_app(r);
+
     ctx = ngx_http_databridge_create_ctx(r);
     if (ctx == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -87,6 +89,10 @@ ngx_http_databridge_cleanup(void *data)
 
     /* the request ends; with a job left, the client has gone */
 
+    if (ctx->job) {
+        ngx_http_databridge_metric_add(disconnects, 1);
+    }
+
     ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
 }
 
@@ -118,6 +124,8 @@ ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     ctx->job = NULL;
     job->owner = NULL;
 
+    ngx_http_databridge_record_job(ctx->request, job);
+
     if (notice) {
         db_job_retain(job);
         ngx_http_databridge_submit(&notice->msg.node);
@@ -137,6 +145,8 @@ ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx)
 
     r = ctx->request;
     dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+
+    ngx_http_databridge_record_wait(r);
 
     if (ngx_http_databridge_timeout_add(ctx, dlcf->timeout) != NGX_OK) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -189,6 +199,7 @@ ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
                   "databridge: no response within %M ms",
                   ctx->timeout->value);
 
+    ngx_http_databridge_metric_add(timeouts, 1);
     ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->cancel : NULL);
 
     ngx_http_finalize_request(r, NGX_HTTP_GATEWAY_TIME_OUT);
@@ -298,6 +309,7 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
                       "databridge_queue: %ui requests wait for Python",
                       worker->queued);
 
+        ngx_http_databridge_metric_add(rejected, 1);
         return ngx_http_databridge_unavailable(r);
     }
 
@@ -351,6 +363,8 @@ ngx_http_databridge_route(db_table_t *table, ngx_http_request_t *r,
     if (rc == DB_DONE) {
         return NULL;
     }
+
+    ngx_http_databridge_record_route(r, match.index);
 
     route = &table->routes[match.index];
 
@@ -431,6 +445,10 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
 
     worker = ngx_http_databridge_worker;
 
+    if (ngx_http_databridge_trace(ctx->request) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
     job = ngx_http_databridge_job(ctx);
     if (job == NULL) {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -445,6 +463,8 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    ngx_http_databridge_record_submit(ctx->request, job);
+
     job->app = ctx->app;
     job->owner = ctx;
     job->queued = 1;
@@ -453,6 +473,7 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
 
     ngx_queue_insert_tail(&worker->running, &ctx->link);
     worker->queued++;
+    ngx_http_databridge_metric_add(unanswered, 1);
     worker->jobs++;
 
     /* Python's reference, which comes back with the last part */

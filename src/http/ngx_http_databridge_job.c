@@ -193,17 +193,27 @@ ngx_http_databridge_copy_headers(db_job_t *job, ngx_http_request_t *r,
 
     header = job->headers;
 
+    /* what has no hash was taken away by the trace */
+
     for (part = &r->headers_in.headers.part; part; part = part->next) {
 
         h = part->elts;
 
-        for (i = 0; i < part->nelts; i++, header++) {
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].hash == 0) {
+                continue;
+            }
+
             header->name = ngx_http_databridge_copy(p, h[i].lowcase_key,
                                                     h[i].key.len);
             value = ngx_http_databridge_trim(h[i].value);
             header->value = ngx_http_databridge_copy(p, value.data, value.len);
+            header++;
         }
     }
+
+    job->nheaders = header - job->headers;
 }
 
 

@@ -66,6 +66,7 @@ ngx_http_databridge_part(db_part_t *part)
     if (job->queued && !(flags & DB_PART_HINT)) {
         job->queued = 0;
         worker->queued--;
+        db_counter_sub(&worker->meter.row->unanswered, 1);
     }
 
     if (ctx == NULL) {

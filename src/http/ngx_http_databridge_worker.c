@@ -119,7 +119,9 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
         return NGX_ERROR;
     }
 
-    if (ngx_http_databridge_open_wake(worker) != NGX_OK) {
+    if (ngx_http_databridge_open_wake(worker) != NGX_OK
+        || ngx_http_databridge_meter_init(worker) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 
@@ -259,6 +261,7 @@ ngx_http_databridge_python_conf(ngx_http_databridge_worker_t *worker)
     python->apps = dmcf->apps.elts;
     python->napps = dmcf->apps.nelts;
     python->sync_threads = dmcf->sync_threads;
+    python->metrics = worker->meter.row;
     python->log = ngx_http_databridge_python_log;
     python->store_log = ngx_http_databridge_store_log;
     python->log_ctx = worker->cycle->log;
@@ -410,6 +413,7 @@ ngx_http_databridge_flush(ngx_event_t *ev)
     }
 
     worker->reposted = 0;
+    worker->meter.now = 0;
 
     if (worker->reading) {
         worker->reading = 0;
@@ -549,6 +553,7 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
 
     worker->apps = ready;
 
+    ngx_http_databridge_meter_ready(worker);
     ngx_http_databridge_report(worker);
 
     while (!ngx_queue_empty(&worker->waiting)) {

@@ -112,7 +112,10 @@ static int
 pyloop_poll_wait(pyloop_t *loop, struct epoll_event *events, int64_t timeout)
 {
     int             n, err;
+    int64_t         waited;
     PyThreadState  *thread;
+
+    waited = 0;
 
     if (timeout != 0 && loop->nsources && !pyloop_sources_sleep(loop)) {
         timeout = 0;
@@ -132,13 +135,15 @@ pyloop_poll_wait(pyloop_t *loop, struct epoll_event *events, int64_t timeout)
 
         n = pyloop_epoll(loop->poller, events, timeout);
         err = errno;
+        waited = pyloop_now();
 
         PyEval_RestoreThread(thread);
         loop->sleeping = 0;
+        waited = pyloop_now() - waited;
     }
 
     if (loop->nasleep) {
-        pyloop_sources_awake(loop);
+        pyloop_sources_awake(loop, waited);
     }
 
     if (n != -1) {

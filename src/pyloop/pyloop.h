@@ -284,7 +284,7 @@ PyObject *pyloop_run_forever(PyObject *op, PyObject *unused);
 int pyloop_sources_run(pyloop_t *loop);
 void pyloop_sources_flush(pyloop_t *loop);
 int pyloop_sources_sleep(pyloop_t *loop);
-void pyloop_sources_awake(pyloop_t *loop);
+void pyloop_sources_awake(pyloop_t *loop, int64_t waited);
 
 
 /* loop.c: 0, or -1 with RuntimeError set. */

@@ -11,7 +11,7 @@
 
 
 #define PYLOOP_CAPSULE      "databridge._pyloop._C_API"
-#define PYLOOP_API_VERSION  1
+#define PYLOOP_API_VERSION  2
 
 
 /*
@@ -40,10 +40,11 @@ typedef struct {
 
     /*
      * Before a poll that may block: 1 when it may, 0 when something is
-     * pending.  awake() follows the poll of each sleep() that returned 1.
+     * pending.  awake() follows the poll of each sleep() that returned 1,
+     * and is told how long the loop has waited for the GIL after it, in ns.
      */
     int  (*sleep)(void *data);
-    void (*awake)(void *data);
+    void (*awake)(void *data, int64_t waited);
 
     void  *data;
 } pyloop_source_t;

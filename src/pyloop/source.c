@@ -222,12 +222,12 @@ pyloop_sources_sleep(pyloop_t *loop)
 
 
 void
-pyloop_sources_awake(pyloop_t *loop)
+pyloop_sources_awake(pyloop_t *loop, int64_t waited)
 {
     unsigned  i;
 
     for (i = 0; i < loop->nasleep; i++) {
-        loop->sources[i].awake(loop->sources[i].data);
+        loop->sources[i].awake(loop->sources[i].data, waited);
     }
 
     loop->nasleep = 0;

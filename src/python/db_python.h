@@ -8,6 +8,7 @@
 
 #include "bridge/db_bridge.h"
 #include "crud/db_crud.h"
+#include "obs/db_metrics.h"
 #include "route/db_cors.h"
 #include "route/db_router.h"
 #include "store/db_store.h"
@@ -61,6 +62,7 @@ typedef struct {
     unsigned           nstores;
     db_log_pt          store_log;     /* of the stores, with log_ctx */
     unsigned           sync_threads;  /* for "def" handlers */
+    db_metrics_row_t  *metrics;       /* the worker's */
 
     /* one line without its end; any thread */
     void             (*log)(void *ctx, db_pylog_level_t level,
@@ -79,6 +81,7 @@ typedef struct {
     db_store_t    *store;             /* of the crud */
     db_part_t     *answer;            /* constant, owned; else NULL */
     unsigned       timeout;           /* ms; DB_TIMEOUT_DEFAULT: location's */
+    char          *pattern;           /* owned; NULL: only Python knows */
 } db_route_t;
 
 #define DB_TIMEOUT_DEFAULT  ((unsigned) -1)

@@ -304,6 +304,23 @@ db_py_module_abandon(PyObject *module, PyObject *unused)
 
 
 static PyObject *
+db_py_module_threads(PyObject *module, PyObject *args)
+{
+    unsigned long  limit, busy, waiting;
+
+    if (!PyArg_ParseTuple(args, "kkk:threads", &limit, &busy, &waiting)) {
+        return NULL;
+    }
+
+    db_counter_set(&db_py.conf->metrics->threads, limit);
+    db_counter_set(&db_py.conf->metrics->threads_busy, busy);
+    db_counter_set(&db_py.conf->metrics->threads_waiting, waiting);
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
 db_py_module_fork_exec(PyObject *module, PyObject *const *args,
     Py_ssize_t nargs)
 {
@@ -330,6 +347,9 @@ static PyMethodDef  db_py_module_methods[] = {
       "A list of (target, interface, factory), one an application." },
     { "sync_threads", db_py_module_sync_threads, METH_NOARGS,
       "How many threads \"def\" handlers may have." },
+    { "threads", db_py_module_threads, METH_VARARGS,
+      "threads(limit, busy, waiting): how \"def\" handlers fare, for the "
+      "metrics." },
     { "attach", db_py_module_attach, METH_VARARGS,
       "attach(loop, stop, report): lets the loop take nginx's requests." },
     { "start", db_py_module_start, METH_VARARGS,

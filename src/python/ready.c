@@ -18,6 +18,7 @@ db_table_destroy(db_table_t *table)
 
     for (i = 0; i < table->nroutes; i++) {
         crud = table->routes[i].crud;
+        free(table->routes[i].pattern);
 
         if (crud && (i == 0 || crud != table->routes[i - 1].crud)) {
             db_crud_destroy(crud);
@@ -140,6 +141,7 @@ db_table_route(db_table_t *table)
     routes->store = NULL;
     routes->answer = NULL;
     routes->timeout = DB_TIMEOUT_DEFAULT;
+    routes->pattern = NULL;
 
     return routes;
 }

@@ -6,25 +6,12 @@
 
 #include "python/runtime.h"
 
-#include <time.h>
-
 
 #define DB_PY_BATCH     64           /* messages a turn, results at once */
 #define DB_PY_HOLD_MAX  1000000      /* ns that a result may be held back */
 
 
 db_py_runtime_t  db_py;
-
-
-static uint64_t
-db_py_now(void)
-{
-    struct timespec  ts;
-
-    (void) clock_gettime(CLOCK_MONOTONIC, &ts);
-
-    return (uint64_t) ts.tv_sec * 1000000000 + ts.tv_nsec;
-}
 
 
 void
@@ -36,6 +23,23 @@ db_py_publish(void)
 }
 
 
+/* The first part that is more than a hint begins the response. */
+
+static void
+db_py_answered(db_part_t *part, uint64_t now)
+{
+    _Atomic uint64_t  *at;
+
+    at = &part->job->answered_at;
+
+    if (!(part->flags & DB_PART_HINT)
+        && atomic_load_explicit(at, memory_order_relaxed) == 0)
+    {
+        atomic_store_explicit(at, now, memory_order_relaxed);
+    }
+}
+
+
 /* The first answer does not wait for the last handler of a busy turn. */
 
 void
@@ -43,7 +47,11 @@ db_py_append(db_msg_t *msg)
 {
     uint64_t  now;
 
-    now = db_py_now();
+    now = db_clock_now();
+
+    if (msg->kind == DB_MSG_PART) {
+        db_py_answered((db_part_t *) msg, now);
+    }
 
     if (db_py.results.head == NULL) {
         db_py.results_since = now;
@@ -127,6 +135,24 @@ db_py_stop(void)
 }
 
 
+/* Before anything is done for it. */
+
+static void
+db_py_take(db_job_t *job)
+{
+    uint64_t           now;
+    db_metrics_row_t  *row;
+
+    now = db_clock_now();
+    row = db_py.conf->metrics;
+
+    atomic_store_explicit(&job->taken_at, now, memory_order_relaxed);
+
+    db_counter_add(&row->taken, 1);
+    db_histogram_observe(&row->queue_wait, now - job->submitted_at);
+}
+
+
 static void
 db_py_dispatch(db_msg_t *msg)
 {
@@ -135,6 +161,7 @@ db_py_dispatch(db_msg_t *msg)
     switch (msg->kind) {
 
     case DB_MSG_REQUEST:
+        db_py_take((db_job_t *) msg);
         db_py_request((db_job_t *) msg);
         break;
 
@@ -183,11 +210,39 @@ db_py_dispatch(db_msg_t *msg)
 }
 
 
+/*
+ * The lag of the loop: from one look at its queue to the next, but for the
+ * time that it sleeps.  The start of the applications does not count.
+ */
+
+static void
+db_py_turn(int ends)
+{
+    uint64_t  now;
+
+    if (db_py.ready) {
+        return;
+    }
+
+    now = db_clock_now();
+
+    if (db_py.turn) {
+        db_histogram_observe(&db_py.conf->metrics->loop_lag,
+                             now - db_py.turn);
+    }
+
+    db_py.turn = ends ? 0 : now;
+    db_counter_set(&db_py.conf->metrics->turn, db_py.turn);
+}
+
+
 static int
 db_py_source_run(void *data)
 {
     unsigned   n;
     db_msg_t  *msg;
+
+    db_py_turn(0);
 
     for (n = 0; n < DB_PY_BATCH; n++) {
 
@@ -222,18 +277,24 @@ db_py_source_flush(void *data)
 static int
 db_py_source_sleep(void *data)
 {
-    if (db_py.pending || db_py.debts.head) {
+    if (db_py.pending || db_py.debts.head
+        || !db_bridge_sleep(db_py.conf->bridge))
+    {
         return 0;
     }
 
-    return db_bridge_sleep(db_py.conf->bridge);
+    db_py_turn(1);
+
+    return 1;
 }
 
 
 static void
-db_py_source_awake(void *data)
+db_py_source_awake(void *data, int64_t waited)
 {
     db_bridge_awake(db_py.conf->bridge);
+
+    db_histogram_observe(&db_py.conf->metrics->gil_wait, (uint64_t) waited);
 }
 
 

@@ -121,6 +121,7 @@ typedef struct {
     db_msg_t          *pending;         /* taken from the bridge, in order */
     db_chain_t         results;         /* held back until flushed */
     uint64_t           results_since;   /* ns, of the first of them */
+    uint64_t           turn;            /* ns, when it began; 0: none */
     db_chain_t         debts;           /* jobs whose last part found no
                                            memory; tried again each turn */
 

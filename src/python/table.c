@@ -100,17 +100,29 @@ db_py_str(PyObject *object)
 static int
 db_py_table_add(db_table_t *table, db_str_t methods, db_str_t pattern)
 {
-    char  error[DB_PY_ERROR_LEN];
+    char  error[DB_PY_ERROR_LEN], *copy;
+
+    copy = NULL;
+
+    if (pattern.data) {
+        copy = strndup(pattern.data, pattern.len);
+
+        if (copy == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
 
     if (db_router_add(table->router, methods, pattern, table->nroutes, error,
                       sizeof(error))
         != DB_OK)
     {
         PyErr_SetString(PyExc_ValueError, error);
+        free(copy);
         return -1;
     }
 
-    table->nroutes++;
+    table->routes[table->nroutes++].pattern = copy;
 
     return 0;
 }

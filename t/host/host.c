@@ -23,6 +23,7 @@ static host_t            host;
 static db_app_conf_t     apps[HOST_MAX];
 static db_str_t          env[HOST_MAX];
 static db_store_entry_t  stores[HOST_MAX];
+static db_metrics_row_t  metrics;
 static pthread_mutex_t   output = PTHREAD_MUTEX_INITIALIZER;
 
 
@@ -147,6 +148,7 @@ host_options(int argc, char **argv)
     conf->env = env;
     conf->stores = stores;
     conf->sync_threads = 4;
+    conf->metrics = &metrics;
     conf->log = host_log;
     conf->signals = host_signals;
     conf->path = db_string("");

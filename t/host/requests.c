@@ -65,6 +65,7 @@ host_job(host_t *host, char **words)
         abort();
     }
 
+    job->submitted_at = db_clock_now();
     job->app = atoi(words[1]);
     job->http_version = 11;
     job->client = db_string("203.0.113.9");

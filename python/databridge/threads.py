@@ -1,0 +1,73 @@
+"""The threads of synchronous calls, and how busy they are.
+
+`def` handlers run in anyio's threads, `asyncio.to_thread()` and `run_in_executor()` use
+the loop's executor, WSGI applications have a pool.  All are looked at once a second, on
+the loop's thread: that costs a worker some microseconds, and no call anything but the
+executor's count.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import _databridge
+from databridge.wsgi import Pool
+
+PERIOD = 1.0
+"""Seconds between two looks."""
+
+
+class SyncThreads(ThreadPoolExecutor):
+    """An executor that knows how many of its calls have not ended."""
+
+    def __init__(self, max_workers: int | None, thread_name_prefix: str) -> None:
+        super().__init__(max_workers, thread_name_prefix)
+        self.limit: int = self._max_workers
+        self._unfinished = 0
+        self._counting = threading.Lock()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future = super().submit(fn, *args, **kwargs)
+        with self._counting:
+            self._unfinished += 1
+        future.add_done_callback(self._ended)
+        return future
+
+    def _ended(self, future: Future[Any]) -> None:
+        with self._counting:
+            self._unfinished -= 1
+
+    def use(self) -> tuple[int, int]:
+        """Calls that run, and calls that wait for a thread."""
+        busy = min(self._unfinished, self.limit)
+        return busy, self._unfinished - busy
+
+
+class Gauge:
+    """Tells nginx each second what the threads do."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, executor: SyncThreads) -> None:
+        self._loop = loop
+        self._executor = executor
+        self._limiter: Any = None
+
+    def start(self, limiter: Any, pool: Pool) -> None:
+        """`limiter` is anyio's for threads, None when no application uses anyio."""
+        self._limiter = limiter
+        self._look(pool)
+
+    def _look(self, pool: Pool) -> None:
+        limit = self._executor.limit
+        busy, waiting = self._executor.use()
+        running = pool.running()
+        busy += min(running, limit)
+        waiting += max(0, running - limit)
+        if self._limiter is not None:
+            statistics = self._limiter.statistics()
+            limit = max(limit, int(min(statistics.total_tokens, 2**31)))
+            busy += statistics.borrowed_tokens
+            waiting += statistics.tasks_waiting
+        _databridge.threads(limit, busy, waiting)
+        self._loop.call_later(PERIOD, self._look, pool)

@@ -1,0 +1,934 @@
+/*
+ * What is seen from outside: the zone in which all workers count, the record
+ * of each request, and "databridge_metrics", which shows what was counted.
+ *
+ * A record belongs to one request, to an application or to native CRUD.  It
+ * is found through the pool, not through the module's context, which an
+ * internal redirect clears.  Its times come from the job, whose members the
+ * loop thread writes; all else is the nginx thread's.
+ *
+ * A request is counted in the slot of its route.  Slots are looked up under
+ * the zone's lock, once for a route and method in a worker; a slot that has
+ * been given to another route since shows another version.
+ */
+
+#include "http/ngx_http_databridge.h"
+#include "obs/db_exposition.h"
+
+
+#define NGX_HTTP_DATABRIDGE_TEXT  "text/plain; version=0.0.4; charset=utf-8"
+
+
+static ngx_int_t ngx_http_databridge_zone_init(ngx_shm_zone_t *zone,
+    void *data);
+static ngx_int_t ngx_http_databridge_apps_series(
+    ngx_http_databridge_worker_t *worker);
+static ngx_int_t ngx_http_databridge_cruds_series(
+    ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_touch(ngx_http_databridge_meter_t *meter,
+    ngx_http_databridge_series_t *series);
+static uint64_t ngx_http_databridge_now(void);
+static void ngx_http_databridge_record_cleanup(void *data);
+static ngx_int_t ngx_http_databridge_log_handler(ngx_http_request_t *r);
+static void ngx_http_databridge_count(ngx_http_databridge_record_t *record);
+static db_metrics_slot_t *ngx_http_databridge_slot(
+    ngx_http_databridge_meter_t *meter, ngx_http_databridge_series_t *series,
+    ngx_uint_t method);
+static ngx_uint_t ngx_http_databridge_method(ngx_http_request_t *r);
+static ngx_int_t ngx_http_databridge_metrics_handler(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_databridge_wants_json(ngx_http_request_t *r);
+static ngx_int_t ngx_http_databridge_metrics_text(ngx_http_request_t *r,
+    ngx_uint_t json, db_buf_t *text);
+static void ngx_http_databridge_arena_cleanup(void *data);
+
+
+static db_str_t  ngx_http_databridge_methods[] = {
+    db_string("GET"), db_string("HEAD"), db_string("POST"), db_string("PUT"),
+    db_string("PATCH"), db_string("DELETE"), db_string("OPTIONS"),
+    db_string("other")
+};
+
+
+char *
+ngx_http_databridge_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_databridge_loc_conf_t *dlcf = conf;
+
+    ngx_str_t                        *value;
+    ngx_http_core_loc_conf_t         *clcf;
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    if (dlcf->metrics) {
+        return "is duplicate";
+    }
+
+    if (dlcf->app != NGX_CONF_UNSET || dlcf->crud || dlcf->health.len) {
+        return "cannot stand beside \"databridge_app\", "
+               "\"databridge_crud\" or \"databridge_health\"";
+    }
+
+    value = cf->args->elts;
+
+    if (cf->args->nelts == 2 && ngx_strcmp(value[1].data, "json") == 0) {
+        dlcf->metrics = NGX_HTTP_DATABRIDGE_METRICS_JSON;
+
+    } else if (cf->args->nelts == 1
+               || ngx_strcmp(value[1].data, "prometheus") == 0)
+    {
+        dlcf->metrics = NGX_HTTP_DATABRIDGE_METRICS_TEXT;
+
+    } else {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\": it must be "
+                           "\"prometheus\" or \"json\"", &value[1]);
+        return NGX_CONF_ERROR;
+    }
+
+    dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_databridge_module);
+    dmcf->shown = 1;
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+    clcf->handler = ngx_http_databridge_metrics_handler;
+
+    return NGX_CONF_OK;
+}
+
+
+char *
+ngx_http_databridge_metrics_zone(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_databridge_main_conf_t *dmcf = conf;
+
+    ssize_t     size;
+    ngx_str_t  *value;
+
+    if (dmcf->zone_size != NGX_CONF_UNSET_SIZE) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    size = ngx_parse_size(&value[1]);
+
+    if (size == NGX_ERROR || size < (ssize_t) (8 * ngx_pagesize)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid size \"%V\": it must be at least %uz",
+                           &value[1], 8 * ngx_pagesize);
+        return NGX_CONF_ERROR;
+    }
+
+    dmcf->zone_size = size;
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * The zone is there as soon as there is something to count, not only once
+ * somebody looks: a location added by a reload shows what was before it.
+ */
+
+ngx_int_t
+ngx_http_databridge_metrics_init(ngx_conf_t *cf,
+    ngx_http_databridge_main_conf_t *dmcf)
+{
+    ngx_str_t                   name;
+    ngx_shm_zone_t             *zone;
+    ngx_http_handler_pt        *h;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    if (dmcf->apps.nelts == 0 && dmcf->cruds.nelts == 0 && !dmcf->shown) {
+        return NGX_OK;
+    }
+
+    ngx_str_set(&name, DB_METRICS_ZONE);
+
+    zone = ngx_shared_memory_add(cf, &name, dmcf->zone_size,
+                                 &ngx_http_databridge_module);
+    if (zone == NULL) {
+        return NGX_ERROR;
+    }
+
+    dmcf->core = (ngx_core_conf_t *) ngx_get_conf(cf->cycle->conf_ctx,
+                                                  ngx_core_module);
+    dmcf->zone = zone;
+
+    zone->init = ngx_http_databridge_zone_init;
+    zone->data = dmcf;
+
+    cmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_core_module);
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_LOG_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_databridge_log_handler;
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_zone_init(ngx_shm_zone_t *zone, void *data)
+{
+    ngx_http_databridge_main_conf_t *old = data;
+
+    void                             *memory;
+    size_t                            size;
+    ngx_slab_pool_t                  *pool;
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    dmcf = zone->data;
+    pool = (ngx_slab_pool_t *) zone->shm.addr;
+
+    if (old) {
+        dmcf->metrics = old->metrics;
+
+    } else if (zone->shm.exists) {
+        dmcf->metrics = pool->data;
+
+    } else {
+        size = pool->pfree * ngx_pagesize;
+
+        memory = ngx_slab_calloc(pool, size);
+        if (memory == NULL) {
+            return NGX_ERROR;
+        }
+
+        dmcf->metrics = db_metrics_create(memory, size,
+                                          dmcf->core->worker_processes);
+        if (dmcf->metrics == NULL) {
+            ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                          "databridge_metrics_zone %uz is too small for %i "
+                          "workers", zone->shm.size,
+                          dmcf->core->worker_processes);
+            return NGX_ERROR;
+        }
+
+        pool->data = dmcf->metrics;
+    }
+
+    if (!db_metrics_valid(dmcf->metrics)) {
+        ngx_log_error(NGX_LOG_EMERG, zone->shm.log, 0,
+                      "databridge: the zone \"%V\" is damaged",
+                      &zone->shm.name);
+        return NGX_ERROR;
+    }
+
+    dmcf->generation = db_metrics_generation(dmcf->metrics);
+
+    return NGX_OK;
+}
+
+
+ngx_int_t
+ngx_http_databridge_meter_init(ngx_http_databridge_worker_t *worker)
+{
+    ngx_http_databridge_meter_t      *meter;
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    dmcf = worker->conf;
+    meter = &worker->meter;
+
+    meter->metrics = dmcf->metrics;
+    meter->lock = &((ngx_slab_pool_t *) dmcf->zone->shm.addr)->mutex;
+    meter->generation = dmcf->generation;
+
+    meter->shard = ngx_worker % db_metrics_nshards(meter->metrics);
+
+    ngx_shmtx_lock(meter->lock);
+
+    meter->row = db_metrics_claim(meter->metrics, ngx_pid);
+
+    ngx_shmtx_unlock(meter->lock);
+
+    if (meter->row == NULL) {
+        ngx_log_error(NGX_LOG_WARN, worker->cycle->log, 0,
+                      "databridge: too many workers for the metrics, this "
+                      "one's queue and event loop are not in them");
+
+        meter->row = &meter->spare;
+    }
+
+    if (ngx_http_databridge_apps_series(worker) != NGX_OK
+        || ngx_http_databridge_cruds_series(worker) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    /* with applications, when their routes are known */
+
+    if (dmcf->apps.nelts == 0) {
+        db_metrics_live(meter->metrics, meter->generation);
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_apps_series(ngx_http_databridge_worker_t *worker)
+{
+    ngx_uint_t                     i;
+    ngx_pool_t                    *pool;
+    db_app_conf_t                 *app;
+    ngx_http_databridge_meter_t   *meter;
+
+    app = worker->conf->apps.elts;
+    pool = worker->cycle->pool;
+    meter = &worker->meter;
+
+    meter->others = ngx_pcalloc(pool, worker->conf->apps.nelts
+                                * sizeof(ngx_http_databridge_series_t));
+    meter->routes = ngx_pcalloc(pool, worker->conf->apps.nelts
+                                * sizeof(ngx_http_databridge_series_t *));
+
+    if (meter->others == NULL || meter->routes == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < worker->conf->apps.nelts; i++) {
+        meter->others[i].app = app[i].target;
+        meter->others[i].route = db_string("other");
+    }
+
+    return NGX_OK;
+}
+
+
+/* The collection and its items. */
+
+static ngx_int_t
+ngx_http_databridge_cruds_series(ngx_http_databridge_worker_t *worker)
+{
+    u_char                            *p;
+    db_str_t                           name, app, prefix;
+    ngx_uint_t                         i;
+    ngx_http_databridge_series_t      *series;
+    ngx_http_databridge_crud_conf_t  **crud;
+
+    crud = worker->conf->cruds.elts;
+
+    for (i = 0; i < worker->conf->cruds.nelts; i++) {
+
+        name = db_crud_collection(crud[i]->crud)->name;
+        prefix = ngx_http_databridge_str(crud[i]->prefix);
+
+        series = ngx_pcalloc(worker->cycle->pool,
+                             2 * sizeof(ngx_http_databridge_series_t)
+                             + sizeof("crud:") + name.len
+                             + prefix.len + sizeof("/{id}"));
+        if (series == NULL) {
+            return NGX_ERROR;
+        }
+
+        p = (u_char *) (series + 2);
+
+        app.data = (char *) p;
+        p = ngx_cpymem(p, "crud:", 5);
+        p = ngx_cpymem(p, name.data, name.len);
+        app.len = (char *) p - app.data;
+
+        series[0].app = app;
+        series[0].route = prefix;
+
+        series[1].app = app;
+        series[1].route.data = (char *) p;
+        p = ngx_cpymem(p, prefix.data, prefix.len);
+        p = ngx_cpymem(p, "/{id}", 5);
+        series[1].route.len = (char *) p - series[1].route.data;
+
+        ngx_http_databridge_touch(&worker->meter, &series[0]);
+        ngx_http_databridge_touch(&worker->meter, &series[1]);
+
+        crud[i]->series = series;
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * The applications have declared their routes: what the zone holds of them
+ * already is kept for them, before this generation may reclaim slots.
+ */
+
+void
+ngx_http_databridge_meter_ready(ngx_http_databridge_worker_t *worker)
+{
+    char                          *pattern;
+    ngx_uint_t                     i, k;
+    db_table_t                    *table;
+    ngx_http_databridge_meter_t   *meter;
+    ngx_http_databridge_series_t  *series;
+
+    meter = &worker->meter;
+
+    for (i = 0; i < worker->apps->ntables; i++) {
+
+        table = worker->apps->tables[i];
+
+        ngx_http_databridge_touch(meter, &meter->others[i]);
+
+        series = ngx_pcalloc(worker->cycle->pool,
+                             (table->nroutes + 1)
+                             * sizeof(ngx_http_databridge_series_t));
+        if (series == NULL) {
+            return;
+        }
+
+        for (k = 0; k < table->nroutes; k++) {
+
+            series[k].app = meter->others[i].app;
+            series[k].route = meter->others[i].route;
+            pattern = table->routes[k].pattern;
+
+            if (pattern) {
+                series[k].route.data = pattern;
+                series[k].route.len = ngx_strlen(pattern);
+
+                ngx_http_databridge_touch(meter, &series[k]);
+            }
+        }
+
+        meter->routes[i] = series;
+    }
+
+    db_metrics_live(meter->metrics, meter->generation);
+}
+
+
+static void
+ngx_http_databridge_touch(ngx_http_databridge_meter_t *meter,
+    ngx_http_databridge_series_t *series)
+{
+    ngx_uint_t        i;
+    db_metrics_key_t  key;
+
+    key.app = series->app;
+    key.route = series->route;
+
+    ngx_shmtx_lock(meter->lock);
+
+    for (i = 0; i < NGX_HTTP_DATABRIDGE_METHODS; i++) {
+        key.method = ngx_http_databridge_methods[i];
+
+        (void) db_metrics_find(meter->metrics, &key, meter->generation);
+    }
+
+    ngx_shmtx_unlock(meter->lock);
+}
+
+
+void
+ngx_http_databridge_meter_exit(ngx_http_databridge_worker_t *worker)
+{
+    db_metrics_release(worker->meter.row, ngx_pid);
+}
+
+
+/* NULL: this request has none yet. */
+
+ngx_http_databridge_record_t *
+ngx_http_databridge_record_get(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_databridge_record_t  *record;
+
+    for (cln = r->pool->cleanup; cln; cln = cln->next) {
+
+        if (cln->handler == ngx_http_databridge_record_cleanup) {
+            record = cln->data;
+
+            /* a subrequest has the pool of its parent */
+
+            if (record->request == r) {
+                return record;
+            }
+        }
+    }
+
+    return NULL;
+}
+
+
+/* NULL: out of memory, the request is not recorded. */
+
+ngx_http_databridge_record_t *
+ngx_http_databridge_record(ngx_http_request_t *r)
+{
+    ngx_pool_cleanup_t            *cln;
+    ngx_http_databridge_record_t  *record;
+
+    record = ngx_http_databridge_record_get(r);
+
+    if (record) {
+        return record;
+    }
+
+    cln = ngx_pool_cleanup_add(r->pool, sizeof(ngx_http_databridge_record_t));
+    if (cln == NULL) {
+        return NULL;
+    }
+
+    record = cln->data;
+    ngx_memzero(record, sizeof(ngx_http_databridge_record_t));
+
+    record->request = r;
+    cln->handler = ngx_http_databridge_record_cleanup;
+
+    return record;
+}
+
+
+/*
+ * Since when this event cycle's requests wait, more or less: the clock is
+ * read once a cycle, until the flush forgets it.
+ */
+
+static uint64_t
+ngx_http_databridge_now(void)
+{
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ngx_http_databridge_worker;
+
+    if (worker->meter.now == 0) {
+        worker->meter.now = db_clock_now();
+        ngx_http_databridge_post_flush();
+    }
+
+    return worker->meter.now;
+}
+
+
+static void
+ngx_http_databridge_record_cleanup(void *data)
+{
+    ngx_http_databridge_record_t *record = data;
+
+    if (record->series == NULL) {
+        return;
+    }
+
+    /* the log phase is not for subrequests */
+
+    ngx_http_databridge_count(record);
+
+    db_counter_sub(&ngx_http_databridge_worker->meter.row->in_flight, 1);
+}
+
+
+static void
+ngx_http_databridge_begin(ngx_http_request_t *r,
+    ngx_http_databridge_series_t *series)
+{
+    ngx_http_databridge_record_t  *record;
+
+    record = ngx_http_databridge_record(r);
+    if (record == NULL) {
+        return;
+    }
+
+    if (record->series == NULL) {
+        record->start = ngx_http_databridge_now();
+        db_counter_add(&ngx_http_databridge_worker->meter.row->in_flight, 1);
+    }
+
+    record->series = series;
+}
+
+
+void
+ngx_http_databridge_begin_app(ngx_http_request_t *r)
+{
+    ngx_http_databridge_loc_conf_t  *dlcf;
+
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+
+    ngx_http_databridge_begin(r,
+                      &ngx_http_databridge_worker->meter.others[dlcf->app]);
+}
+
+
+void
+ngx_http_databridge_begin_crud(ngx_http_request_t *r)
+{
+    ngx_http_databridge_loc_conf_t   *dlcf;
+    ngx_http_databridge_crud_conf_t  *crud;
+
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+    crud = dlcf->crud;
+
+    ngx_http_databridge_begin(r, &crud->series[r->uri.len
+                                               > crud->prefix.len + 1]);
+}
+
+
+void
+ngx_http_databridge_record_route(ngx_http_request_t *r, ngx_uint_t index)
+{
+    ngx_http_databridge_record_t    *record;
+    ngx_http_databridge_series_t    *series;
+    ngx_http_databridge_loc_conf_t  *dlcf;
+
+    record = ngx_http_databridge_record_get(r);
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+    series = ngx_http_databridge_worker->meter.routes[dlcf->app];
+
+    if (record && record->series && series) {
+        record->series = &series[index];
+    }
+}
+
+
+void
+ngx_http_databridge_record_kind(ngx_http_request_t *r,
+    ngx_http_databridge_kind_t kind)
+{
+    ngx_http_databridge_record_t  *record;
+
+    record = ngx_http_databridge_record_get(r);
+
+    if (record) {
+        record->kind = kind;
+    }
+}
+
+
+/* The request is ready for Python, which has not started. */
+
+void
+ngx_http_databridge_record_wait(ngx_http_request_t *r)
+{
+    ngx_http_databridge_record_t  *record;
+
+    record = ngx_http_databridge_record_get(r);
+
+    if (record) {
+        record->waiting = ngx_http_databridge_now();
+    }
+}
+
+
+void
+ngx_http_databridge_record_submit(ngx_http_request_t *r, db_job_t *job)
+{
+    ngx_http_databridge_record_t  *record;
+
+    job->submitted_at = ngx_http_databridge_now();
+    record = ngx_http_databridge_record_get(r);
+
+    if (record) {
+        record->kind = job->websocket ? NGX_HTTP_DATABRIDGE_WEBSOCKET
+                                      : NGX_HTTP_DATABRIDGE_ASGI;
+
+        if (record->waiting) {
+            job->submitted_at = record->waiting;
+        }
+
+        record->waiting = job->submitted_at;
+    }
+
+    ngx_http_databridge_metric_add(submitted, 1);
+}
+
+
+/* The job leaves the request. */
+
+void
+ngx_http_databridge_record_job(ngx_http_request_t *r, db_job_t *job)
+{
+    ngx_http_databridge_record_t  *record;
+
+    record = ngx_http_databridge_record_get(r);
+
+    if (record) {
+        record->taken = atomic_load_explicit(&job->taken_at,
+                                             memory_order_relaxed);
+        record->answered = atomic_load_explicit(&job->answered_at,
+                                                memory_order_relaxed);
+    }
+}
+
+
+/* A WebSocket has been opened (1), or is closed (-1). */
+
+void
+ngx_http_databridge_metric_socket(ngx_int_t change)
+{
+    db_metrics_row_t  *row;
+
+    row = ngx_http_databridge_worker->meter.row;
+
+    if (change > 0) {
+        db_counter_add(&row->sockets, 1);
+        db_counter_add(&row->sockets_opened, 1);
+
+    } else {
+        db_counter_sub(&row->sockets, 1);
+    }
+}
+
+
+void
+ngx_http_databridge_metric_store(const db_store_op_t *op, uint64_t since)
+{
+    db_metrics_operation_t  operation;
+
+    operation = op->kind == DB_STORE_GET || op->kind == DB_STORE_LIST
+                ? DB_METRICS_READ : DB_METRICS_WRITE;
+
+    db_histogram_observe(
+        &ngx_http_databridge_worker->meter.row->store[operation],
+        db_clock_now() - since);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_log_handler(ngx_http_request_t *r)
+{
+    ngx_http_databridge_record_t  *record;
+
+    record = ngx_http_databridge_record_get(r);
+
+    if (record && record->series) {
+        ngx_http_databridge_count(record);
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_databridge_count(ngx_http_databridge_record_t *record)
+{
+    ngx_uint_t                    status;
+    db_metrics_slot_t            *slot;
+    ngx_http_request_t           *r;
+    ngx_http_databridge_meter_t  *meter;
+
+    if (record->counted) {
+        return;
+    }
+
+    record->counted = 1;
+
+    r = record->request;
+    meter = &ngx_http_databridge_worker->meter;
+    status = r->err_status ? r->err_status : r->headers_out.status;
+
+    slot = ngx_http_databridge_slot(meter, record->series,
+                                    ngx_http_databridge_method(r));
+
+    db_metrics_count(slot, meter->shard, status,
+                     db_clock_now() - record->start);
+}
+
+
+static db_metrics_slot_t *
+ngx_http_databridge_slot(ngx_http_databridge_meter_t *meter,
+    ngx_http_databridge_series_t *series, ngx_uint_t method)
+{
+    int                         full;
+    db_metrics_key_t            key;
+    ngx_http_databridge_ref_t  *ref;
+
+    ref = &series->refs[method];
+
+    if (ref->slot && ref->version == db_metrics_version(ref->slot)) {
+        return ref->slot;
+    }
+
+    key.app = series->app;
+    key.method = ngx_http_databridge_methods[method];
+    key.route = series->route;
+
+    ngx_shmtx_lock(meter->lock);
+
+    ref->slot = db_metrics_slot(meter->metrics, &key, meter->generation,
+                                &full);
+    ref->version = db_metrics_version(ref->slot);
+
+    ngx_shmtx_unlock(meter->lock);
+
+    if (full) {
+        ngx_log_error(NGX_LOG_WARN, ngx_cycle->log, 0,
+                      "databridge_metrics_zone is full: routes without a "
+                      "slot are counted as \"other\", give it more than %uz "
+                      "bytes",
+                      ngx_http_databridge_worker->conf->zone->shm.size);
+    }
+
+    return ref->slot;
+}
+
+
+static ngx_uint_t
+ngx_http_databridge_method(ngx_http_request_t *r)
+{
+    switch (r->method) {
+
+    case NGX_HTTP_GET:
+        return 0;
+
+    case NGX_HTTP_HEAD:
+        return 1;
+
+    case NGX_HTTP_POST:
+        return 2;
+
+    case NGX_HTTP_PUT:
+        return 3;
+
+    case NGX_HTTP_PATCH:
+        return 4;
+
+    case NGX_HTTP_DELETE:
+        return 5;
+
+    case NGX_HTTP_OPTIONS:
+        return 6;
+
+    default:
+        return NGX_HTTP_DATABRIDGE_METHODS - 1;
+    }
+}
+
+
+static ngx_int_t
+ngx_http_databridge_metrics_handler(ngx_http_request_t *r)
+{
+    db_buf_t      text;
+    ngx_int_t     rc;
+    ngx_buf_t    *b;
+    ngx_uint_t    json;
+    ngx_chain_t   out;
+
+    if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
+        return NGX_HTTP_NOT_ALLOWED;
+    }
+
+    rc = ngx_http_discard_request_body(r);
+
+    if (rc != NGX_OK) {
+        return rc;
+    }
+
+    json = ngx_http_databridge_wants_json(r);
+
+    if (ngx_http_databridge_metrics_text(r, json, &text) != NGX_OK) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (json) {
+        ngx_str_set(&r->headers_out.content_type, "application/json");
+
+    } else {
+        ngx_str_set(&r->headers_out.content_type, NGX_HTTP_DATABRIDGE_TEXT);
+    }
+
+    r->headers_out.content_type_len = r->headers_out.content_type.len;
+    r->headers_out.content_type_lowcase = NULL;
+    r->headers_out.status = NGX_HTTP_OK;
+    r->headers_out.content_length_n = text.len;
+
+    rc = ngx_http_send_header(r);
+
+    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
+        return rc;
+    }
+
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->pos = (u_char *) text.data;
+    b->last = b->pos + text.len;
+    b->memory = 1;
+    b->last_buf = (r == r->main);
+    b->last_in_chain = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    return ngx_http_output_filter(r, &out);
+}
+
+
+/* "format=" in the query, else the Accept header, else the directive. */
+
+static ngx_uint_t
+ngx_http_databridge_wants_json(ngx_http_request_t *r)
+{
+    ngx_str_t                        format;
+    ngx_table_elt_t                 *accept;
+    ngx_http_databridge_loc_conf_t  *dlcf;
+
+    if (ngx_http_arg(r, (u_char *) "format", 6, &format) == NGX_OK) {
+        return format.len == 4 && ngx_strncmp(format.data, "json", 4) == 0;
+    }
+
+    accept = ngx_http_databridge_header_in(r, db_string("accept"));
+
+    if (accept
+        && ngx_strcasestrn(accept->value.data, "application/json", 16 - 1))
+    {
+        return 1;
+    }
+
+    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
+
+    return dlcf->metrics == NGX_HTTP_DATABRIDGE_METRICS_JSON;
+}
+
+
+/* The text lives as long as the request. */
+
+static ngx_int_t
+ngx_http_databridge_metrics_text(ngx_http_request_t *r, ngx_uint_t json,
+    db_buf_t *text)
+{
+    int                               rc;
+    db_arena_t                       *arena;
+    ngx_shmtx_t                      *lock;
+    ngx_pool_cleanup_t               *cln;
+    ngx_http_databridge_main_conf_t  *dmcf;
+
+    cln = ngx_pool_cleanup_add(r->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    arena = db_arena_create(4096);
+    if (arena == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_http_databridge_arena_cleanup;
+    cln->data = arena;
+
+    dmcf = ngx_http_get_module_main_conf(r, ngx_http_databridge_module);
+    lock = &((ngx_slab_pool_t *) dmcf->zone->shm.addr)->mutex;
+
+    db_buf_init(text, arena, 64 * 1024);
+
+    ngx_shmtx_lock(lock);
+
+    rc = db_exposition_write(text, dmcf->metrics,
+                             json ? DB_EXPOSITION_JSON
+                                  : DB_EXPOSITION_PROMETHEUS);
+
+    ngx_shmtx_unlock(lock);
+
+    return rc == DB_OK ? NGX_OK : NGX_ERROR;
+}
+
+
+static void
+ngx_http_databridge_arena_cleanup(void *data)
+{
+    db_arena_destroy(data);
+}
