@@ -161,6 +161,20 @@ static ngx_command_t  ngx_http_databridge_commands[] = {
       offsetof(ngx_http_databridge_loc_conf_t, trace),
       NULL },
 
+    { ngx_string("databridge_max_requests"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE12,
+      ngx_http_databridge_max_requests,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      0,
+      NULL },
+
+    { ngx_string("databridge_max_rss"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_databridge_main_conf_t, max_rss),
+      NULL },
+
       ngx_null_command
 };
 
@@ -216,6 +230,8 @@ ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
      *     dmcf->zone = NULL;
      *     dmcf->metrics = NULL;
      *     dmcf->shown = 0;
+     *     dmcf->max_requests_jitter = 0;
+     *     dmcf->recycle_zone = NULL;
      */
 
     if (ngx_array_init(&dmcf->apps, cf->pool, 4, sizeof(db_app_conf_t))
@@ -240,6 +256,8 @@ ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
     dmcf->shutdown_timeout = NGX_CONF_UNSET_MSEC;
     dmcf->check = NGX_CONF_UNSET_MSEC;
     dmcf->zone_size = NGX_CONF_UNSET_SIZE;
+    dmcf->max_requests = NGX_CONF_UNSET_UINT;
+    dmcf->max_rss = NGX_CONF_UNSET_SIZE;
 
     return dmcf;
 }
@@ -256,6 +274,8 @@ ngx_http_databridge_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_msec_value(dmcf->shutdown_timeout, 30000);
     ngx_conf_init_msec_value(dmcf->check, 30000);
     ngx_conf_init_size_value(dmcf->zone_size, 1024 * 1024);
+    ngx_conf_init_uint_value(dmcf->max_requests, 0);
+    ngx_conf_init_size_value(dmcf->max_rss, 0);
 
     return NGX_CONF_OK;
 }

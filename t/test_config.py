@@ -588,3 +588,16 @@ def test_killed_it_still_takes_nginx_and_the_directory_along(start: StartRun) ->
     assert run.wait() == -signal.SIGKILL
     assert "quit" in run.output
     assert run.left() == []
+
+
+def test_workers_are_renewed_when_asked_for() -> None:
+    assert "databridge_max_r" not in render(SETTINGS, SITE)
+    settings = replace(SETTINGS, max_requests=500, max_rss="300m")
+    assert directive(settings, "databridge_max_requests") == ["500"]
+    assert directive(settings, "databridge_max_rss") == ["300m"]
+
+
+@pytest.mark.parametrize("limits", [{"max_requests": -1}, {"max_rss": "-1"}, {"max_rss": "5 GB"}])
+def test_a_limit_of_a_worker_that_is_none_is_refused(limits: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="--max-r"):
+        config.validate(replace(SETTINGS, **limits))

@@ -41,6 +41,12 @@ Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that
 Gzip = Annotated[bool, typer.Option(help="Compress answers, by nginx.")]
 InterfaceOption = Annotated[Interface, typer.Option(help="What APP is, when it does not show.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")]
+MaxRequests = Annotated[
+    int, typer.Option(help="Requests after which a worker is renewed; 0 is any number.")
+]
+MaxRss = Annotated[
+    str, typer.Option(metavar="SIZE", help="Memory, as 500m, above which it is; 0 is any size.")
+]
 User = Annotated[str | None, typer.Option(help="User of the workers, when root starts them.")]
 
 
@@ -65,6 +71,8 @@ def settings(
     interface: InterfaceOption = "auto",
     user: User = None,
     gzip: Gzip = False,
+    max_requests: MaxRequests = 0,
+    max_rss: MaxRss = "0",
     quiet: Quiet = False,
 ) -> Settings:
     """What run and config are told."""
@@ -81,6 +89,8 @@ def settings(
         timeout=timeout,
         user=user,
         gzip=gzip,
+        max_requests=max_requests,
+        max_rss=max_rss,
         quiet=quiet,
     )
 

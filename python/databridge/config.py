@@ -3,6 +3,7 @@
 import grp
 import os
 import pwd
+import re
 import resource
 import socket
 import sys
@@ -54,6 +55,8 @@ class Settings:
     quiet: bool = False
     gzip: bool = False
     user: str | None = None
+    max_requests: int = 0
+    max_rss: str = "0"
 
     @property
     def address(self) -> str:
@@ -134,6 +137,10 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
     ]
     if settings.gzip:
         lines += _gzip_lines()
+    if settings.max_requests:
+        lines.append(_line("databridge_max_requests", str(settings.max_requests)))
+    if settings.max_rss != "0":
+        lines.append(_line("databridge_max_rss", settings.max_rss))
     if not settings.check:
         lines.append("databridge_check off;")
 
@@ -193,6 +200,10 @@ def validate(settings: Settings) -> None:
             pwd.getpwnam(settings.user)
         except KeyError:
             raise ConfigError(f"there is no user {settings.user!r}") from None
+    if settings.max_requests < 0:
+        raise ConfigError(f"--max-requests must be 0 (any number) or more: {settings.max_requests}")
+    if not re.fullmatch(r"[0-9]{1,12}[kKmM]?", settings.max_rss):
+        raise ConfigError(f"--max-rss must be a size as 500m or 800000k, not {settings.max_rss!r}")
     for path in settings.app_dirs:
         if not os.path.isdir(path):
             raise ConfigError(f"the application directory {path} does not exist")

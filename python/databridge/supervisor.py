@@ -156,6 +156,9 @@ class Supervisor:
                 self.ready += 1
                 if self.ready == self.settings.workers and not self.stopping:
                     self._announce()
+            elif text == "recycle":
+                if not self.stopping:
+                    self.nginx.send_signal(signal.SIGHUP)
             elif self.ready >= self.settings.workers or self.stopping:
                 _say(f"a worker {text}")
             else:

@@ -67,6 +67,8 @@ ngx_databridge_init_conf(ngx_cycle_t *cycle, void *conf)
 
     dmcf = ctx->main_conf[ngx_http_databridge_module.ctx_index];
 
+    ngx_http_databridge_recycle_check(cycle, dmcf);
+
     if (dmcf->check == 0) {
         return NGX_CONF_OK;
     }

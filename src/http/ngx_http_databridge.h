@@ -16,6 +16,11 @@
 #include "python/db_python.h"
 
 
+/* names the descriptor on which "databridge run" listens to its workers */
+
+#define NGX_HTTP_DATABRIDGE_NOTIFY  "DATABRIDGE_NOTIFY_FD"
+
+
 /* from the request line or the parser to the pure C rooms, and back */
 
 #define ngx_http_databridge_str(s)                                            \
@@ -77,6 +82,10 @@ typedef struct {
     ngx_uint_t                        store_threads;
     ngx_msec_t                        shutdown_timeout;
     ngx_msec_t                        check;   /* 0: off */
+    ngx_uint_t                        max_requests;  /* 0: any number */
+    ngx_uint_t                        max_requests_jitter;
+    size_t                            max_rss; /* 0: any size */
+    ngx_shm_zone_t                   *recycle_zone;
     ngx_thread_pool_t                *loop_pool;
     ngx_thread_pool_t                *store_pool;
     ngx_http_core_srv_conf_t         *warned;  /* the last, at the merge */
@@ -153,6 +162,11 @@ typedef struct {
     ngx_uint_t                        jobs;      /* that Python holds */
     ngx_uint_t                        queued;    /* of them, unanswered */
     ngx_uint_t                        ops;       /* that a store holds */
+
+    ngx_uint_t                        handled;   /* jobs so far */
+    ngx_uint_t                        max_handled;   /* 0: any number */
+    size_t                            max_rss;   /* 0: any size */
+    ngx_event_t                       recycle;   /* when it is time to go */
 
     db_python_conf_t                  python;
     ngx_thread_task_t                 loop_task;
@@ -249,6 +263,8 @@ char *ngx_http_databridge_python_path(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
 char *ngx_http_databridge_check_time(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_databridge_max_requests(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf);
 ngx_int_t ngx_http_databridge_resolve(ngx_conf_t *cf,
     ngx_http_databridge_main_conf_t *dmcf);
 
@@ -262,11 +278,21 @@ ngx_int_t ngx_databridge_check(ngx_cycle_t *cycle,
 ngx_int_t ngx_http_databridge_worker_init(ngx_cycle_t *cycle);
 void ngx_http_databridge_submit(db_node_t *node);
 void ngx_http_databridge_post_flush(void);
+ngx_int_t ngx_http_databridge_notify(u_char *line, size_t len);
 
 /* ngx_http_databridge_exit.c */
 
 void ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker);
 void ngx_http_databridge_worker_exit(ngx_cycle_t *cycle);
+
+/* ngx_http_databridge_recycle.c */
+
+ngx_int_t ngx_http_databridge_recycle_zone(ngx_conf_t *cf,
+    ngx_http_databridge_main_conf_t *dmcf);
+void ngx_http_databridge_recycle_check(ngx_cycle_t *cycle,
+    ngx_http_databridge_main_conf_t *dmcf);
+void ngx_http_databridge_recycle_start(ngx_http_databridge_worker_t *worker);
+void ngx_http_databridge_recycle_count(ngx_http_databridge_worker_t *worker);
 
 /* ngx_http_databridge_timeout.c */
 

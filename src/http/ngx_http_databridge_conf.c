@@ -519,6 +519,53 @@ ngx_http_databridge_check_time(ngx_conf_t *cf, ngx_command_t *cmd,
 }
 
 
+char *
+ngx_http_databridge_max_requests(ngx_conf_t *cf, ngx_command_t *cmd,
+    void *conf)
+{
+    ngx_http_databridge_main_conf_t *dmcf = conf;
+
+    ngx_int_t   n;
+    ngx_str_t  *value;
+
+    if (dmcf->max_requests != NGX_CONF_UNSET_UINT) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    n = ngx_atoi(value[1].data, value[1].len);
+
+    if (n == NGX_ERROR) {
+        return "must be a number of requests, or 0";
+    }
+
+    dmcf->max_requests = n;
+    dmcf->max_requests_jitter = n / 10;
+
+    if (cf->args->nelts == 2) {
+        return NGX_CONF_OK;
+    }
+
+    n = NGX_ERROR;
+
+    if (ngx_strncmp(value[2].data, "jitter=", 7) == 0) {
+        n = ngx_atoi(value[2].data + 7, value[2].len - 7);
+    }
+
+    if (n == NGX_ERROR) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid parameter \"%V\": it must be "
+                           "\"jitter=NUMBER\"", &value[2]);
+        return NGX_CONF_ERROR;
+    }
+
+    dmcf->max_requests_jitter = n;
+
+    return NGX_CONF_OK;
+}
+
+
 ngx_int_t
 ngx_http_databridge_resolve(ngx_conf_t *cf,
     ngx_http_databridge_main_conf_t *dmcf)
@@ -540,6 +587,10 @@ ngx_http_databridge_resolve(ngx_conf_t *cf,
     if (dmcf->venv.len
         && ngx_conf_full_name(cf->cycle, &dmcf->venv, 1) != NGX_OK)
     {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_databridge_recycle_zone(cf, dmcf) != NGX_OK) {
         return NGX_ERROR;
     }
 

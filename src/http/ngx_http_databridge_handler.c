@@ -475,6 +475,7 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
     worker->queued++;
     ngx_http_databridge_metric_add(unanswered, 1);
     worker->jobs++;
+    ngx_http_databridge_recycle_count(worker);
 
     /* Python's reference, which comes back with the last part */
 

@@ -555,6 +555,7 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
 
     ngx_http_databridge_meter_ready(worker);
     ngx_http_databridge_report(worker);
+    ngx_http_databridge_recycle_start(worker);
 
     while (!ngx_queue_empty(&worker->waiting)) {
         q = ngx_queue_head(&worker->waiting);
@@ -568,9 +569,8 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
 static void
 ngx_http_databridge_report(ngx_http_databridge_worker_t *worker)
 {
-    char           *error, *env;
+    char           *error;
     u_char         *p, buf[NGX_MAX_ERROR_STR];
-    ngx_fd_t        fd;
     ngx_uint_t      i;
     db_app_conf_t  *app;
 
@@ -592,16 +592,6 @@ ngx_http_databridge_report(ngx_http_databridge_worker_t *worker)
 
     /* "databridge run" waits for one line from each worker */
 
-    env = getenv("DATABRIDGE_NOTIFY_FD");
-    if (env == NULL) {
-        return;
-    }
-
-    fd = ngx_atoi((u_char *) env, ngx_strlen(env));
-    if (fd == NGX_ERROR) {
-        return;
-    }
-
     if (error) {
         p = ngx_snprintf(buf, sizeof(buf) - 1, "failed: %s", error);
         *p++ = '\n';
@@ -610,5 +600,27 @@ ngx_http_databridge_report(ngx_http_databridge_worker_t *worker)
         p = ngx_cpymem(buf, "ready\n", 6);
     }
 
-    (void) ngx_write_fd(fd, buf, p - buf);
+    (void) ngx_http_databridge_notify(buf, p - buf);
+}
+
+
+/* NGX_DECLINED when nginx is nobody's child. */
+
+ngx_int_t
+ngx_http_databridge_notify(u_char *line, size_t len)
+{
+    char      *env;
+    ngx_fd_t   fd;
+
+    env = getenv(NGX_HTTP_DATABRIDGE_NOTIFY);
+    if (env == NULL) {
+        return NGX_DECLINED;
+    }
+
+    fd = ngx_atoi((u_char *) env, ngx_strlen(env));
+    if (fd == NGX_ERROR) {
+        return NGX_DECLINED;
+    }
+
+    return ngx_write_fd(fd, line, len) == (ssize_t) len ? NGX_OK : NGX_ERROR;
 }

@@ -14,6 +14,7 @@ from harness.settings import (
     SANITIZED,
     SLOWER,
 )
+from harness.traffic import Traffic
 from harness.wait import eventually, until
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "Raw",
     "RawResponse",
     "Server",
+    "Traffic",
     "Uvicorn",
     "eventually",
     "until",

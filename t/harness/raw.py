@@ -18,6 +18,7 @@ class Raw:
     def __init__(self, port: int, timeout: float = 5.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout * SLOWER)
         self.buffer = b""
+        self.received = 0
 
     def __enter__(self) -> "Raw":
         return self
@@ -104,4 +105,5 @@ class Raw:
     def _more(self) -> bool:
         data = self.socket.recv(65536)
         self.buffer += data
+        self.received += len(data)
         return data != b""
