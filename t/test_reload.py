@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections import Counter
+from functools import partial
 
 import pytest
 
@@ -14,20 +16,20 @@ def reload_under_traffic(server: Nginx, times: int) -> Traffic:
     """Each reload begins when every kind of request has been answered again."""
     with Traffic(server.port, str(server.app / "seen")) as traffic:
         for _ in range(times):
-            before = dict(traffic.answered)
+            before = traffic.answered.copy()
             old = server.reload()
-            until(
-                "answers of all kinds",
-                lambda before=before: all(
-                    traffic.answered[kind] > before.get(kind, 0) for kind in KINDS
-                ),
-                30,
-            )
-            until(
-                "the old workers are gone", lambda old=old: not any(map(processes.alive, old)), 30
-            )
+            until("answers of all kinds", partial(grown, traffic, before), 30)
+            until("the old workers' end", partial(gone, old), 30)
 
     return traffic
+
+
+def grown(traffic: Traffic, before: Counter[str]) -> bool:
+    return all(traffic.answered[kind] > before[kind] for kind in KINDS)
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(map(processes.alive, pids))
 
 
 @pytest.mark.parametrize("workers", [1, 2])

@@ -1,13 +1,14 @@
 """Signals and children inside nginx: nginx owns the former, the latter start clean."""
 
 import _posixsubprocess
+import functools
 import logging
 import os
 import signal
 import subprocess
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import _databridge
 
@@ -33,6 +34,7 @@ OWNED = frozenset(
 Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 _signal = signal.signal
+_exit = os._exit
 _posix_spawn = os.posix_spawn
 _posix_spawnp = os.posix_spawnp
 
@@ -45,6 +47,7 @@ def install() -> None:
         setattr(subprocess, "_fork_exec", _databridge.fork_exec)  # noqa: B010
     os.posix_spawn = shadow_posix_spawn
     os.posix_spawnp = shadow_posix_spawnp
+    os._exit = functools.partial(shadow_exit, os.getpid())
     os.register_at_fork(after_in_child=_databridge.after_fork)
 
 
@@ -71,6 +74,11 @@ def refuse_signal_handler(loop: Any) -> None:
         add_signal_handler(sig, callback, *args)
 
     loop.add_signal_handler = add
+
+
+def shadow_exit(worker: int, status: int) -> NoReturn:
+    """os._exit(), which leaves a worker with 1 instead of 2: nginx would not replace it."""
+    _exit(1 if status == 2 and os.getpid() == worker else status)
 
 
 def shadow_posix_spawn(path: Any, argv: Any, env: Mapping[Any, Any], /, **options: Any) -> int:

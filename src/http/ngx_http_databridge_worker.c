@@ -27,6 +27,7 @@ static void ngx_http_databridge_python_log(void *ctx, db_pylog_level_t level,
     const char *text, size_t len);
 static void ngx_http_databridge_store_log(void *ctx, db_log_level_t level,
     const char *text);
+static void ngx_http_databridge_forked(void *ctx);
 static void ngx_http_databridge_flush(ngx_event_t *ev);
 static void ngx_http_databridge_wake(ngx_event_t *rev);
 static void ngx_http_databridge_more(ngx_event_t *ev);
@@ -265,6 +266,7 @@ ngx_http_databridge_python_conf(ngx_http_databridge_worker_t *worker)
     python->log = ngx_http_databridge_python_log;
     python->store_log = ngx_http_databridge_store_log;
     python->log_ctx = worker->cycle->log;
+    python->forked = ngx_http_databridge_forked;
 
     len = 1;
     value = dmcf->path.elts;
@@ -368,6 +370,32 @@ ngx_http_databridge_store_log(void *ctx, db_log_level_t level,
     };
 
     ngx_log_error(levels[level], log, 0, "%s", text);
+}
+
+
+/*
+ * In the child of a thread of Python's: a connection that it kept would not
+ * end for its client, and a listening socket not for anybody.  It was copied
+ * at any moment of the nginx thread's, whose connections get their descriptor
+ * last and lose it first.
+ */
+
+static void
+ngx_http_databridge_forked(void *ctx)
+{
+    ngx_uint_t         i;
+    ngx_cycle_t       *cycle;
+    ngx_connection_t  *c;
+
+    cycle = ngx_http_databridge_worker->cycle;
+    c = cycle->connections;
+
+    for (i = 0; i < cycle->connection_n; i++) {
+
+        if (c[i].fd > STDERR_FILENO && c[i].read && !c[i].read->channel) {
+            (void) close(c[i].fd);
+        }
+    }
 }
 
 

@@ -71,6 +71,9 @@ typedef struct {
 
     /* after a fork-free spawn of a child: nginx may have missed a signal */
     void             (*signals)(void *ctx);
+
+    /* in a child of os.fork(), to close what is the parent's alone */
+    void             (*forked)(void *ctx);
 } db_python_conf_t;
 
 

@@ -82,4 +82,8 @@ db_py_after_fork(void)
 
     sigemptyset(&empty);
     (void) pthread_sigmask(SIG_SETMASK, &empty, NULL);
+
+    if (db_py.conf->forked) {
+        db_py.conf->forked(db_py.conf->log_ctx);
+    }
 }

@@ -41,12 +41,13 @@ class Log:
             if SANITIZER.search(line):
                 found.append(line)
 
-            elif ALERT.search(line):
-                announced = [pattern for pattern in self.expected if pattern.search(line)]
-                missing.difference_update(announced)
+                continue
 
-                if not announced:
-                    found.append(line)
+            announced = [pattern for pattern in self.expected if pattern.search(line)]
+            missing.difference_update(announced)
+
+            if ALERT.search(line) and not announced:
+                found.append(line)
 
         found += [f"an announced alert did not come: {pattern.pattern}" for pattern in missing]
 

@@ -125,6 +125,14 @@ def descriptors(pid: int) -> Counter[str]:
     return kinds
 
 
+def listeners(pid: int) -> int:
+    """Listening sockets that the process has open."""
+    states = _tcp_sockets(pid)
+    folder = Path(f"/proc/{pid}/fd")
+    targets = [os.readlink(folder / name) for name in os.listdir(folder)]
+    return sum(states.get(target[8:-1]) == LISTEN for target in targets)
+
+
 def listening(port: int) -> bool:
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
