@@ -30,14 +30,19 @@ class Loop(_pyloop.Loop, asyncio.SelectorEventLoop):
     """An asyncio event loop; subprocesses work in any thread, without SIGCHLD."""
 
     def __init__(self) -> None:
-        self._children: dict[int, int] = {}
+        self._children: dict[int, tuple[int, Any]] = {}
         super().__init__(self._poller)
 
     def close(self) -> None:
         """Close the loop, which must not be running; closing twice is no error."""
         super().close()
         while self._children:
-            os.close(self._children.popitem()[1])
+            os.close(self._children.popitem()[1][0])
+
+    def kill_children(self) -> None:
+        """Kill the subprocesses that still run, as the end of an interpreter does."""
+        for _, transport in list(self._children.values()):
+            transport.close()
 
     async def _make_subprocess_transport(self, *args: Any, **kwargs: Any) -> Any:
         """As asyncio's, the exit told by a pidfd instead of a child watcher."""
@@ -45,7 +50,7 @@ class Loop(_pyloop.Loop, asyncio.SelectorEventLoop):
         transport = _SubprocessTransport(self, *args, waiter=waiter, **kwargs)
         pid = transport.get_pid()
         pidfd = os.pidfd_open(pid)
-        self._children[pid] = pidfd
+        self._children[pid] = (pidfd, transport)
         self._add_reader(pidfd, self._child_exited, pid, transport)
         try:
             await waiter
@@ -58,7 +63,7 @@ class Loop(_pyloop.Loop, asyncio.SelectorEventLoop):
         return transport
 
     def _child_exited(self, pid: int, transport: Any) -> None:
-        pidfd = self._children.pop(pid)
+        pidfd, _ = self._children.pop(pid)
         self._remove_reader(pidfd)
         os.close(pidfd)
         try:

@@ -29,6 +29,10 @@ DEFAULT_THREADS = 40
 CANCEL_TIMEOUT = 1.0
 """For what was cancelled to end: requests first, other tasks last."""
 
+FAST_LIFESPAN_TIMEOUT = 0.4
+FAST_CANCEL_TIMEOUT = 0.12
+"""The same when nginx, told to terminate, gives Python a second in all."""
+
 
 def run() -> None:
     flush = logs.install()
@@ -42,7 +46,7 @@ def run() -> None:
     gauge = Gauge(loop, threads)
 
     worker = Worker(gauge)
-    _databridge.attach(loop, worker.stop.set, logs.report)
+    _databridge.attach(loop, worker.leave, logs.report)
     try:
         _run_until_complete(loop, worker.main())
     finally:
@@ -76,13 +80,22 @@ class Worker:
         self.gauge = gauge
         self.lifespans: list[Lifespan] = []
         self.pool = Pool(_databridge.sync_threads() or DEFAULT_THREADS)
+        self.lifespan_timeout = LIFESPAN_TIMEOUT
+        self.cancel_timeout = CANCEL_TIMEOUT
+
+    def leave(self, fast: bool) -> None:
+        """Called by the module; its nginx ends soon."""
+        if fast:
+            self.lifespan_timeout = FAST_LIFESPAN_TIMEOUT
+            self.cancel_timeout = FAST_CANCEL_TIMEOUT
+        self.stop.set()
 
     async def main(self) -> None:
         start = asyncio.create_task(self.start(), name="databridge-start")
         stop = asyncio.create_task(self.stop.wait(), name="databridge-stop")
         await asyncio.wait({start, stop}, return_when=asyncio.FIRST_COMPLETED)
         if not start.done():
-            await _cancelled({start})
+            await _cancelled({start}, self.cancel_timeout)
             self.abandon()
         gc.collect()
         gc.freeze()
@@ -128,16 +141,17 @@ class Worker:
     async def end(self) -> None:
         """Requests, lifespans, tasks, generators, threads: in this order, each in time."""
         _databridge.cancel()
-        await _within(CANCEL_TIMEOUT, _requests_ended(), "requests")
-        await _within(CANCEL_TIMEOUT, self.pool.idle(), "WSGI applications")
+        await _within(self.cancel_timeout, _requests_ended(), "requests")
+        await _within(self.cancel_timeout, self.pool.idle(), "WSGI applications")
         for lifespan in reversed(self.lifespans):
-            await _within(LIFESPAN_TIMEOUT, lifespan.shutdown(), "lifespan.shutdown")
+            await _within(self.lifespan_timeout, lifespan.shutdown(), "lifespan.shutdown")
 
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        await _cancelled(others)
+        await _cancelled(others, self.cancel_timeout)
 
-        loop = asyncio.get_running_loop()
-        await _within(CANCEL_TIMEOUT, loop.shutdown_asyncgens(), "asynchronous generators")
+        loop: Any = asyncio.get_running_loop()
+        loop.kill_children()
+        await _within(self.cancel_timeout, loop.shutdown_asyncgens(), "asynchronous generators")
         threads: Any = getattr(loop, "_default_executor", None)
         if threads is not None:
             threads.shutdown(wait=False, cancel_futures=True)
@@ -171,12 +185,12 @@ async def _within(seconds: float, work: Awaitable[Any], what: str) -> None:
         logger.error("shutdown: %s failed", what, exc_info=exc)
 
 
-async def _cancelled(tasks: set[Any]) -> None:
+async def _cancelled(tasks: set[Any], seconds: float) -> None:
     """Cancels the tasks and waits until they have ended, within limits."""
     for task in tasks:
         task.cancel()
     if not tasks:
         return
-    _, pending = await asyncio.wait(tasks, timeout=CANCEL_TIMEOUT)
+    _, pending = await asyncio.wait(tasks, timeout=seconds)
     for task in pending:
         logger.error("shutdown: %r ignored its cancellation", task)

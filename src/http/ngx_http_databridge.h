@@ -158,6 +158,7 @@ typedef struct {
     ngx_array_t                       timeouts;  /* ..._timeout_t * */
     ngx_event_t                       hold;      /* keeps a worker that exits */
     ngx_msec_t                        deadline;  /* but not beyond this */
+    ngx_msec_t                        patience;  /* with silent clients */
 
     ngx_uint_t                        jobs;      /* that Python holds */
     ngx_uint_t                        queued;    /* of them, unanswered */

@@ -13,13 +13,17 @@
 
 #define NGX_HTTP_DATABRIDGE_HOLD_STEP  10      /* ms between looks */
 #define NGX_HTTP_DATABRIDGE_FAST_STOP  1000    /* ms */
+#define NGX_HTTP_DATABRIDGE_PATIENCE   2000    /* ms, with silent clients */
 
 
 static void ngx_http_databridge_hold(ngx_event_t *ev);
 static ngx_uint_t ngx_http_databridge_clients(
     ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_close_silent(
+    ngx_http_databridge_worker_t *worker);
 static void ngx_http_databridge_cut_all(ngx_queue_t *requests);
-static void ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker,
+    db_msg_kind_t kind);
 static ngx_int_t ngx_http_databridge_stop_fast(
     ngx_http_databridge_worker_t *worker);
 static ngx_int_t ngx_http_databridge_drop_results(
@@ -37,6 +41,7 @@ ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
 
     worker->exiting = 1;
     worker->deadline = ngx_current_msec + worker->conf->shutdown_timeout;
+    worker->patience = ngx_current_msec + NGX_HTTP_DATABRIDGE_PATIENCE;
 
     worker->hold.handler = ngx_http_databridge_hold;
     worker->hold.data = worker;
@@ -75,7 +80,11 @@ ngx_http_databridge_hold(ngx_event_t *ev)
     }
 
     if (idle) {
-        ngx_http_databridge_stop(worker);
+        ngx_http_databridge_stop(worker, DB_MSG_STOP);
+    }
+
+    if ((ngx_msec_int_t) (worker->patience - ngx_current_msec) <= 0) {
+        ngx_http_databridge_close_silent(worker);
     }
 
     if ((ngx_msec_int_t) (worker->deadline - ngx_current_msec) > 0) {
@@ -95,7 +104,7 @@ ngx_http_databridge_hold(ngx_event_t *ev)
     ngx_http_databridge_cut_all(&worker->waiting);
     ngx_http_databridge_cut_all(&worker->running);
 
-    ngx_http_databridge_stop(worker);
+    ngx_http_databridge_stop(worker, DB_MSG_HALT);
 }
 
 
@@ -125,6 +134,30 @@ ngx_http_databridge_clients(ngx_http_databridge_worker_t *worker)
 }
 
 
+/*
+ * nginx closes those that were kept alive when it is told to quit, but waits
+ * for client_header_timeout for those that have never asked, as browsers
+ * open them in advance.
+ */
+
+static void
+ngx_http_databridge_close_silent(ngx_http_databridge_worker_t *worker)
+{
+    ngx_uint_t         i;
+    ngx_connection_t  *c;
+
+    c = worker->cycle->connections;
+
+    for (i = 0; i < worker->cycle->connection_n; i++) {
+
+        if (c[i].fd != (ngx_socket_t) -1 && c[i].read && c[i].reusable) {
+            c[i].close = 1;
+            c[i].read->handler(c[i].read);
+        }
+    }
+}
+
+
 static void
 ngx_http_databridge_cut_all(ngx_queue_t *requests)
 {
@@ -141,13 +174,15 @@ ngx_http_databridge_cut_all(ngx_queue_t *requests)
 
 
 static void
-ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker)
+ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker,
+    db_msg_kind_t kind)
 {
     if (worker->stopping) {
         return;
     }
 
     worker->stopping = 1;
+    worker->stop.kind = kind;
 
     /* at once: a worker that quits is not within an event cycle */
 
@@ -215,7 +250,7 @@ ngx_http_databridge_stop_fast(ngx_http_databridge_worker_t *worker)
     ngx_msec_t      deadline;
     struct pollfd   pfd;
 
-    ngx_http_databridge_stop(worker);
+    ngx_http_databridge_stop(worker, DB_MSG_HALT);
 
     deadline = ngx_current_msec + NGX_HTTP_DATABRIDGE_FAST_STOP;
 

@@ -77,7 +77,6 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
 
     worker->cycle = cycle;
     worker->conf = dmcf;
-    worker->stop.kind = DB_MSG_STOP;
 
     ngx_queue_init(&worker->waiting);
     ngx_queue_init(&worker->running);

@@ -116,7 +116,7 @@ void db_ready_destroy(db_ready_t *ready);
 /*
  * Runs Python on the calling thread, which becomes its main thread: start
  * the interpreter and PyLoop, start the applications, publish DB_MSG_READY,
- * serve until DB_MSG_STOP, shut the applications down, publish
+ * serve until DB_MSG_STOP or DB_MSG_HALT, shut the applications down, publish
  * DB_MSG_STOPPED.  A process can do so once; the interpreter is never
  * finalized.  An interpreter that does not start is reported through
  * DB_MSG_READY with every table failed, then DB_MSG_STOPPED.

@@ -115,7 +115,7 @@ db_py_release(db_part_t *part)
 
 
 static void
-db_py_stop(void)
+db_py_stop(PyObject *fast)
 {
     PyObject  *result;
 
@@ -125,7 +125,7 @@ db_py_stop(void)
 
     db_py.stopping = 1;
 
-    result = PyObject_CallNoArgs(db_py.stop);
+    result = PyObject_CallOneArg(db_py.stop, fast);
 
     if (result == NULL) {
         db_py_log_exception("the shutdown could not be started");
@@ -200,7 +200,11 @@ db_py_dispatch(db_msg_t *msg)
         break;
 
     case DB_MSG_STOP:
-        db_py_stop();
+        db_py_stop(Py_False);
+        break;
+
+    case DB_MSG_HALT:
+        db_py_stop(Py_True);
         break;
 
     default:

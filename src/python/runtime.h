@@ -97,7 +97,7 @@ typedef struct {
 
     PyObject          *loop;
     PyObject          *create_future;   /* the loop's bound method */
-    PyObject          *stop;            /* called at DB_MSG_STOP */
+    PyObject          *stop;            /* called with: fast? */
     PyObject          *cancelled_error;
     PyObject          *disconnected_error;
     PyObject          *empty;           /* () */
