@@ -680,6 +680,7 @@ db_crud_finish(db_crud_call_t *call)
         break;
 
     case DB_STORE_BUSY:
+    case DB_STORE_AWAY:
         rc = db_crud_answer(call, 503,
                      db_string("{\"detail\":\"Service Unavailable\"}"));
         break;

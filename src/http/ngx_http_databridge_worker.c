@@ -113,6 +113,10 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
         return NGX_ERROR;
     }
 
+    /* a write beyond RLIMIT_FSIZE is an error, as in Python, not the end */
+
+    (void) signal(SIGXFSZ, SIG_IGN);
+
     if (db_bridge_open(&worker->bridge) != DB_OK) {
         ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,
                       "eventfd() failed");

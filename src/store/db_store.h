@@ -71,6 +71,7 @@ typedef enum {
     DB_STORE_CONFLICT,       /* the id, or a unique field, is taken */
     DB_STORE_LATER,          /* not within the budget: use db_store_work() */
     DB_STORE_BUSY,           /* locked by somebody for too long */
+    DB_STORE_AWAY,           /* its file is gone, or cannot be written */
     DB_STORE_FULL,           /* disk full, or a limit of the database */
     DB_STORE_FAILED          /* anything else; logged where it arose */
 } db_store_status_t;

@@ -196,6 +196,10 @@ db_sqlite_status(int rc)
     case SQLITE_INTERRUPT:
         return DB_STORE_BUSY;
 
+    case SQLITE_READONLY:
+    case SQLITE_CANTOPEN:
+        return DB_STORE_AWAY;
+
     case SQLITE_FULL:
     case SQLITE_TOOBIG:
         return DB_STORE_FULL;

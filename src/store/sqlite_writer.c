@@ -10,6 +10,7 @@
 
 #include "store/sqlite.h"
 
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 
@@ -138,11 +139,75 @@ db_writer_run(db_writer_t *writer, db_store_op_t *op)
 }
 
 
+/* A write to a file that has lost its name would be acknowledged and gone. */
+
+static int
+db_writer_check(db_writer_t *writer)
+{
+    int          moved;
+    char         text[512];
+    db_store_t  *store;
+
+    store = writer->store;
+    moved = 0;
+
+    (void) sqlite3_file_control(writer->conn->db, "main",
+                                SQLITE_FCNTL_HAS_MOVED, &moved);
+
+    if (!moved) {
+        return SQLITE_OK;
+    }
+
+    snprintf(text, sizeof(text), "sqlite store \"%s\": its file was moved or "
+             "removed, nothing is written until it is back or nginx is "
+             "reloaded", store->path);
+
+    store->log(store->log_ctx, DB_LOG_ERROR, text);
+
+    return SQLITE_READONLY_DBMOVED;
+}
+
+
+/*
+ * A quota, or a limit of the process, is a full disk as well.  The errno of
+ * a commit is known to the file alone that it was written to.
+ */
+
+static int
+db_writer_error(db_writer_t *writer, int rc)
+{
+    int            err;
+    sqlite3_file  *log;
+
+    db_sqlite_log(writer->conn, "write");
+
+    err = 0;
+    log = NULL;
+
+    if ((rc & 0xff) == SQLITE_IOERR
+        && sqlite3_file_control(writer->conn->db, "main",
+                                SQLITE_FCNTL_JOURNAL_POINTER, &log)
+           == SQLITE_OK
+        && log && log->pMethods)
+    {
+        (void) log->pMethods->xFileControl(log, SQLITE_FCNTL_LAST_ERRNO,
+                                           &err);
+    }
+
+    return (err == EFBIG || err == EDQUOT) ? SQLITE_FULL : rc;
+}
+
+
 static int
 db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
 {
     int             rc;
     db_store_op_t  *op;
+
+    rc = db_writer_check(writer);
+    if (rc != SQLITE_OK) {
+        return rc;
+    }
 
     rc = db_sqlite_step(writer->conn->begin);
 
@@ -155,7 +220,7 @@ db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
     }
 
     if (rc != SQLITE_OK) {
-        db_sqlite_log(writer->conn, "write");
+        rc = db_writer_error(writer, rc);
 
         /* some errors have rolled back by themselves */
 
