@@ -41,6 +41,11 @@ bench: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
 	@PYTHONPATH=t $(PY) -m bench.serving $(BENCH)
 
+#: make memory      bytes of an idle connection, beside nginx's and uvicorn's
+memory: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+	@$(MAKE) --no-print-directory build
+	@PYTHONPATH=t $(PY) -m bench.memory $(BENCH)
+
 #: make lint        ruff, mypy --strict, the layout of the C sources
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 
