@@ -4,7 +4,8 @@
  * that stalls is charged for every request it kept waiting.
  *
  * usage: rate PORT PATH RATE SECONDS CONNECTIONS
- * prints: REQUESTS ERRORS P50 P99 P999 MAX, times in microseconds
+ * prints: REQUESTS ERRORS P50 P99 P999 MAX REFUSED, times in microseconds;
+ * refused are those of the errors that were a 503 with Retry-After
  */
 
 #define _GNU_SOURCE
@@ -35,7 +36,7 @@ typedef struct {
 static char     request[1024];
 static size_t   request_len;
 static double  *latencies;
-static size_t   done, errors;
+static size_t   done, errors, refused;
 
 
 static int64_t
@@ -138,6 +139,8 @@ conn_read(conn_t *c)
 
     if (strncmp(c->buf + 8, " 200", 4) != 0) {
         errors++;
+        refused += strncmp(c->buf + 8, " 503", 4) == 0
+                   && strcasestr(c->buf, "\r\nRetry-After:") != NULL;
     }
 
     latencies[done++] = (now() - c->due) / 1e3;
@@ -246,8 +249,8 @@ main(int argc, char **argv)
 
     qsort(latencies, done, sizeof(double), compare);
 
-    printf("%zu %zu %.1f %.1f %.1f %.1f\n", done, errors, percentile(0.5),
-           percentile(0.99), percentile(0.999), latencies[done - 1]);
+    printf("%zu %zu %.1f %.1f %.1f %.1f %zu\n", done, errors, percentile(0.5),
+           percentile(0.99), percentile(0.999), latencies[done - 1], refused);
 
     return 0;
 }

@@ -12,11 +12,14 @@ endif
 	@$(MAKE) --no-print-directory -s host
 	@$(PYTEST) -m 'not soak' $(T)
 
-#: make soak        the long tests
+#: make soak        the long tests; N=1000000 requests, SOCKETS=100000, and
+#:                  RATE=1000 T=3600: a load at that rate for T seconds
+LOAD = $(shell echo "$(T)" | grep -x '[0-9]*')
+
 soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory -s host
-	@$(PYTEST) -m soak $(T)
+	@SECONDS_OF_LOAD=$(LOAD) $(PYTEST) -m soak -rP $(if $(LOAD),t,$(T))
 
 # The unit tests of the pure C rooms, plain and sanitized, a short run of the
 # fuzzers, and hosts of the crossing without nginx.

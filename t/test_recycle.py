@@ -60,7 +60,7 @@ def test_recycling_loses_no_request(app: StartApp) -> None:
     server.expect_new_workers()
     old = set(server.workers())
 
-    with Traffic(server.port, str(server.app / "seen")) as traffic:
+    with Traffic(server.port, server.app / "seen") as traffic:
         until("two other workers", lambda: not old & set(server.serving()), 30)
         until("more renewals", lambda: len(server.error_log.find("is renewed")) > 3, 30)
 
@@ -73,7 +73,7 @@ def test_one_worker_at_a_time_is_renewed(app: StartApp) -> None:
     server.expect_new_workers()
     leaving = []
 
-    with Traffic(server.port, str(server.app / "seen"), kinds=("quick",)) as traffic:
+    with Traffic(server.port, server.app / "seen", kinds=("quick",)) as traffic:
         while len(server.error_log.find("is renewed")) < 4 and not traffic.losses:
             leaving.append(len(server.workers()) - len(server.serving()))
 
@@ -132,7 +132,7 @@ def test_a_single_worker_under_plain_nginx_is_renewed_with_a_warning(app: StartA
     assert "use two or more" in server.test().stderr
     old = server.worker()
 
-    with Traffic(server.port, str(server.app / "seen")) as traffic:
+    with Traffic(server.port, server.app / "seen") as traffic:
         until("another worker", lambda: old not in server.workers() and server.serving(), 30)
         goal = traffic.total() + 20
         until("its answers", lambda: traffic.total() > goal, 30)
@@ -157,7 +157,7 @@ def test_databridge_run_renews_its_single_worker_by_a_reload(run: StartServer) -
     (old,) = workers(server.process.pid if server.process else 0)
     assert server.process
 
-    with Traffic(server.port, str(server.folder / "seen")) as traffic:
+    with Traffic(server.port, server.folder / "seen") as traffic:
         until("another worker", lambda: not processes.alive(old), 30)
         goal = traffic.total() + 20
         until("its answers", lambda: traffic.total() > goal, 30)

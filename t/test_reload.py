@@ -14,7 +14,7 @@ from harness.traffic import APP, KINDS
 
 def reload_under_traffic(server: Nginx, times: int) -> Traffic:
     """Each reload begins when every kind of request has been answered again."""
-    with Traffic(server.port, str(server.app / "seen")) as traffic:
+    with Traffic(server.port, server.app / "seen") as traffic:
         for _ in range(times):
             before = traffic.answered.copy()
             old = server.reload()
@@ -45,7 +45,7 @@ def test_a_killed_worker_is_noticed_by_the_traffic(app: StartApp) -> None:
     server.expect_alert("exited on signal 9")
     server.expect_new_workers()
 
-    with Traffic(server.port, str(server.app / "seen"), kinds=("slow",)) as traffic:
+    with Traffic(server.port, server.app / "seen", kinds=("slow",)) as traffic:
         until("answers", lambda: traffic.total() > 5)
         victim = server.worker()
         os.kill(victim, signal.SIGKILL)

@@ -3,18 +3,29 @@
 import json
 import os
 import random
+import resource
 import signal
+import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import httpx
 import pytest
 
 from conftest import StartApp
-from harness import SLOWER, Nginx, eventually, until
+from harness import BUILD, ROOT, SLOWER, Nginx, Traffic, eventually, processes, until
+from harness.traffic import APP as TRAFFIC
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600 * SLOWER)]
+
+COUNT = int(os.environ.get("N", 1_000_000))
+SOCKETS = int(os.environ.get("SOCKETS", 100_000))
+RATE = int(os.environ.get("RATE", 300))
+SECONDS = int(os.environ.get("SECONDS_OF_LOAD") or 40)
 
 APP = """
 import asyncio
@@ -92,15 +103,20 @@ def ask(server: Nginx, request: str, count: int) -> None:
                 assert client.response().status in (200, 404)
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
-def test_memory_stays_over_many_requests(app: StartApp, kind: str) -> None:
+@pytest.mark.timeout(3600 * SLOWER)
+def test_memory_is_flat_over_a_million_requests(app: StartApp) -> None:
+    """N sets another number."""
     server = start(app)
-    for _ in range(5):
-        ask(server, REQUESTS[kind], 900)
-    before = server.resident()
-    for _ in range(40):
-        ask(server, REQUESTS[kind], 900)
-    assert eventually(lambda: server.resident() - before < 4_000_000), server.resident() - before
+    rounds = 20
+    each = max(50, COUNT // rounds // len(REQUESTS))
+    sizes = []
+    for _ in range(rounds):
+        for request in REQUESTS.values():
+            ask(server, request, each)
+        sizes.append(server.resident())
+    print(f"\nMiB after each {each * len(REQUESTS)}: {[size >> 20 for size in sizes]}")
+    first, last = min(sizes[2:6]), min(sizes[-4:])
+    assert last - first < 3_000_000, [size - first for size in sizes]
 
 
 def test_memory_stays_over_clients_that_leave(app: StartApp) -> None:
@@ -123,63 +139,20 @@ def growth(count: Callable[[], int], by: int) -> Callable[[], bool]:
     return lambda: count() > goal
 
 
-class Load:
-    """Clients that keep their connections, and what they were answered."""
-
-    def __init__(self, server: Nginx, paths: list[str], clients: int = 4) -> None:
-        self.server = server
-        self.paths = paths
-        self.statuses: dict[int, int] = {}
-        self.retried = 0
-        self.lost: list[str] = []
-        self.stop = threading.Event()
-        self.threads = [threading.Thread(target=self._run) for _ in range(clients)]
-
-    def __enter__(self) -> "Load":
-        for thread in self.threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *unused: object) -> None:
-        self.stop.set()
-        for thread in self.threads:
-            thread.join()
-
-    def served(self) -> int:
-        return sum(self.statuses.values())
-
-    def _run(self) -> None:
-        client = httpx.Client(base_url=self.server.base_url, timeout=30 * SLOWER)
-        while not self.stop.is_set():
-            path = random.choice(self.paths)
-            try:
-                status = self._get(client, path)
-            except httpx.HTTPError as error:
-                self.lost.append(f"{path}: {error!r}")
-                continue
-            self.statuses[status] = self.statuses.get(status, 0) + 1
-        client.close()
-
-    def _get(self, client: httpx.Client, path: str) -> int:
-        try:
-            return client.get(path).status_code
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            # closed before any byte of an answer, on a connection that was
-            # used before: RFC 9112, 9.3.1 lets a client ask once more
-
-            self.retried += 1
-            with httpx.Client(base_url=self.server.base_url, timeout=30 * SLOWER) as fresh:
-                return fresh.get(path).status_code
-
-
-def test_twenty_reloads_under_load_lose_nothing(app: StartApp) -> None:
-    server = start(app, workers=2)
-    with Load(server, ["/number/1", "/sleep", "/thread", "/notes/1"]) as load:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_twenty_reloads_under_load_lose_nothing(app: StartApp, workers: int) -> None:
+    server = app(TRAFFIC, workers=workers)
+    with Traffic(server.port, server.app / "seen", clients=12) as traffic:
         for _ in range(20):
-            server.reload()
-            until("answers by the new workers", growth(load.served, 50), 30)
-    assert load.lost == []
-    assert set(load.statuses) == {200}
+            old = server.reload()
+            until("answers by the new workers", growth(traffic.total, 50), 30)
+            until("the old workers' end", partial(gone, old), 30)
+    print(f"\n{traffic.summary()}")
+    assert traffic.lost() == []
+
+
+def gone(pids: list[int]) -> bool:
+    return not any(map(processes.alive, pids))
 
 
 def test_fifty_kills_under_load_lose_no_acknowledged_write(
@@ -238,3 +211,93 @@ def test_four_thousand_crashes_leave_it_serving(app: StartApp) -> None:
             for _ in range(20):
                 assert client.response().status == 500
     assert server.client.get("/").json() == "here"
+
+
+@pytest.mark.timeout((SECONDS + 120) * SLOWER)
+def test_a_load_of_all_kinds_at_a_rate_is_answered_through_reloads(app: StartApp) -> None:
+    """make soak RATE=1000 T=3600"""
+    server = app(TRAFFIC, workers=2)
+    kinds = ("quick",) * 17 + ("slow", "upload", "stream")
+    period = min(60, max(5, SECONDS // 4))
+    end = time.monotonic() + SECONDS
+    sizes = []
+
+    with Traffic(
+        server.port, server.app / "seen", clients=32 + RATE // 12, kinds=kinds, rate=RATE
+    ) as traffic:
+        while (left := end - time.monotonic()) > 0 and not traffic.losses:
+            traffic.stop.wait(min(period, left))
+            sizes.append(max(map(processes.resident, server.serving())))
+            old = server.reload()
+            until("the old workers' end", partial(gone, old), 40)
+
+    print(f"\n{traffic.summary()}; MiB before each reload: {[size >> 20 for size in sizes]}")
+    assert traffic.lost() == []
+    assert traffic.total() > 0.7 * RATE * SECONDS
+    assert max(sizes) - sizes[0] < 20_000_000, sizes
+
+
+def rate(tool: Path, server: Nginx, number: int, seconds: int, connections: int) -> list[float]:
+    """What bench/rate.c prints: done, errors, latencies, refused."""
+    command = [str(tool), str(server.port), "/sleep", str(number), str(seconds), str(connections)]
+    output = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60)
+    assert output.returncode == 0, output.stderr
+    return [float(field) for field in output.stdout.split()]
+
+
+def test_a_spike_is_refused_in_order_and_forgotten(app: StartApp) -> None:
+    tool = BUILD / "soak/rate"
+    tool.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["gcc", "-O2", "-o", tool, ROOT / "bench/rate.c"], check=True)
+    server = app(
+        APP,
+        http="databridge_queue 256; databridge_store main sqlite:notes.db; "
+        "keepalive_requests 10000000;",
+        connections=4096,
+    )
+    before = server.resident()
+    done, errors, *_ = rate(tool, server, 500, 5, 64)
+    assert (done, errors) == (2500, 0)
+
+    spike = rate(tool, server, 10_000, 10, 1024)
+    done, errors, *latencies, refused = spike
+    print(f"\na spike: {done:.0f} answers, {refused:.0f} refused, {latencies[1] / 1000:.0f} ms p99")
+    assert errors - (100_000 - done) == refused
+
+    done, errors, *_ = rate(tool, server, 500, 5, 64)
+    assert (done, errors) == (2500, 0)
+    assert eventually(lambda: server.resident() - before < 40_000_000)
+
+
+def test_ten_thousand_open_connections_cost_less_than_a_kibibyte_each(app: StartApp) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    count = min(10_000, hard - 1000)
+    server = app(
+        TRAFFIC,
+        main=f"worker_rlimit_nofile {hard};",
+        http="keepalive_timeout 600s; keepalive_requests 1000000;",
+        connections=count * 5 // 4,
+    )
+    request = b"GET /quick/x HTTP/1.1\r\nHost: t\r\n\r\n"
+
+    def connect(number: int) -> list[socket.socket]:
+        clients = []
+        for _ in range(number):
+            client = socket.create_connection(("127.0.0.1", server.port), 10 * SLOWER)
+            client.sendall(request)
+            assert client.recv(4096).endswith(b'"x"')
+            clients.append(client)
+        return clients
+
+    clients = connect(500)
+    before = server.resident()
+    clients += connect(count - 500)
+    with Traffic(server.port, server.app / "seen") as traffic:
+        until("answers among them", lambda: traffic.total() > 200, 30)
+    each = (server.resident() - before) / (count - 500)
+    print(f"\n{each:.0f} bytes for each of {count} connections")
+    assert traffic.lost() == []
+    assert each < 1024
+    for client in clients:
+        client.close()

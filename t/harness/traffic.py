@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 from types import TracebackType
 
 from harness.raw import Raw, RawResponse
@@ -31,26 +32,26 @@ async def root():
 
 @app.get("/quick/{name}")
 async def quick(name: str):
-    os.write(seen, f"{name} ".encode())
+    os.write(seen, f"{name}\\n".encode())
     return name
 
 
 @app.get("/slow/{name}")
 async def slow(name: str):
-    os.write(seen, f"{name} ".encode())
+    os.write(seen, f"{name}\\n".encode())
     await asyncio.sleep(0.5)
     return name
 
 
 @app.post("/upload/{name}")
 async def upload(name: str, request: Request):
-    os.write(seen, f"{name} ".encode())
+    os.write(seen, f"{name}\\n".encode())
     return {"name": name, "size": len(await request.body())}
 
 
 @app.get("/stream/{name}")
 async def stream(name: str):
-    os.write(seen, f"{name} ".encode())
+    os.write(seen, f"{name}\\n".encode())
 
     async def chunks():
         for number in range(10):
@@ -74,16 +75,24 @@ class Traffic:
     """
 
     def __init__(
-        self, port: int, seen: str, clients: int = 6, kinds: tuple[str, ...] = KINDS
+        self,
+        port: int,
+        seen: Path,
+        *,
+        clients: int = 6,
+        kinds: tuple[str, ...] = KINDS,
+        rate: float = 0,
     ) -> None:
+        """With a rate that many requests a second are due, however long others take."""
         self.port = port
         self.seen = seen
         self.kinds = kinds
+        self.pause = clients / rate if rate else 0.0
         self.answered: Counter[str] = Counter()
         self.retried: list[str] = []
         self.losses: list[str] = []
         self.slowest = 0.0
-        self.names = (f"n{number}" for number in itertools.count())
+        self.numbers = itertools.count()
         self.stop = threading.Event()
         self.threads = [threading.Thread(target=self._run) for _ in range(clients)]
 
@@ -105,16 +114,24 @@ class Traffic:
     def total(self) -> int:
         return self.answered.total()
 
+    def summary(self) -> str:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(self.answered.items()))
+        return f"{kinds}; {len(self.retried)} retried; slowest {self.slowest:.2f} s"
+
     def lost(self) -> list[str]:
         """What should not have happened; to be asked for at the end."""
+        retried = set(self.retried)
         with open(self.seen) as file:
-            seen = set(file.read().split())
-        return self.losses + [f"{n} was handled, and cut off" for n in self.retried if n in seen]
+            cut = [line.strip() for line in file if line.strip() in retried]
+        return self.losses + [f"{name} was handled, and cut off" for name in cut]
 
     def _run(self) -> None:
         client: Raw | None = None
+        due = time.monotonic() + random.random() * self.pause
 
         while not self.stop.is_set():
+            time.sleep(max(0.0, due - time.monotonic()))
+            due += self.pause
             kind = random.choice(self.kinds)
 
             # some of all requests come on fresh connections
@@ -130,7 +147,7 @@ class Traffic:
 
     def _ask(self, kind: str, client: Raw | None, again: bool = False) -> Raw | None:
         """Asks, and returns the connection when it can be used again."""
-        name = next(self.names)
+        name = f"n{next(self.numbers)}"
         used = client is not None
         start = time.monotonic()
 
