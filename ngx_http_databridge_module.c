@@ -200,7 +200,7 @@ ngx_module_t  ngx_http_databridge_module = {
     ngx_http_databridge_commands,          /* module directives */
     NGX_HTTP_MODULE,                       /* module type */
     NULL,                                  /* init master */
-    NULL,                                  /* init module */
+    ngx_http_databridge_handover_begin,    /* init module */
     ngx_http_databridge_worker_init,       /* init process */
     NULL,                                  /* init thread */
     NULL,                                  /* exit thread */
@@ -232,6 +232,8 @@ ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
      *     dmcf->shown = 0;
      *     dmcf->max_requests_jitter = 0;
      *     dmcf->recycle_zone = NULL;
+     *     dmcf->handover_zone = NULL;
+     *     dmcf->generation = 0;
      */
 
     if (ngx_array_init(&dmcf->apps, cf->pool, 4, sizeof(db_app_conf_t))

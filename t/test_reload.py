@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from conftest import StartApp
-from harness import Nginx, Traffic, processes, until
+from harness import SLOWER, Nginx, Traffic, processes, until
 from harness.traffic import APP, KINDS
 
 
@@ -26,6 +26,10 @@ def reload_under_traffic(server: Nginx, times: int) -> Traffic:
 
 def grown(traffic: Traffic, before: Counter[str]) -> bool:
     return all(traffic.answered[kind] > before[kind] for kind in KINDS)
+
+
+def started(server: Nginx, before: set[int]) -> bool:
+    return len(set(server.workers()) - before) == 2
 
 
 def gone(pids: list[int]) -> bool:
@@ -52,3 +56,77 @@ def test_a_killed_worker_is_noticed_by_the_traffic(app: StartApp) -> None:
         until("other answers", lambda: server.workers() not in ([], [victim]))
 
     assert traffic.lost() != []
+
+
+def test_nobody_waits_while_the_new_workers_import(app: StartApp) -> None:
+    server = app(APP, workers=2)
+    server.write({"app.py": APP + "\nimport time\n\ntime.sleep(2)\n"})
+
+    with Traffic(server.port, server.app / "seen", kinds=("quick",)) as traffic:
+        until("answers", lambda: traffic.total() > 50)
+        old = server.reload()
+        until("the old workers' end", lambda: gone(old), 30)
+        goal = traffic.total() + 50
+        until("answers by the new workers", lambda: traffic.total() > goal, 30)
+
+    assert traffic.lost() == []
+    assert traffic.slowest < 1.5 * SLOWER
+    assert server.client.get("/").json() in server.workers()
+
+
+def test_quit_in_the_middle_of_a_reload_ends_all_workers(app: StartApp) -> None:
+    server = app(APP, workers=2)
+    server.write({"app.py": APP + "\nimport time\n\ntime.sleep(2)\n"})
+    old = server.workers()
+    server.expect_new_workers()
+    server.kill(signal.SIGHUP)
+    until("new workers", lambda: len(server.workers()) == 4)
+    assert server.client.get("/").json() in old
+    server.kill(signal.SIGQUIT)
+    assert server.wait(10) == 0
+
+
+def test_reloads_that_overtake_each_other_end_with_the_last(app: StartApp) -> None:
+    server = app(APP, workers=2)
+    server.write({"app.py": APP + "\nimport time\n\ntime.sleep(1)\n"})
+    server.expect_new_workers()
+
+    with Traffic(server.port, server.app / "seen") as traffic:
+        for _ in range(3):
+            before = set(server.workers())
+            server.kill(signal.SIGHUP)
+            until("new workers", partial(started, server, before))
+        until("two workers", lambda: len(server.workers()) == 2, 30)
+
+    assert traffic.lost() == []
+
+
+def test_a_worker_whose_application_hangs_at_start_does_not_keep_the_old_ones(
+    app: StartApp,
+) -> None:
+    server = app(APP, http="databridge_shutdown_timeout 2s;")
+    server.write({"app.py": "import time\n\ntime.sleep(60)\n"})
+    server.expect_new_workers()
+    (old,) = server.workers()
+    server.kill(signal.SIGHUP)
+    until("the new worker", lambda: len(server.workers()) == 2)
+    assert server.client.get("/").json() == old
+    until("the old worker's end", lambda: not processes.alive(old), 20)
+
+
+def test_a_killed_new_worker_is_replaced_and_waited_for(app: StartApp) -> None:
+    server = app(APP, workers=2)
+    server.write({"app.py": APP + "\nimport time\n\ntime.sleep(1)\n"})
+    old = server.workers()
+    server.expect_alert("exited on signal 9")
+    server.expect_new_workers()
+
+    with Traffic(server.port, server.app / "seen") as traffic:
+        server.kill(signal.SIGHUP)
+        until("new workers", lambda: len(server.workers()) == 4)
+        victim = next(pid for pid in server.workers() if pid not in old)
+        os.kill(victim, signal.SIGKILL)
+        until("the old workers' end", lambda: gone(old), 30)
+        until("two workers", lambda: len(server.workers()) == 2, 30)
+
+    assert traffic.lost() == []

@@ -86,6 +86,8 @@ typedef struct {
     ngx_uint_t                        max_requests_jitter;
     size_t                            max_rss; /* 0: any size */
     ngx_shm_zone_t                   *recycle_zone;
+    ngx_shm_zone_t                   *handover_zone;
+    ngx_uint_t                        generation;  /* of the workers */
     ngx_thread_pool_t                *loop_pool;
     ngx_thread_pool_t                *store_pool;
     ngx_http_core_srv_conf_t         *warned;  /* the last, at the merge */
@@ -168,6 +170,8 @@ typedef struct {
     ngx_uint_t                        max_handled;   /* 0: any number */
     size_t                            max_rss;   /* 0: any size */
     ngx_event_t                       recycle;   /* when it is time to go */
+    ngx_event_t                       handover;  /* puts off quitting */
+    ngx_event_t                       held;      /* does not accept yet */
 
     db_python_conf_t                  python;
     ngx_thread_task_t                 loop_task;
@@ -178,6 +182,7 @@ typedef struct {
     unsigned                          stopping:1;
     unsigned                          stopped:1;
     unsigned                          exiting:1;
+    unsigned                          handed_over:1;
 } ngx_http_databridge_worker_t;
 
 
@@ -285,6 +290,14 @@ ngx_int_t ngx_http_databridge_notify(u_char *line, size_t len);
 
 void ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker);
 void ngx_http_databridge_worker_exit(ngx_cycle_t *cycle);
+
+/* ngx_http_databridge_handover.c */
+
+ngx_int_t ngx_http_databridge_handover_zone(ngx_conf_t *cf,
+    ngx_http_databridge_main_conf_t *dmcf);
+ngx_int_t ngx_http_databridge_handover_begin(ngx_cycle_t *cycle);
+void ngx_http_databridge_handover_start(ngx_http_databridge_worker_t *worker);
+void ngx_http_databridge_handover_ready(ngx_http_databridge_worker_t *worker);
 
 /* ngx_http_databridge_recycle.c */
 

@@ -590,7 +590,9 @@ ngx_http_databridge_resolve(ngx_conf_t *cf,
         return NGX_ERROR;
     }
 
-    if (ngx_http_databridge_recycle_zone(cf, dmcf) != NGX_OK) {
+    if (ngx_http_databridge_recycle_zone(cf, dmcf) != NGX_OK
+        || ngx_http_databridge_handover_zone(cf, dmcf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

@@ -40,6 +40,7 @@ ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
     }
 
     worker->exiting = 1;
+    ngx_http_databridge_handover_ready(worker);
     worker->deadline = ngx_current_msec + worker->conf->shutdown_timeout;
     worker->patience = ngx_current_msec + NGX_HTTP_DATABRIDGE_PATIENCE;
 

@@ -137,6 +137,8 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
         ngx_http_databridge_start(worker);
     }
 
+    ngx_http_databridge_handover_start(worker);
+
     return NGX_OK;
 }
 
@@ -587,6 +589,7 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     ngx_http_databridge_meter_ready(worker);
     ngx_http_databridge_report(worker);
     ngx_http_databridge_recycle_start(worker);
+    ngx_http_databridge_handover_ready(worker);
 
     while (!ngx_queue_empty(&worker->waiting)) {
         q = ngx_queue_head(&worker->waiting);
