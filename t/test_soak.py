@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from conftest import StartApp
-from harness import BUILD, ROOT, SLOWER, Nginx, Traffic, eventually, processes, until
+from harness import BUILD, ROOT, SLOWER, Nginx, Raw, Traffic, eventually, processes, until
 from harness.traffic import APP as TRAFFIC
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600 * SLOWER)]
@@ -211,6 +211,58 @@ def test_four_thousand_crashes_leave_it_serving(app: StartApp) -> None:
             for _ in range(20):
                 assert client.response().status == 500
     assert server.client.get("/").json() == "here"
+
+
+SOCKET = (
+    b"GET /socket HTTP/1.1\r\nHost: t\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+TEXT = b"\x81\x84\0\0\0\0echo"
+CLOSE = b"\x88\x82\0\0\0\0\x03\xe8"
+
+
+def open_and_close(port: int) -> None:
+    """A WebSocket, with one message there and back, by its bytes."""
+    with Raw(port) as client:
+        client.send(SOCKET)
+        assert client.response().status == 101
+        client.send(TEXT)
+        assert client.exactly(6) == b"\x81\x04echo"
+        client.send(CLOSE)
+        assert client.exactly(4) == b"\x88\x02\x03\xe8"
+        assert client.closed()
+
+
+@pytest.mark.timeout(3600 * SLOWER)
+def test_memory_is_flat_over_a_hundred_thousand_websockets(app: StartApp) -> None:
+    """SOCKETS sets another number."""
+    server = app(
+        """
+        from databridge import App
+        from fastapi import WebSocket
+
+        app = App()
+
+        @app.get("/")
+        async def root():
+            return "here"
+
+        @app.websocket("/socket")
+        async def socket(socket: WebSocket):
+            await socket.accept()
+            async for text in socket.iter_text():
+                await socket.send_text(text)
+        """
+    )
+    rounds = 20
+    sizes = []
+    for _ in range(rounds):
+        for _ in range(SOCKETS // rounds):
+            open_and_close(server.port)
+        sizes.append(server.resident())
+    print(f"\nMiB after each {SOCKETS // rounds}: {[size >> 20 for size in sizes]}")
+    first, last = min(sizes[2:6]), min(sizes[-4:])
+    assert last - first < 3_000_000, [size - first for size in sizes]
 
 
 @pytest.mark.timeout((SECONDS + 120) * SLOWER)

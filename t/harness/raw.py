@@ -71,13 +71,13 @@ class Raw:
             body = b""
 
             while size := int(self.until(b"\r\n"), 16):
-                body += self._exactly(size + 2)[:-2]
+                body += self.exactly(size + 2)[:-2]
 
             self.until(b"\r\n")
             return body
 
         if "content-length" in headers:
-            return self._exactly(int(headers["content-length"]))
+            return self.exactly(int(headers["content-length"]))
 
         while self._more():
             continue
@@ -94,7 +94,8 @@ class Raw:
         data, _, self.buffer = self.buffer.partition(end)
         return data + end
 
-    def _exactly(self, size: int) -> bytes:
+    def exactly(self, size: int) -> bytes:
+        """So many bytes, whatever they are."""
         while len(self.buffer) < size:
             if not self._more():
                 raise ConnectionError(f"closed {size - len(self.buffer)} bytes early")
