@@ -44,6 +44,36 @@ def test_five_reloads_under_load_lose_nothing(app: StartApp, workers: int) -> No
     assert traffic.total() > 50
 
 
+BROKEN = {
+    "syntax": "def broken(:",
+    "import": "import no_such_module_anywhere",
+    "attribute": "other = 1",
+    "exception": "raise RuntimeError('not today')",
+    "exit": "import sys\nsys.exit(0)",
+    "crash": "import ctypes\nctypes.string_at(0)",
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_code_that_does_not_load_leaves_the_old_workers_serving(app: StartApp, kind: str) -> None:
+    server = app(APP, check=True)
+    old = server.workers()
+    server.expect_alert(r"\[emerg\].*does not load")
+    server.write({"app.py": BROKEN[kind]})
+
+    with Traffic(server.port, server.app / "seen") as traffic:
+        server.kill(signal.SIGHUP)
+        server.logged("the configuration is refused", 20)
+        goal = traffic.total() + 20
+        until("answers", lambda: traffic.total() > goal, 30)
+
+    assert (traffic.lost(), traffic.retried) == ([], [])
+    assert server.workers() == old
+    server.write({"app.py": APP})
+    server.reload()
+    assert server.client.get("/").json() not in old
+
+
 def test_a_killed_worker_is_noticed_by_the_traffic(app: StartApp) -> None:
     server = app(APP)
     server.expect_alert("exited on signal 9")
