@@ -1170,7 +1170,7 @@ routes = [
 def test_routes_are_declared_in_order(start: StartHost) -> None:
     host = start(STARLETTE + "routes[0].databridge_timeout = 1.5\napp = Starlette(routes=routes)")
     full, partial, none = 0, -4, -3
-    assert host.apps == [{"event": "app", "routes": 4}]
+    assert host.apps == [{"event": "app", "routes": 5}]
     assert host.match("GET", "/first/7") == {
         "event": "match",
         "rc": full,
@@ -1178,9 +1178,9 @@ def test_routes_are_declared_in_order(start: StartHost) -> None:
         "crud": False,
         "timeout": 1500,
     }
-    assert host.match("POST", "/first/x")["index"] == 1
+    assert host.match("POST", "/first/x")["index"] == 2
     assert host.match("POST", "/first/x")["timeout"] == -1
-    assert host.match("POST", "/first/7")["index"] == 1
+    assert host.match("POST", "/first/7")["index"] == 2
     assert host.match("PUT", "/first/7") | {"timeout": 0} == {
         "event": "match",
         "rc": partial,
@@ -1188,7 +1188,7 @@ def test_routes_are_declared_in_order(start: StartHost) -> None:
         "crud": False,
         "timeout": 0,
     }
-    assert host.match("GET", "/files/a/b")["index"] == 2
+    assert host.match("GET", "/files/a/b")["index"] == 3
     assert host.match("GET", "/nowhere")["rc"] == none
     assert host.fetch("/first/7").body == b"hello"
 

@@ -96,7 +96,7 @@ typedef struct {
     ngx_shm_zone_t                   *zone;    /* of the metrics */
     size_t                            zone_size;
     db_metrics_t                     *metrics; /* in the zone */
-    uint32_t                          generation;
+    uint32_t                          metrics_generation;
     unsigned                          shown:1; /* in some location */
 } ngx_http_databridge_main_conf_t;
 

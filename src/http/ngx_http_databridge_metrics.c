@@ -216,7 +216,7 @@ ngx_http_databridge_zone_init(ngx_shm_zone_t *zone, void *data)
         return NGX_ERROR;
     }
 
-    dmcf->generation = db_metrics_generation(dmcf->metrics);
+    dmcf->metrics_generation = db_metrics_generation(dmcf->metrics);
 
     return NGX_OK;
 }
@@ -233,7 +233,7 @@ ngx_http_databridge_meter_init(ngx_http_databridge_worker_t *worker)
 
     meter->metrics = dmcf->metrics;
     meter->lock = &((ngx_slab_pool_t *) dmcf->zone->shm.addr)->mutex;
-    meter->generation = dmcf->generation;
+    meter->generation = dmcf->metrics_generation;
 
     meter->shard = ngx_worker % db_metrics_nshards(meter->metrics);
 
