@@ -418,19 +418,17 @@ def test_a_client_that_leaves_does_not_harm(server: Nginx) -> None:
 @pytest.mark.parametrize("kind", ["application", "nginx.conf"])
 def test_every_worker_reads_what_any_worker_has_acknowledged(kind: str) -> None:
     server = start(kind, workers=2)
+    fresh = httpx.Limits(max_keepalive_connections=0)  # any worker takes the next one
     lost: list[str] = []
 
     def work(base: int) -> None:
-        for number in range(base, base + 40):
-            made = httpx.post(
-                f"{server.base_url}/product",
-                json={"id": number, "name": "x"},
-                timeout=15 * SLOWER,
-            )
-            for _ in range(3):
-                got = httpx.get(f"{server.base_url}/product/{number}", timeout=15 * SLOWER)
-                if (made.status_code, got.status_code) != (201, 200):
-                    lost.append(f"{number}: {made.status_code} {got.status_code}")
+        with httpx.Client(base_url=server.base_url, limits=fresh, timeout=15 * SLOWER) as client:
+            for number in range(base, base + 40):
+                made = client.post("/product", json={"id": number, "name": "x"})
+                for _ in range(3):
+                    got = client.get(f"/product/{number}")
+                    if (made.status_code, got.status_code) != (201, 200):
+                        lost.append(f"{number}: {made.status_code} {got.status_code}")
 
     threads = [threading.Thread(target=work, args=(1000 * index,)) for index in range(4)]
     for thread in threads:
