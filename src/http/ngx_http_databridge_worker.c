@@ -524,7 +524,9 @@ ngx_http_databridge_results(ngx_http_databridge_worker_t *worker)
 
     ngx_http_databridge_flush_outputs(worker);
 
-    if (worker->results) {
+    /* a wake that came while results were left has done nothing */
+
+    if (n == NGX_HTTP_DATABRIDGE_BATCH) {
         ngx_post_event(&worker->more, &ngx_posted_next_events);
     }
 }
