@@ -2,7 +2,7 @@
 # Both steps look first and do nothing, offline as well, when all is there.
 
 RUN_PACKAGES := nginx nginx-dev gcc g++ libc6-dev pkg-config libsqlite3-dev \
-                libsimdjson-dev libre2-dev curl
+                libsimdjson-dev libre2-dev libwslay-dev curl
 ifeq ($(PYTHON),/usr/bin/python3.11)
 RUN_PACKAGES += python3.11 python3.11-dev python3.11-venv
 endif

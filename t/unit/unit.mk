@@ -16,7 +16,7 @@ UNIT         := $(BUILD)/unit
 CLANG   ?= clang-14
 CLANGXX ?= clang++-14
 
-PURE_DIRS := core bridge route obs json crud store
+PURE_DIRS := core bridge route obs json crud store ws
 PURE_SRCS := $(sort $(foreach d,$(PURE_DIRS),\
                $(wildcard src/$(d)/*.c src/$(d)/*.cc)))
 HEADERS   := $(wildcard src/*/*.h t/unit/*.h)
@@ -27,7 +27,7 @@ FUZZERS := $(patsubst t/fuzz/%.c,%,$(sort $(wildcard t/fuzz/fuzz_*.c)))
 
 WARN  := -Wall -Wextra -Wno-unused-parameter -Werror
 FLAGS := -g -Isrc -It/unit -pthread
-LIBS  := -lsqlite3 -lsimdjson -lre2 -lm -pthread
+LIBS  := -lsqlite3 -lsimdjson -lre2 -lwslay -lm -pthread
 
 OPT_plain := -O2
 OPT_asan  := -O1 -fno-omit-frame-pointer -fsanitize=address,undefined \
