@@ -77,6 +77,27 @@ static ngx_command_t  ngx_http_databridge_commands[] = {
       offsetof(ngx_http_databridge_loc_conf_t, ignore_client_abort),
       NULL },
 
+    { ngx_string("databridge_websocket_max_size"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_size_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_databridge_loc_conf_t, websocket_max_size),
+      NULL },
+
+    { ngx_string("databridge_websocket_ping"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_databridge_loc_conf_t, websocket_ping),
+      NULL },
+
+    { ngx_string("databridge_websocket_timeout"),
+      NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_HTTP_LOC_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_msec_slot,
+      NGX_HTTP_LOC_CONF_OFFSET,
+      offsetof(ngx_http_databridge_loc_conf_t, websocket_timeout),
+      NULL },
+
     { ngx_string("databridge_store"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE2,
       ngx_http_databridge_store,
@@ -307,6 +328,9 @@ ngx_http_databridge_create_loc_conf(ngx_conf_t *cf)
     dlcf->max_body_size = NGX_CONF_UNSET;
     dlcf->ignore_client_abort = NGX_CONF_UNSET;
     dlcf->trace = NGX_CONF_UNSET;
+    dlcf->websocket_max_size = NGX_CONF_UNSET_SIZE;
+    dlcf->websocket_ping = NGX_CONF_UNSET_MSEC;
+    dlcf->websocket_timeout = NGX_CONF_UNSET_MSEC;
 
     return dlcf;
 }
@@ -326,6 +350,12 @@ ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
                              NGX_CONF_UNSET);
     ngx_conf_merge_value(conf->ignore_client_abort,
                          prev->ignore_client_abort, 0);
+    ngx_conf_merge_size_value(conf->websocket_max_size,
+                              prev->websocket_max_size, 16 * 1024 * 1024);
+    ngx_conf_merge_msec_value(conf->websocket_ping, prev->websocket_ping,
+                              20000);
+    ngx_conf_merge_msec_value(conf->websocket_timeout,
+                              prev->websocket_timeout, 20000);
     ngx_conf_merge_ptr_value(conf->cors, prev->cors, NGX_CONF_UNSET_PTR);
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);

@@ -102,12 +102,23 @@ db_credit_take(db_credit_t *credit)
 db_chunk_t *
 db_chunk_create(db_job_t *job, size_t size)
 {
-    db_chunk_t  *chunk;
+    char  *block;
 
-    chunk = malloc(sizeof(db_chunk_t) + size);
-    if (chunk == NULL) {
+    block = malloc(sizeof(db_chunk_t) + size);
+    if (block == NULL) {
         return NULL;
     }
+
+    return db_chunk_adopt(job, block, size);
+}
+
+
+db_chunk_t *
+db_chunk_adopt(db_job_t *job, char *block, size_t size)
+{
+    db_chunk_t  *chunk;
+
+    chunk = (db_chunk_t *) block;
 
     memset(chunk, 0, sizeof(db_chunk_t));
 

@@ -103,6 +103,10 @@ typedef struct {
     db_str_t       data;         /* in the chunk's own block */
 } db_chunk_t;
 
+/* What a message counts for: empty ones are not free. */
+
+#define db_message_cost(len)  (sizeof(db_chunk_t) + (len))
+
 
 #define DB_PART_START     0x01   /* status and headers are set */
 #define DB_PART_LAST      0x02   /* the response ends here */
@@ -122,6 +126,7 @@ typedef struct {
     unsigned       opcode;       /* of a WebSocket's message, or 0 */
     db_str_t       body;         /* there too, or in the object */
     void          *object;       /* a strong reference of Python's, or NULL */
+    size_t         credit;       /* bytes to give back once it is sent */
     int            fd;           /* a file, sent instead of a body, or -1 */
     off_t          file_size;    /* so much of it, from its start */
 } db_part_t;
@@ -221,6 +226,9 @@ size_t db_credit_take(db_credit_t *credit);
 
 /* With data.len bytes to be written; NULL when out of memory. */
 db_chunk_t *db_chunk_create(db_job_t *job, size_t size);
+
+/* Of a malloc'd block, where "size" bytes follow the room for the chunk. */
+db_chunk_t *db_chunk_adopt(db_job_t *job, char *block, size_t size);
 
 /* Drops the chunk's reference as well. */
 void db_chunk_destroy(db_chunk_t *chunk);

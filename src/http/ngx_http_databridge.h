@@ -14,6 +14,7 @@
 #include "obs/db_metrics.h"
 #include "obs/db_trace.h"
 #include "python/db_python.h"
+#include "ws/db_frames.h"
 
 
 /* names the descriptor on which "databridge run" listens to its workers */
@@ -111,6 +112,9 @@ typedef struct {
     ngx_flag_t                        ignore_client_abort;
     ngx_flag_t                        trace;
     ngx_uint_t                        metrics;
+    size_t                            websocket_max_size;
+    ngx_msec_t                        websocket_ping;
+    ngx_msec_t                        websocket_timeout;
 } ngx_http_databridge_loc_conf_t;
 
 
@@ -186,6 +190,17 @@ typedef struct {
 } ngx_http_databridge_worker_t;
 
 
+/* A WebSocket, or a request to become one. */
+
+typedef struct {
+    db_frames_t                       frames;
+    db_part_t                        *pong;      /* not yet sent, or NULL */
+
+    unsigned                          pinged:1;  /* nothing has come since */
+    unsigned                          closing:1; /* a close was sent */
+} ngx_http_databridge_websocket_t;
+
+
 /* A request to an application. */
 
 typedef struct {
@@ -214,6 +229,8 @@ typedef struct {
     ngx_chain_t                     **last_out;
     ngx_chain_t                      *free;
     ngx_chain_t                      *busy;
+
+    ngx_http_databridge_websocket_t  *websocket; /* NULL: none, or denied */
 
     unsigned                          linked:1;
     unsigned                          deferred:1; /* the body is not begun */
@@ -324,6 +341,7 @@ void ngx_http_databridge_leave(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     db_notice_t *notice);
 ngx_int_t ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx);
+ngx_int_t ngx_http_databridge_unavailable(ngx_http_request_t *r);
 
 /* ngx_http_databridge_body.c */
 
@@ -350,6 +368,27 @@ void ngx_http_databridge_user(ngx_http_request_t *r, ngx_str_t *user);
 /* ngx_http_databridge_response.c */
 
 void ngx_http_databridge_part(db_part_t *part);
+ngx_int_t ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part);
+void ngx_http_databridge_post_output(ngx_http_databridge_ctx_t *ctx);
+ngx_int_t ngx_http_databridge_send_output(ngx_http_databridge_ctx_t *ctx);
+ngx_int_t ngx_http_databridge_watch_output(ngx_http_request_t *r);
+void ngx_http_databridge_free_part(db_part_t *part);
+
+/* ngx_http_databridge_handshake.c */
+
+ngx_int_t ngx_http_databridge_handshake(ngx_http_databridge_ctx_t *ctx);
+ngx_int_t ngx_http_databridge_upgrade(ngx_http_databridge_ctx_t *ctx);
+
+/* ngx_http_databridge_websocket.c */
+
+void ngx_http_databridge_websocket_part(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part);
+void ngx_http_databridge_websocket_taken(ngx_http_databridge_ctx_t *ctx);
+ngx_int_t ngx_http_databridge_websocket_sent(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_websocket_expire(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_websocket_leave(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_websocket_free(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker);
 
 /* ngx_http_databridge_headers.c */

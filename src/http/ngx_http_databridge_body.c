@@ -148,7 +148,10 @@ ngx_http_databridge_taken(db_notice_t *notice)
 
     ctx->ahead -= bytes;
 
-    if (ctx->deferred) {
+    if (ctx->websocket) {
+        ngx_http_databridge_websocket_taken(ctx);
+
+    } else if (ctx->deferred) {
         ctx->deferred = 0;
         ngx_http_databridge_timeout_del(ctx);
 

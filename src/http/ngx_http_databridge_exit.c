@@ -33,7 +33,7 @@ static ngx_int_t ngx_http_databridge_drop_results(
 void
 ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
 {
-    ngx_queue_t  *q;
+    ngx_queue_t  *q, *next;
 
     if (worker->exiting) {
         return;
@@ -52,8 +52,9 @@ ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
 
     for (q = ngx_queue_head(&worker->running);
          q != ngx_queue_sentinel(&worker->running);
-         q = ngx_queue_next(q))
+         q = next)
     {
+        next = ngx_queue_next(q);
         ngx_http_databridge_leave(ngx_queue_data(q, ngx_http_databridge_ctx_t,
                                                  link));
     }

@@ -21,7 +21,6 @@ static const db_route_t *ngx_http_databridge_route(db_table_t *table,
 static ngx_int_t ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
     const db_route_t *route, db_str_t path);
 static void ngx_http_databridge_native_body_handler(ngx_http_request_t *r);
-static ngx_int_t ngx_http_databridge_unavailable(ngx_http_request_t *r);
 
 
 ngx_int_t
@@ -94,6 +93,10 @@ ngx_http_databridge_cleanup(void *data)
     }
 
     ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
+
+    if (ctx->websocket) {
+        ngx_http_databridge_websocket_free(ctx);
+    }
 }
 
 
@@ -190,6 +193,11 @@ ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
+    if (ctx->websocket && ctx->started) {
+        ngx_http_databridge_websocket_expire(ctx);
+        return;
+    }
+
     r = ctx->request;
     c = r->connection;
 
@@ -236,6 +244,11 @@ ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
 void
 ngx_http_databridge_leave(ngx_http_databridge_ctx_t *ctx)
 {
+    if (ctx->websocket) {
+        ngx_http_databridge_websocket_leave(ctx);
+        return;
+    }
+
     if (ctx->job == NULL || !ctx->started || ctx->leaving) {
         return;
     }
@@ -311,6 +324,11 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
 
         ngx_http_databridge_metric_add(rejected, 1);
         return ngx_http_databridge_unavailable(r);
+    }
+
+    rc = ngx_http_databridge_handshake(ctx);
+    if (rc != NGX_OK) {
+        return rc;
     }
 
     return ngx_http_databridge_begin_body(ctx);
@@ -486,7 +504,7 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_databridge_unavailable(ngx_http_request_t *r)
 {
     if (ngx_http_databridge_add_header(r, db_string("Retry-After"),

@@ -13,7 +13,7 @@
 typedef struct {
     ngx_buf_t                     buf;        /* first: found by cl->buf */
     db_part_t                    *part;       /* NULL: nothing to free */
-    size_t                        size;
+    size_t                        credit;     /* to give back */
     unsigned                      counted:1;  /* sent, and so in "free" */
 } ngx_http_databridge_piece_t;
 
@@ -24,10 +24,6 @@ static ngx_int_t ngx_http_databridge_send_header(
     ngx_http_databridge_ctx_t *ctx, db_part_t *part);
 static ngx_int_t ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
-static ngx_int_t ngx_http_databridge_add_output(
-    ngx_http_databridge_ctx_t *ctx, db_part_t *part);
-static ngx_int_t ngx_http_databridge_send_output(
-    ngx_http_databridge_ctx_t *ctx);
 static ngx_chain_t *ngx_http_databridge_file(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 static ngx_chain_t *ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx,
@@ -36,7 +32,6 @@ static void ngx_http_databridge_mark(ngx_http_request_t *r, ngx_buf_t *b,
     ngx_uint_t flags);
 static void ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx,
     ngx_chain_t *out);
-static ngx_int_t ngx_http_databridge_watch_output(ngx_http_request_t *r);
 static void ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx,
     ngx_int_t rc, ngx_uint_t last);
 static void ngx_http_databridge_write(ngx_http_request_t *r);
@@ -45,7 +40,6 @@ static void ngx_http_databridge_pool_cleanup(void *data);
 static void ngx_http_databridge_free_pieces(ngx_chain_t *cl);
 static void ngx_http_databridge_drop_part(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
-static void ngx_http_databridge_free_part(db_part_t *part);
 
 
 void
@@ -119,6 +113,11 @@ ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
         }
     }
 
+    if (ctx->websocket && ctx->started) {
+        ngx_http_databridge_websocket_part(ctx, part);
+        return;
+    }
+
     /* Python may let go of a response only when it is complete */
 
     if ((flags & DB_PART_ABORT)
@@ -158,7 +157,9 @@ ngx_http_databridge_send_header(ngx_http_databridge_ctx_t *ctx,
     ctx->head = part;
     ctx->started = 1;
 
-    if (ngx_http_databridge_set_headers(r, part) != NGX_OK) {
+    if (ngx_http_databridge_set_headers(r, part) != NGX_OK
+        || (ctx->websocket && ngx_http_databridge_upgrade(ctx) != NGX_OK))
+    {
         return NGX_ERROR;
     }
 
@@ -201,15 +202,7 @@ ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     }
 
     if (!last) {
-
-        /* what else this turn brings goes out with it */
-
-        if (!ctx->pending) {
-            ctx->pending = 1;
-            ngx_queue_insert_tail(&ngx_http_databridge_worker->outputs,
-                                  &ctx->output);
-        }
-
+        ngx_http_databridge_post_output(ctx);
         return NGX_OK;
     }
 
@@ -223,9 +216,22 @@ ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 }
 
 
+/* What else this turn brings goes out with it. */
+
+void
+ngx_http_databridge_post_output(ngx_http_databridge_ctx_t *ctx)
+{
+    if (!ctx->pending) {
+        ctx->pending = 1;
+        ngx_queue_insert_tail(&ngx_http_databridge_worker->outputs,
+                              &ctx->output);
+    }
+}
+
+
 /* Takes over the part. */
 
-static ngx_int_t
+ngx_int_t
 ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part)
 {
@@ -251,7 +257,7 @@ ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_databridge_send_output(ngx_http_databridge_ctx_t *ctx)
 {
     ngx_int_t     rc;
@@ -395,7 +401,7 @@ ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 
     ngx_memzero(piece, sizeof(ngx_http_databridge_piece_t));
 
-    piece->size = part->body.len;
+    piece->credit = part->credit;
 
     b = &piece->buf;
     b->tag = (ngx_buf_tag_t) &ngx_http_databridge_module;
@@ -461,7 +467,7 @@ ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
         }
 
         piece->counted = 1;
-        ctx->sent += piece->size;
+        ctx->sent += piece->credit;
 
         if (piece->part) {
             ngx_http_databridge_free_part(piece->part);
@@ -481,7 +487,7 @@ ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
 }
 
 
-static ngx_int_t
+ngx_int_t
 ngx_http_databridge_watch_output(ngx_http_request_t *r)
 {
     ngx_event_t               *wev;
@@ -531,6 +537,10 @@ ngx_http_databridge_write(ngx_http_request_t *r)
     rc = ngx_http_output_filter(r, NULL);
 
     ngx_http_databridge_update(ctx, NULL);
+
+    if (ctx->websocket && rc != NGX_ERROR) {
+        rc = ngx_http_databridge_websocket_sent(ctx);
+    }
 
     if (rc == NGX_ERROR || ngx_http_databridge_watch_output(r) != NGX_OK) {
         ngx_http_finalize_request(r, NGX_ERROR);
@@ -627,7 +637,7 @@ ngx_http_databridge_drop_part(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 }
 
 
-static void
+void
 ngx_http_databridge_free_part(db_part_t *part)
 {
     if (part->object == NULL) {

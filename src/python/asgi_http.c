@@ -9,13 +9,6 @@
 #define DB_PY_ERROR_BODY  "Internal Server Error"
 
 
-static PyObject *db_py_request_begin(db_py_run_t *run, int *ended);
-static void db_py_request_pause(db_py_run_t *run);
-static void db_py_request_end(db_py_run_t *run, PyObject *result);
-
-static db_py_waiters_t *db_py_request_waiters(PyObject *self);
-
-
 static const db_py_run_ops_t  db_py_request_run_ops = {
     db_py_request_begin,
     db_py_request_pause,
@@ -33,14 +26,14 @@ static const db_py_op_ops_t  db_py_request_op_ops = {
 static PyObject *
 db_py_receive(PyObject *self, PyObject *unused)
 {
-    return db_py_op(&db_py_request_op_ops, self, NULL);
+    return db_py_op(((db_py_request_t *) self)->ops, self, NULL);
 }
 
 
 static PyObject *
 db_py_send(PyObject *self, PyObject *message)
 {
-    return db_py_op(&db_py_request_op_ops, self, message);
+    return db_py_op(((db_py_request_t *) self)->ops, self, message);
 }
 
 
@@ -53,7 +46,7 @@ static PyMethodDef  db_py_send_def = {
 };
 
 
-static void
+void
 db_py_request_dealloc(PyObject *self)
 {
     PyTypeObject     *type;
@@ -113,6 +106,27 @@ db_py_request_refuse(db_job_t *job)
 }
 
 
+static db_py_request_t *
+db_py_request_new(void)
+{
+    db_py_request_t  *request;
+
+    request = PyObject_New(db_py_request_t, db_py.request_type);
+
+    if (request == NULL) {
+        return NULL;
+    }
+
+    memset((char *) request + sizeof(PyObject), 0,
+           sizeof(db_py_request_t) - sizeof(PyObject));
+
+    request->run.ops = &db_py_request_run_ops;
+    request->ops = &db_py_request_op_ops;
+
+    return request;
+}
+
+
 void
 db_py_request(db_job_t *job)
 {
@@ -126,7 +140,7 @@ db_py_request(db_job_t *job)
         return;
     }
 
-    request = PyObject_New(db_py_request_t, db_py.request_type);
+    request = job->websocket ? db_py_socket_new() : db_py_request_new();
 
     if (request == NULL) {
         PyErr_Clear();
@@ -134,10 +148,6 @@ db_py_request(db_job_t *job)
         return;
     }
 
-    memset((char *) request + sizeof(PyObject), 0,
-           sizeof(db_py_request_t) - sizeof(PyObject));
-
-    request->run.ops = &db_py_request_run_ops;
     db_chain_init(&request->chunks);
     request->app = app;
     request->job = job;
@@ -149,7 +159,7 @@ db_py_request(db_job_t *job)
 }
 
 
-static PyObject *
+PyObject *
 db_py_request_begin(db_py_run_t *run, int *ended)
 {
     PyObject         *scope, *receive, *send, *awaitable;
@@ -160,6 +170,13 @@ db_py_request_begin(db_py_run_t *run, int *ended)
     awaitable = NULL;
 
     scope = db_py_scope(request->app, request->job);
+
+    if (scope && request->job->websocket
+        && db_py_socket_scope(scope, request->job) == -1)
+    {
+        Py_CLEAR(scope);
+    }
+
     receive = PyCFunction_New(&db_py_receive_def, (PyObject *) run);
     send = PyCFunction_New(&db_py_send_def, (PyObject *) run);
 
@@ -182,14 +199,14 @@ db_py_request_begin(db_py_run_t *run, int *ended)
 }
 
 
-static void
+void
 db_py_request_pause(db_py_run_t *run)
 {
     db_py_request_release_held((db_py_request_t *) run);
 }
 
 
-static db_py_waiters_t *
+db_py_waiters_t *
 db_py_request_waiters(PyObject *self)
 {
     return &((db_py_request_t *) self)->waiters;
@@ -398,7 +415,7 @@ db_py_request_error_part(db_py_request_t *request)
 }
 
 
-static void
+void
 db_py_request_end(db_py_run_t *run, PyObject *result)
 {
     char             *strings;
@@ -409,6 +426,7 @@ db_py_request_end(db_py_run_t *run, PyObject *result)
 
     request = (db_py_request_t *) run;
     flags = DB_PART_DONE;
+    job = request->job;
 
     if (result == NULL) {
         db_py_request_failed(request);
@@ -418,8 +436,11 @@ db_py_request_end(db_py_run_t *run, PyObject *result)
                              "returned '%S'.", result, Py_None);
 
     } else if (!request->gone && !request->start) {
-        db_py_request_report(request, "ASGI callable returned without "
-                             "starting response.", NULL, Py_None);
+        db_py_request_report(request, job->websocket
+                                 ? "ASGI callable returned without "
+                                   "completing handshake."
+                                 : "ASGI callable returned without "
+                                   "starting response.", NULL, Py_None);
 
     } else if (!request->gone && !request->complete
                && !db_py_request_stream_ended(request))
@@ -428,7 +449,6 @@ db_py_request_end(db_py_run_t *run, PyObject *result)
                              "completing response.", NULL, Py_None);
     }
 
-    job = request->job;
     part = request->held;
     request->held = NULL;
 

@@ -1,7 +1,8 @@
 /*
  * One ASGI request, as its files see it: asgi_http.c runs it, asgi_receive.c
  * hands out its body, asgi_send.c makes the parts of its response, with
- * asgi_extension.c for those that few applications send.  Loop thread, GIL
+ * asgi_extension.c for those that few applications send.  A WebSocket is a
+ * request, too: asgi_websocket.c has what is different.  Loop thread, GIL
  * held.
  */
 
@@ -11,12 +12,17 @@
 #include "python/runtime.h"
 
 
+#define DB_PY_COPY_MAX  (16 * 1024)   /* larger bodies are referenced */
+
+
 typedef struct {
     db_py_run_t       run;
     db_py_app_t      *app;
     db_job_t         *job;          /* NULL once DONE has gone */
     db_part_t        *held;
     db_py_waiters_t   waiters;
+
+    const db_py_op_ops_t  *ops;     /* of receive() and send() */
 
     db_chain_t        chunks;       /* of the body, owned */
     size_t            taken;        /* of them, not yet given back */
@@ -41,10 +47,21 @@ typedef struct {
 } db_py_request_t;
 
 
+void db_py_request_dealloc(PyObject *self);
+
+/* Of db_py_run_ops_t. */
+PyObject *db_py_request_begin(db_py_run_t *run, int *ended);
+void db_py_request_pause(db_py_run_t *run);
+void db_py_request_end(db_py_run_t *run, PyObject *result);
+
 /* Of db_py_op_ops_t. */
 PyObject *db_py_request_receive(PyObject *self);
 int db_py_request_send(PyObject *self, PyObject *message);
 int db_py_request_send_waited(PyObject *self);
+db_py_waiters_t *db_py_request_waiters(PyObject *self);
+
+/* Bytes of chunks were handed out: nginx may read as many. */
+void db_py_request_take(db_py_request_t *request, size_t bytes);
 
 void db_py_request_free_chunks(db_py_request_t *request);
 
@@ -70,6 +87,21 @@ void db_py_request_end_body(db_py_request_t *request, db_part_t *part);
 
 /* Nothing of the response is left to be sent by the application. */
 void db_py_request_complete(db_py_request_t *request);
+
+/* Raises what send() says to a client that has left: -1. */
+int db_py_request_disconnected(void);
+
+/* 1 when the message is of that type, 0 with an exception when not. */
+int db_py_request_expect(PyObject *type, PyObject *expected);
+int db_py_type_is(PyObject *type, PyObject *expected);
+
+/* As of db_py_op_ops_t.send. */
+int db_py_request_send_start(db_py_request_t *request, PyObject *message);
+int db_py_request_send_body(db_py_request_t *request, PyObject *message);
+
+/* asgi_websocket.c */
+db_py_request_t *db_py_socket_new(void);
+int db_py_socket_scope(PyObject *scope, const db_job_t *job);
 
 /* asgi_extension.c; as of db_py_op_ops_t.send */
 int db_py_request_send_file(db_py_request_t *request, PyObject *message);

@@ -42,6 +42,18 @@ db_py_request_give(db_py_request_t *request, size_t bytes)
 }
 
 
+void
+db_py_request_take(db_py_request_t *request, size_t bytes)
+{
+    request->taken += bytes;
+
+    if (request->taken >= DB_CREDIT_MIN) {
+        db_py_request_give(request, request->taken);
+        request->taken = 0;
+    }
+}
+
+
 /* The next piece of a body that lies in a file. */
 
 static PyObject *
@@ -151,11 +163,8 @@ db_py_request_read_chunks(db_py_request_t *request)
 
     db_py_request_free_chunks(request);
 
-    request->taken += size;
-
-    if (request->taken >= DB_CREDIT_MIN && !request->body_read) {
-        db_py_request_give(request, request->taken);
-        request->taken = 0;
+    if (!request->body_read) {
+        db_py_request_take(request, size);
     }
 
     return body;

@@ -11,9 +11,6 @@
 #include "python/asgi_http.h"
 
 
-#define DB_PY_COPY_MAX  (16 * 1024)
-
-
 void
 db_py_request_release_held(db_py_request_t *request)
 {
@@ -34,7 +31,7 @@ db_py_request_stream_ended(const db_py_request_t *request)
 
 /* Raises what send() says to a client that has left. */
 
-static int
+int
 db_py_request_disconnected(void)
 {
     PyErr_SetString(db_py.disconnected_error, "the client has disconnected");
@@ -83,6 +80,7 @@ db_py_request_part(db_py_request_t *request, PyObject *body)
     }
 
     part->body.len = len;
+    part->credit = len;
 
     if (len > DB_PY_COPY_MAX) {
         part->body.data = PyBytes_AS_STRING(body);
@@ -132,7 +130,7 @@ db_py_member(PyObject *message, PyObject *key, PyObject *absent)
 
 /* 1 when the message is of that type, 0 with an exception when not. */
 
-static int
+int
 db_py_request_expect(PyObject *type, PyObject *expected)
 {
     int  rc;
@@ -215,7 +213,7 @@ db_py_request_complete(db_py_request_t *request)
 }
 
 
-static int
+int
 db_py_request_send_start(db_py_request_t *request, PyObject *message)
 {
     int        trailers;
@@ -332,7 +330,7 @@ db_py_request_send_bytes(db_py_request_t *request, PyObject *body, int more)
 }
 
 
-static int
+int
 db_py_request_send_body(db_py_request_t *request, PyObject *message)
 {
     int        more, rc;
@@ -388,7 +386,7 @@ db_py_request_send_body(db_py_request_t *request, PyObject *message)
 }
 
 
-static int
+int
 db_py_type_is(PyObject *type, PyObject *expected)
 {
     return type == expected

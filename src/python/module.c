@@ -416,6 +416,8 @@ db_py_module_exec(PyObject *module)
     if (db_py_strings_init() != DB_OK
         || db_py_module_type(module, &db_py_request_spec,
                              &db_py.request_type) == -1
+        || db_py_module_type(module, &db_py_socket_spec, &db_py.socket_type)
+           == -1
         || db_py_module_type(module, &db_py_spawn_spec, &db_py.spawn_type)
            == -1
         || db_py_module_type(module, &db_py_op_spec, &db_py.op_type) == -1

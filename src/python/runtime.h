@@ -58,6 +58,25 @@
     _(trailers, "trailers")                                                   \
     _(more_trailers, "more_trailers")                                         \
     _(links, "links")                                                         \
+    _(websocket, "websocket")                                                 \
+    _(ws, "ws")                                                               \
+    _(wss, "wss")                                                             \
+    _(subprotocols, "subprotocols")                                           \
+    _(subprotocol, "subprotocol")                                             \
+    _(socket_connect, "websocket.connect")                                    \
+    _(socket_receive, "websocket.receive")                                    \
+    _(socket_disconnect, "websocket.disconnect")                              \
+    _(socket_accept, "websocket.accept")                                      \
+    _(socket_send, "websocket.send")                                          \
+    _(socket_close, "websocket.close")                                        \
+    _(socket_response, "websocket.http.response")                             \
+    _(socket_response_start, "websocket.http.response.start")                 \
+    _(socket_response_body, "websocket.http.response.body")                   \
+    _(bytes, "bytes")                                                         \
+    _(text, "text")                                                           \
+    _(code, "code")                                                           \
+    _(reason, "reason")                                                       \
+    _(no_text, "")                                                            \
     _(cancel, "cancel")                                                       \
     _(close, "close")                                                         \
     _(done, "done")                                                           \
@@ -104,6 +123,7 @@ typedef struct {
     PyObject          *report;          /* report(text, request, exception) */
 
     PyTypeObject      *request_type;
+    PyTypeObject      *socket_type;
     PyTypeObject      *spawn_type;
     PyTypeObject      *op_type;
     PyTypeObject      *lines_type;
@@ -203,6 +223,7 @@ PyObject *db_py_scope(const db_py_app_t *app, const db_job_t *job);
 /* asgi_http.c */
 
 extern PyType_Spec  db_py_request_spec;
+extern PyType_Spec  db_py_socket_spec;
 
 void db_py_request(db_job_t *job);
 void db_py_request_disconnect(db_job_t *job);

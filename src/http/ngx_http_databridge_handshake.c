@@ -1,0 +1,295 @@
+/*
+ * The handshake of a WebSocket, RFC 6455 4.2: recognised before the request
+ * goes to Python, and answered when the application has accepted it.
+ */
+
+#include "http/ngx_http_databridge.h"
+
+#include <ngx_sha1.h>
+
+
+#define NGX_HTTP_DATABRIDGE_KEY_LEN     24
+#define NGX_HTTP_DATABRIDGE_ACCEPT_LEN  28
+
+
+static ngx_uint_t ngx_http_databridge_upgrades(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_databridge_has_token(ngx_str_t *value,
+    db_str_t token);
+static ngx_table_elt_t *ngx_http_databridge_only_header(ngx_http_request_t *r,
+    db_str_t name);
+static ngx_uint_t ngx_http_databridge_key_ok(ngx_str_t *key);
+static ngx_int_t ngx_http_databridge_refuse(ngx_http_request_t *r,
+    ngx_int_t status, db_str_t name, db_str_t value);
+static ngx_int_t ngx_http_databridge_accept(ngx_http_request_t *r);
+
+
+/* NGX_OK, with ctx->websocket when it is a handshake, or a status. */
+
+ngx_int_t
+ngx_http_databridge_handshake(ngx_http_databridge_ctx_t *ctx)
+{
+    ngx_table_elt_t     *h;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (r != r->main || r->http_version != NGX_HTTP_VERSION_11
+        || r->headers_in.upgrade == NULL || !ngx_http_databridge_upgrades(r))
+    {
+        return NGX_OK;
+    }
+
+    if (r->method != NGX_HTTP_GET) {
+        return ngx_http_databridge_refuse(r, NGX_HTTP_NOT_ALLOWED,
+                                          db_string("Allow"),
+                                          db_string("GET"));
+    }
+
+    h = ngx_http_databridge_only_header(r, db_string("sec-websocket-version"));
+
+    if (h == NULL || !db_str_eq(ngx_http_databridge_str(h->value),
+                                db_string("13")))
+    {
+        return ngx_http_databridge_refuse(r, 426,
+                                          db_string("Sec-WebSocket-Version"),
+                                          db_string("13"));
+    }
+
+    h = ngx_http_databridge_only_header(r, db_string("sec-websocket-key"));
+
+    if (h == NULL || !ngx_http_databridge_key_ok(&h->value)
+        || r->headers_in.content_length_n > 0 || r->headers_in.chunked)
+    {
+        ngx_log_error(NGX_LOG_INFO, r->connection->log, 0,
+                      "client sent an invalid WebSocket handshake");
+        return NGX_HTTP_BAD_REQUEST;
+    }
+
+    if (ngx_http_databridge_worker->exiting) {
+        return ngx_http_databridge_unavailable(r);
+    }
+
+    ctx->websocket = ngx_pcalloc(r->pool,
+                                 sizeof(ngx_http_databridge_websocket_t));
+    if (ctx->websocket == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static ngx_uint_t
+ngx_http_databridge_upgrades(ngx_http_request_t *r)
+{
+    ngx_str_t        *upgrade;
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h;
+
+    upgrade = &r->headers_in.upgrade->value;
+
+    if (upgrade->len != sizeof("websocket") - 1
+        || ngx_strncasecmp(upgrade->data, (u_char *) "websocket",
+                           upgrade->len)
+           != 0)
+    {
+        return 0;
+    }
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+            if (h[i].key.len == sizeof("connection") - 1
+                && ngx_strncmp(h[i].lowcase_key, "connection",
+                               sizeof("connection") - 1)
+                   == 0
+                && ngx_http_databridge_has_token(&h[i].value,
+                                                 db_string("upgrade")))
+            {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
+/* Whether a list separated by commas holds the token, in any case. */
+
+static ngx_uint_t
+ngx_http_databridge_has_token(ngx_str_t *value, db_str_t token)
+{
+    u_char  *p, *start, *end, *last;
+
+    last = value->data + value->len;
+
+    for (start = value->data; start < last; start = p + 1) {
+
+        p = ngx_strlchr(start, last, ',');
+
+        if (p == NULL) {
+            p = last;
+        }
+
+        end = p;
+
+        while (start < end && (*start == ' ' || *start == '\t')) {
+            start++;
+        }
+
+        while (start < end && (end[-1] == ' ' || end[-1] == '\t')) {
+            end--;
+        }
+
+        if ((size_t) (end - start) == token.len
+            && ngx_strncasecmp(start, (u_char *) token.data, token.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* NULL when it is missing, or there twice. */
+
+static ngx_table_elt_t *
+ngx_http_databridge_only_header(ngx_http_request_t *r, db_str_t name)
+{
+    ngx_uint_t        i;
+    ngx_list_part_t  *part;
+    ngx_table_elt_t  *h, *found;
+
+    found = NULL;
+
+    for (part = &r->headers_in.headers.part; part; part = part->next) {
+
+        h = part->elts;
+
+        for (i = 0; i < part->nelts; i++) {
+
+            if (h[i].key.len != name.len
+                || ngx_strncmp(h[i].lowcase_key, name.data, name.len) != 0)
+            {
+                continue;
+            }
+
+            if (found) {
+                return NULL;
+            }
+
+            found = &h[i];
+        }
+    }
+
+    return found;
+}
+
+
+static ngx_uint_t
+ngx_http_databridge_key_ok(ngx_str_t *key)
+{
+    u_char     buf[ngx_base64_decoded_length(NGX_HTTP_DATABRIDGE_KEY_LEN)];
+    ngx_str_t  decoded;
+
+    if (key->len != NGX_HTTP_DATABRIDGE_KEY_LEN) {
+        return 0;
+    }
+
+    decoded.data = buf;
+
+    return ngx_decode_base64(&decoded, key) == NGX_OK && decoded.len == 16;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_refuse(ngx_http_request_t *r, ngx_int_t status,
+    db_str_t name, db_str_t value)
+{
+    if (ngx_http_databridge_add_header(r, name, value) == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    return status;
+}
+
+
+/* The application has answered: it accepts with 101, or denies. */
+
+ngx_int_t
+ngx_http_databridge_upgrade(ngx_http_databridge_ctx_t *ctx)
+{
+    ngx_connection_t          *c;
+    ngx_http_request_t        *r;
+    ngx_http_core_loc_conf_t  *clcf;
+
+    r = ctx->request;
+    c = r->connection;
+
+    /* what follows the request is no request either way */
+
+    r->keepalive = 0;
+
+    if (r->headers_out.status != NGX_HTTP_SWITCHING_PROTOCOLS) {
+        r->lingering_close = 1;
+        ctx->websocket = NULL;
+        return NGX_OK;
+    }
+
+    r->headers_out.content_length_n = -1;
+
+    clcf = ngx_http_get_module_loc_conf(r, ngx_http_core_module);
+
+    if (clcf->tcp_nodelay && ngx_tcp_nodelay(c) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    return ngx_http_databridge_accept(r);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_accept(ngx_http_request_t *r)
+{
+    u_char            digest[20];
+    ngx_str_t         hash, accept;
+    ngx_sha1_t        sha1;
+    ngx_table_elt_t  *h;
+
+    static ngx_str_t  guid = ngx_string("258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+
+    h = ngx_http_databridge_only_header(r, db_string("sec-websocket-key"));
+
+    ngx_sha1_init(&sha1);
+    ngx_sha1_update(&sha1, h->value.data, h->value.len);
+    ngx_sha1_update(&sha1, guid.data, guid.len);
+    ngx_sha1_final(digest, &sha1);
+
+    hash.data = digest;
+    hash.len = sizeof(digest);
+
+    accept.data = ngx_pnalloc(r->pool, NGX_HTTP_DATABRIDGE_ACCEPT_LEN);
+    if (accept.data == NULL) {
+        return NGX_ERROR;
+    }
+
+    ngx_encode_base64(&accept, &hash);
+
+    if (ngx_http_databridge_add_header(r, db_string("Upgrade"),
+                                       db_string("websocket"))
+        == NULL
+        || ngx_http_databridge_add_header(r,
+                                          db_string("Sec-WebSocket-Accept"),
+                                          ngx_http_databridge_str(accept))
+           == NULL)
+    {
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
