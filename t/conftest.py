@@ -4,10 +4,12 @@ import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Protocol
+from uuid import uuid4
 
 import pytest
 
 from harness import SLOWER, Nginx, Server, Uvicorn
+from harness.asgi import KIT, PEERS, UVICORN_FAILS, Peer
 
 
 class StartNginx(Protocol):
@@ -34,8 +36,11 @@ StartUvicorn = Callable[[str], Uvicorn]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A sanitized server may take its time."""
+    """A sanitized server may take its time; uvicorn may fail where we say so."""
     for item in items:
+        if reason := UVICORN_FAILS.get(item.nodeid.rpartition("/")[2]):
+            item.add_marker(pytest.mark.xfail(strict=True, reason=reason))
+
         if SLOWER > 1 and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(60 * SLOWER))
 
@@ -142,6 +147,29 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> str:
         capture_output=True,
     )
     return str(folder)
+
+
+@pytest.fixture(scope="module", params=PEERS)
+def peer(request: pytest.FixtureRequest) -> Iterator[Peer]:
+    """The ASGI cases in the APP of the test's module, under each of the servers."""
+    server = Nginx() if request.param == "databridge" else Uvicorn()
+    server.write({"app.py": request.module.APP, "kit.py": KIT})
+
+    with _finished(server):
+        if isinstance(server, Nginx):
+            server.configure("databridge_app app:app;")
+            server.start("/")
+        else:
+            server.run("app:app")
+
+        with Peer(request.param, server) as peer:
+            yield peer
+
+
+@pytest.fixture
+def key() -> str:
+    """Names what one test keeps in the application."""
+    return uuid4().hex
 
 
 @pytest.fixture

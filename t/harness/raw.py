@@ -12,6 +12,12 @@ class RawResponse:
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    pairs: list[tuple[bytes, bytes]] = field(default_factory=list)
+    trailers: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def values(self, name: str) -> list[bytes]:
+        """All values of a header, in order."""
+        return [value for key, value in self.pairs if key.lower() == name.encode()]
 
 
 class Raw:
@@ -53,37 +59,56 @@ class Raw:
 
     def response(self, head: bool = False) -> RawResponse:
         """The next response; head says that it has no body."""
-        text = self.until(b"\r\n\r\n").decode("latin-1")
-        first, *lines = text[:-4].split("\r\n")
-        answer = RawResponse(int(first.split(" ")[1]))
-
-        for line in lines:
-            name, _, value = line.partition(":")
-            answer.headers[name.lower()] = value.strip()
+        answer = self.head()
 
         if not head and answer.status >= 200 and answer.status not in (204, 304):
-            answer.body = self._body(answer.headers)
+            self._body(answer)
 
         return answer
 
-    def _body(self, headers: dict[str, str]) -> bytes:
-        if headers.get("transfer-encoding") == "chunked":
-            body = b""
+    def head(self) -> RawResponse:
+        """The header of the next response; its body is left to be read."""
+        first = self.until(b"\r\n")
+        answer = RawResponse(int(first.split(b" ")[1]))
+        answer.pairs = self._fields()
 
-            while size := int(self.until(b"\r\n"), 16):
-                body += self.exactly(size + 2)[:-2]
+        for name, value in answer.pairs:
+            answer.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
 
-            self.until(b"\r\n")
-            return body
+        return answer
 
-        if "content-length" in headers:
-            return self.exactly(int(headers["content-length"]))
+    def chunk(self) -> bytes:
+        """The next chunk of a chunked body; b"" is the last one, trailers follow."""
+        size = int(self.until(b"\r\n"), 16)
+        return self.exactly(size + 2)[:-2] if size else b""
 
-        while self._more():
-            continue
+    def _fields(self) -> list[tuple[bytes, bytes]]:
+        pairs = []
 
-        body, self.buffer = self.buffer, b""
-        return body
+        while (line := self.until(b"\r\n")) != b"\r\n":
+            name, _, value = line.partition(b":")
+            pairs.append((name, value.strip(b" \t\r\n")))
+
+        return pairs
+
+    def _body(self, answer: RawResponse) -> None:
+        if answer.headers.get("transfer-encoding") == "chunked":
+            chunks = []
+
+            while data := self.chunk():
+                chunks.append(data)
+
+            answer.body = b"".join(chunks)
+            answer.trailers = self._fields()
+
+        elif "content-length" in answer.headers:
+            answer.body = self.exactly(int(answer.headers["content-length"]))
+
+        else:
+            while self._more():
+                continue
+
+            answer.body, self.buffer = self.buffer, b""
 
     def until(self, end: bytes) -> bytes:
         """All bytes up to these and with them."""
