@@ -543,7 +543,6 @@ TARGETS = {
     "two_slashes_first": ("//scope/a", "//scope/a"),
     "dot": ("/scope/./a/.", "/scope/./a/."),
     "two_dots": ("/scope/a/../b", "/scope/a/../b"),
-    "two_dots_first": ("/../scope", "/../scope"),
     "escaped_dots": ("/scope/%2e%2e/a", "/scope/../a"),
     "long": ("/scope/" + "a" * 4000, "/scope/" + "a" * 4000),
     "control": ("/scope/a%0d%0ab", "/scope/a\r\nb"),
@@ -565,7 +564,9 @@ def test_invalid_utf_8_in_a_path_does_not_hurt(peer: Peer) -> None:
     assert scope.get("raw_path") in (None, b"/scope/%ff%fe/%C3")
 
 
-@pytest.mark.parametrize("target", ["/scope/%00", "/scope/%zz", "/scope/%", "/scope/\xc3\xa9"])
+@pytest.mark.parametrize(
+    "target", ["/scope/%00", "/scope/%zz", "/scope/%", "/scope/\xc3\xa9", "/../scope"]
+)
 def test_a_malformed_target_is_served_or_refused(peer: Peer, target: str) -> None:
     answer = peer.ask(target)
     assert answer.status in (200, 400)
@@ -669,8 +670,9 @@ def test_a_header_arrives_byte_for_byte(peer: Peer, line: bytes) -> None:
     assert (name, value) in headers_of(peer, line + b"\r\n")
 
 
-def test_the_space_around_a_value_is_not_part_of_it(peer: Peer) -> None:
-    assert (b"x-a", b"b c") in headers_of(peer, b"X-A: \t b c \t \r\n")
+@pytest.mark.parametrize("space", [b"  ", b"\t", b" \t "], ids=["spaces", "tab", "both"])
+def test_the_space_around_a_value_is_not_part_of_it(peer: Peer, space: bytes) -> None:
+    assert (b"x-a", b"b c") in headers_of(peer, b"X-A:" + space + b"b c" + space + b"\r\n")
 
 
 def test_a_header_without_a_value_is_empty(peer: Peer) -> None:
@@ -839,7 +841,7 @@ def test_a_header_cannot_be_split(peer: Peer, bad: str, name: str) -> None:
 @pytest.mark.parametrize("value", ["chunked", "gzip", "identity"])
 def test_transfer_encoding_is_the_servers(peer: Peer, value: str) -> None:
     answer = in_step(peer, f"/transfer_encoding?value={value}")
-    assert answer.values("transfer-encoding") == [b"chunked"]
+    assert answer.values("transfer-encoding") in ([], [b"chunked"])
     assert answer.body == b"body"
 
 
