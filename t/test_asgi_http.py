@@ -263,6 +263,7 @@ MISTAKES = {
     "int": [start(), {"type": "http.response.body", "body": 7}],
     "str_header": [{**start(), "headers": [("x-a", "1")]}],
     "single_header": [{**start(), "headers": [(b"x-a",)]}],
+    "bad_length": [start(content_length="four")],
     "not_a_mapping": [7],
 }
 
@@ -998,7 +999,7 @@ def test_send_returns_what_asyncio_takes(peer: Peer) -> None:
 @pytest.mark.parametrize(
     "kind",
     ["body_first", "unknown", "no_type", "websocket", "str_header", "single_header"]
-    + ["not_a_mapping"],
+    + ["bad_length", "not_a_mapping"],
 )
 def test_a_mistake_before_the_start_is_refused(peer: Peer, kind: str) -> None:
     refused(peer, f"/mistake?kind={kind}")

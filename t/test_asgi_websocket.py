@@ -84,7 +84,7 @@ async def echo(scope, receive, send):
     while True:
         message = await receive()
         if message["type"] == "websocket.disconnect":
-            note(scope, (message["code"], message.get("reason") or ""))
+            note(scope, (int(message["code"]), message.get("reason") or ""))
             return
         assert message["type"] == "websocket.receive"
         await send({**message, "type": "websocket.send"})
@@ -205,7 +205,7 @@ async def closes(scope, receive, send):
         more["reason"] = option(scope, "reason")
     await send(close(**more))
     message = await receive()
-    note(scope, (message["type"], message["code"]))
+    note(scope, (message["type"], int(message["code"])))
 
 
 @socket

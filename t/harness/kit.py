@@ -35,7 +35,8 @@ def socket(function: Case) -> Case:
 
 def option(scope: Scope, name: str, default: str = "") -> str:
     """A parameter of the query string."""
-    return parse_qs(scope["query_string"].decode("latin-1")).get(name, [default])[0]
+    query: bytes = scope["query_string"]
+    return parse_qs(query.decode("latin-1")).get(name, [default])[0]
 
 
 def note(scope: Scope, value: Any) -> None:

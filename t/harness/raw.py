@@ -3,6 +3,7 @@
 import socket
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 from harness.settings import SLOWER
 
@@ -26,7 +27,7 @@ class Raw:
         self.buffer = b""
         self.received = 0
 
-    def __enter__(self) -> "Raw":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -87,6 +87,14 @@ class Command:
         eventually(lambda: process.poll() is not None, seconds)
         return process.poll()
 
+    def ends(self, command: Sequence[str], env: Mapping[str, str]) -> str:
+        """Runs a command that must end by itself and not with 0; its output."""
+        self.launch(command, env)
+        status = self.wait(20)
+        assert status is not None, f"it still runs:\n{self.log.text()}"
+        assert status != 0, self.log.text()
+        return self.log.text()
+
     def finish(self) -> list[str]:
         """Ends it with SIGTERM; returns what went wrong."""
         self.client.close()
@@ -133,12 +141,13 @@ class Server(Command):
         self.wait_ready(ready)
 
     def fail(self, *arguments: str, env: Mapping[str, str] | None = None) -> str:
-        """Runs a command that must end by itself and not with 0; its output."""
-        self.launch([DATABRIDGE, *arguments], env or {})
-        status = self.wait(20)
-        assert status is not None, f"it still runs:\n{self.log.text()}"
-        assert status != 0, self.log.text()
-        return self.log.text()
+        """What a command says that must end by itself and not with 0."""
+        return self.ends([DATABRIDGE, *arguments], env or {})
+
+    def refuse(self, target: str) -> str:
+        """What "run" says when the application must not start."""
+        self.log.expect("failed to start")
+        return self.fail("run", target, "--port", str(self.port))
 
     def problems(self) -> list[str]:
         return self.log.problems()
@@ -152,18 +161,16 @@ class Uvicorn(Command):
     clean_exits = (0, -signal.SIGTERM)
 
     def run(self, target: str, *options: str) -> None:
-        self.launch(
-            [
-                PYTHON,
-                "-m",
-                "uvicorn",
-                target,
-                *("--port", str(self.port), "--log-level", "warning"),
-                *options,
-            ],
-            {"LD_PRELOAD": "", "PYTHONPATH": ""},
-        )
+        self.launch(self._command(target, *options), {"LD_PRELOAD": "", "PYTHONPATH": ""})
         self.wait_ready()
+
+    def refuse(self, target: str) -> str:
+        """What it says when it must not start."""
+        return self.ends(self._command(target), {"LD_PRELOAD": "", "PYTHONPATH": ""})
+
+    def _command(self, target: str, *options: str) -> list[str]:
+        port = ("--port", str(self.port), "--log-level", "warning")
+        return [PYTHON, "-m", "uvicorn", target, *port, *options]
 
 
 class Gunicorn(Command):
