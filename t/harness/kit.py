@@ -67,6 +67,13 @@ async def answer(send: Send, value: Any) -> None:
     await send(body(data))
 
 
+ACCEPT: Message = {"type": "websocket.accept"}
+
+
+def text(value: str) -> Message:
+    return {"type": "websocket.send", "text": value}
+
+
 async def read(receive: Receive) -> bytes:
     """The whole body of a request."""
     parts = []
@@ -88,6 +95,23 @@ async def attempt(scope: Scope, what: Awaitable[Any]) -> None:
         note(scope, f"raised {'OSError' if isinstance(error, OSError) else 'Exception'}")
     else:
         note(scope, "returned")
+
+
+@socket
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """Sends every message back, and notes how the socket was closed."""
+    note(scope, (await receive())["type"])
+    await send(ACCEPT)
+
+    while True:
+        message = await receive()
+
+        if message["type"] == "websocket.disconnect":
+            note(scope, (int(message["code"]), message.get("reason") or ""))
+            return
+
+        assert message["type"] == "websocket.receive", message
+        await send({**message, "type": "websocket.send"})
 
 
 async def describe(scope: Scope, receive: Receive, send: Send) -> None:
