@@ -91,16 +91,16 @@ class WebSocket(Raw):
 
     def frame(self) -> tuple[int, bytes]:
         """The next frame of the server: its opcode, with 16 for more to come, and its payload."""
-        first, second = self._exactly(2)
+        first, second = self.exactly(2)
         assert first & 0x70 == 0, "reserved bits without an extension"
         assert second & 0x80 == 0, "a server does not mask"
         size = second & 0x7F
 
         if size > 125:
             assert first & 0x08 == 0, "a control frame is short"
-            size = int.from_bytes(self._exactly(2 if size == 126 else 8), "big")
+            size = int.from_bytes(self.exactly(2 if size == 126 else 8), "big")
 
-        return (first & 0x0F) + (0 if first & 0x80 else 16), self._exactly(size)
+        return (first & 0x0F) + (0 if first & 0x80 else 16), self.exactly(size)
 
     def message(self) -> str | bytes:
         """The next message, whole; pings are left unanswered."""
