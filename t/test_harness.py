@@ -2,11 +2,14 @@
 
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from harness import Log, Nginx, Uvicorn, until
+from harness.asgi import UVICORN_FAILS
 from harness.nginx import StartError
 from harness.processes import alive, children, descriptors
 
@@ -151,3 +154,15 @@ def test_uvicorn_serves_and_ends() -> None:
     assert server.process and server.client.get("/").text == "hello"
     assert children(server.process.pid) == []
     assert server.finish() == []
+
+
+def test_every_failure_of_uvicorns_is_that_of_a_test() -> None:
+    folder = Path(__file__).parent
+    options = ["-c", str(folder / "pytest.ini"), "--collect-only", "-q"]
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *map(str, folder.glob("test_asgi_*.py"))],
+        capture_output=True,
+        text=True,
+    )
+    tests = {line.rpartition("/")[2] for line in result.stdout.splitlines()}
+    assert set(UVICORN_FAILS) <= tests
