@@ -12,6 +12,7 @@ import pytest
 
 from conftest import StartApp, StartNginx, StartServer
 from harness import SLOWER, Gunicorn, Nginx, Server, until
+from harness.websocket import handshake
 
 APP = '''
 import gc
@@ -928,6 +929,35 @@ def test_a_configuration_with_an_unclear_interface_is_refused(
 def test_the_command_line_serves_wsgi(run: StartServer) -> None:
     server = run({"app.py": ANY + "\napp = middleware\n"}, "--interface", "wsgi")
     assert server.client.get("/").text == "wsgi"
+
+
+def test_the_authenticated_user_is_the_remote_user(make_nginx: Callable[..., Nginx]) -> None:
+    server = make_nginx()
+    server.write({"app.py": APP, "users": "ada:{PLAIN}secret\n"})
+    guard = f"auth_basic here; auth_basic_user_file {server.app}/users;"
+    server.configure(f"databridge_app app:app; {guard}")
+    server.start()
+    answer = server.client.get("/environ", auth=("ada", "secret"))
+    assert answer.json()["REMOTE_USER"] == "ada"
+    assert server.client.get("/environ", auth=("ada", "guess")).status_code == 401
+
+
+def test_a_websocket_is_refused(shared_app: Nginx) -> None:
+    with shared_app.raw() as client:
+        client.send(handshake("/environ"))
+        assert client.response().status == 403
+
+
+def test_the_log_can_tell_wsgi(app: StartApp) -> None:
+    server = app(
+        APP,
+        http="log_format kind '$databridge_kind';",
+        location="access_log kind.log kind;",
+    )
+    server.client.get("/one")
+    log = server.prefix / "kind.log"
+    until("a line", lambda: log.exists() and log.read_text())
+    assert set(log.read_text().split()) == {"wsgi"}
 
 
 # lifespan

@@ -124,7 +124,7 @@ class Worker:
             app = loading.checked(app, target)()
         app = loading.checked(app, target)
         if interface.detect(app, chosen, target) == "wsgi":
-            _databridge.start(index, WSGI(app, self.pool), {})
+            _databridge.start(index, WSGI(app, self.pool), {}, True)
             return
 
         lifespan = Lifespan(app)

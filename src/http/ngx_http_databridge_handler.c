@@ -483,6 +483,11 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
 
     ngx_http_databridge_record_submit(ctx->request, job);
 
+    if (worker->apps->tables[ctx->app]->wsgi) {
+        ngx_http_databridge_record_kind(ctx->request,
+                                        NGX_HTTP_DATABRIDGE_WSGI);
+    }
+
     job->app = ctx->app;
     job->owner = ctx;
     job->queued = 1;

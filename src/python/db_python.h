@@ -96,6 +96,7 @@ typedef struct {
     unsigned       nroutes;
     db_cors_t     *cors;              /* of native answers; NULL: none */
     char          *error;             /* why the app failed, else NULL */
+    unsigned       wsgi:1;
 } db_table_t;
 
 

@@ -288,7 +288,8 @@ void db_py_publish(void);
 
 /* table.c */
 
-int db_py_app_start(unsigned index, PyObject *call, PyObject *state);
+int db_py_app_start(unsigned index, PyObject *call, PyObject *state,
+    int wsgi);
 int db_py_app_fail(unsigned index, const char *error);
 int db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
     PyObject *timeout);

@@ -34,11 +34,14 @@ db_py_table(unsigned index)
 
 
 int
-db_py_app_start(unsigned index, PyObject *call, PyObject *state)
+db_py_app_start(unsigned index, PyObject *call, PyObject *state, int wsgi)
 {
+    db_table_t   *table;
     db_py_app_t  *app;
 
-    if (db_py_table(index) == NULL) {
+    table = db_py_table(index);
+
+    if (table == NULL) {
         return -1;
     }
 
@@ -48,6 +51,8 @@ db_py_app_start(unsigned index, PyObject *call, PyObject *state)
     if (app->scope == NULL && db_py_scope_template(app) != DB_OK) {
         return -1;
     }
+
+    table->wsgi = wsgi;
 
     Py_XSETREF(app->state, Py_NewRef(state));
     Py_XSETREF(app->call, Py_NewRef(call));
