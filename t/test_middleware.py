@@ -152,3 +152,30 @@ def test_starlettes_middleware_works(app: StartApp) -> None:
     )
     assert preflight.status_code == 200
     assert preflight.headers["access-control-allow-methods"] == "PUT"
+
+
+def test_an_error_below_starlettes_own_middleware_is_logged_with_its_traceback(
+    app: StartApp,
+) -> None:
+    """BaseHTTPMiddleware raises it out of a group, which becomes its context: a cycle."""
+    server = app(
+        """
+        from starlette.middleware.base import BaseHTTPMiddleware
+        from fastapi import FastAPI as App
+
+        class Plain(BaseHTTPMiddleware):
+            async def dispatch(self, request, call_next):
+                return await call_next(request)
+
+        app = App()
+        app.add_middleware(Plain)
+        app.add_middleware(Plain)
+
+        @app.get("/broken")
+        async def broken():
+            raise LookupError("no such shelf")
+        """
+    )
+    assert server.client.get("/broken").status_code == 500
+    assert server.logged("in broken$")
+    assert server.logged("LookupError: no such shelf")

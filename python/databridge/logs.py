@@ -130,11 +130,16 @@ def report(text: str, request: str, exception: BaseException | None) -> None:
         logger.error("%s (%s)", text, request)
 
 
-def _disconnected(exception: BaseException) -> bool:
-    """Whether all of it comes from a send() to a client that has left."""
-    if isinstance(exception, _databridge.ClientDisconnected):
-        return True
-    if isinstance(exception, BaseExceptionGroup):
-        return all(map(_disconnected, exception.exceptions))
-    cause = exception.__cause__ or exception.__context__
-    return cause is not None and _disconnected(cause)
+def _disconnected(exception: BaseException | None, seen: frozenset[int] = frozenset()) -> bool:
+    """Whether all of it comes from a send() to a client that has left.
+
+    A group whose only member was raised in its stead is that member's context.
+    """
+    while exception is not None and id(exception) not in seen:
+        if isinstance(exception, _databridge.ClientDisconnected):
+            return True
+        seen |= {id(exception)}
+        if isinstance(exception, BaseExceptionGroup):
+            return all(_disconnected(member, seen) for member in exception.exceptions)
+        exception = exception.__cause__ or exception.__context__
+    return False
