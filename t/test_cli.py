@@ -20,7 +20,7 @@ APP = """
 import asyncio
 import os
 
-from databridge import App, Model
+from databridge import App, Model, Request
 
 app = App()
 
@@ -41,6 +41,11 @@ async def root():
 async def wait(seconds: float):
     await asyncio.sleep(seconds)
     return "waited"
+
+
+@app.get("/cookies")
+async def cookies(request: Request):
+    return len(request.headers["cookie"])
 
 
 def make():
@@ -133,6 +138,14 @@ def test_run_passes_its_environment_on(make_server: Callable[[], Server]) -> Non
     server.write(FILES)
     server.run("app:app", env={"COLOUR": "blue; drop"})
     assert server.client.get("/").json()["colour"] == "blue; drop"
+
+
+@pytest.mark.parametrize("size", [9_000, 16_000, 60_000])
+def test_cookies_may_be_as_large_as_under_uvicorn(run: StartServer, size: int) -> None:
+    server = run(FILES)
+    cookies = "; ".join(f"c{number}={'v' * 994}" for number in range(size // 1000))
+    answer = server.client.get("/cookies", headers={"Cookie": cookies})
+    assert answer.json() == len(cookies)
 
 
 def test_the_first_term_drains(run: StartServer) -> None:

@@ -91,6 +91,7 @@ def test_the_defaults_are_left_to_nginx() -> None:
 def test_headers_reach_the_application_as_they_were_sent() -> None:
     assert directive(SETTINGS, "underscores_in_headers") == ["on"]
     assert directive(SETTINGS, "ignore_invalid_headers") == ["off"]
+    assert directive(SETTINGS, "large_client_header_buffers") == ["4", "64k"]
 
 
 def test_every_file_of_nginx_is_in_the_private_directory() -> None:
