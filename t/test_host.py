@@ -1,6 +1,8 @@
 """Python behind the bridge, without nginx: the host plays the nginx thread."""
 
+import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -846,6 +848,33 @@ def test_a_wrong_venv_is_one_line(tmp_path: Path) -> None:
         host.close()
         assert text in host.apps[0]["error"].decode()
         assert len(host.logs) == 1 and host.logs[0][0] == "crit"
+
+
+def test_a_venv_of_another_build_has_the_library_of_ours(start: StartHost, tmp_path: Path) -> None:
+    """As pyenv, uv and conda make them: extension modules belong to their interpreter."""
+    python = "python{}.{}".format(*sys.version_info)
+    other, venv = tmp_path / "other", tmp_path / "venv"
+    packages = venv / "lib" / python / "site-packages"
+    for folder in (other / "bin", other / "lib" / python / "lib-dynload", venv / "bin", packages):
+        folder.mkdir(parents=True)
+    (other / "bin" / python).symlink_to(os.path.realpath(sys.executable))
+    (other / "lib" / python / "os.py").write_text("1 / 0\n")
+    (venv / "bin/python").symlink_to(other / "bin" / python)
+    (venv / "pyvenv.cfg").write_text(f"home = {other}/bin\n")
+    (packages / "shop.py").write_text("name = 'shop'\n")
+    host = start(HEAD + FOREIGN, options=["-v", str(venv)])
+    prefix, base, library, name = eval(host.fetch().body)
+    assert (prefix, name) == (str(venv), "shop")
+    assert base != str(other) and library.startswith(base)
+
+
+FOREIGN = """
+import shop
+
+@http
+async def app(scope, receive, send):
+    await respond(send, 200, repr((sys.prefix, sys.base_prefix, os.__file__, shop.name)).encode())
+"""
 
 
 def test_environment_path_and_argv(start: StartHost) -> None:

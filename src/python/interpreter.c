@@ -90,36 +90,64 @@ db_py_venv_check(const char *venv, char *error, size_t size)
 
 
 /*
- * The program that CPython takes itself for, from which it finds its
- * library: the venv's, or the one beside our libpython.  Never what PATH
- * happens to name.
+ * The prefix of the Python beside our libpython, whose standard library
+ * belongs to it; PATH_MAX bytes.
  */
 
 static int
-db_py_program(const db_python_conf_t *conf, char *path, char *error,
-    size_t size)
+db_py_home(char *home)
 {
-    char     dir[PATH_MAX], *slash;
+    char     path[PATH_MAX], *slash;
     Dl_info  info;
 
+    if (dladdr((void *) &PyRun_SimpleStringFlags, &info) == 0
+        || info.dli_fname == NULL || realpath(info.dli_fname, home) == NULL)
+    {
+        return DB_ERROR;
+    }
+
+    for (slash = strrchr(home, '/'); slash; slash = strrchr(home, '/')) {
+        *slash = '\0';
+
+        (void) snprintf(path, sizeof(path), "%.4000s/bin/python%d.%d", home,
+                        PY_MAJOR_VERSION, PY_MINOR_VERSION);
+
+        if (access(path, X_OK) == 0) {
+            return DB_OK;
+        }
+    }
+
+    return DB_ERROR;
+}
+
+
+/*
+ * The program that CPython takes itself for and the home of its library:
+ * the venv's, made by whatever build of the same Python, with our home, or
+ * the one of that home.  Never what PATH happens to name.
+ */
+
+static int
+db_py_program(const db_python_conf_t *conf, char *program, char *home,
+    char *error, size_t size)
+{
+    int  rc;
+
+    rc = db_py_home(home);
+
     if (conf->venv.len) {
-        (void) snprintf(path, PATH_MAX, "%s/bin/python", conf->venv.data);
+        if (rc != DB_OK) {
+            home[0] = '\0';
+        }
+
+        (void) snprintf(program, PATH_MAX, "%s/bin/python", conf->venv.data);
         return db_py_venv_check(conf->venv.data, error, size);
     }
 
-    if (dladdr((void *) &PyRun_SimpleStringFlags, &info)
-        && info.dli_fname && realpath(info.dli_fname, dir))
-    {
-        for (slash = strrchr(dir, '/'); slash; slash = strrchr(dir, '/')) {
-            *slash = '\0';
-
-            (void) snprintf(path, PATH_MAX, "%.4000s/bin/python%d.%d", dir,
-                            PY_MAJOR_VERSION, PY_MINOR_VERSION);
-
-            if (access(path, X_OK) == 0) {
-                return DB_OK;
-            }
-        }
+    if (rc == DB_OK) {
+        (void) snprintf(program, PATH_MAX, "%.4000s/bin/python%d.%d", home,
+                        PY_MAJOR_VERSION, PY_MINOR_VERSION);
+        return DB_OK;
     }
 
     (void) snprintf(error, size,
@@ -173,7 +201,7 @@ db_py_status(PyStatus status, char *error, size_t size)
 
 
 static PyStatus
-db_py_initialize(const char *program)
+db_py_initialize(const char *program, const char *home)
 {
     char        *argv[] = { "databridge" };
     PyConfig     config;
@@ -199,6 +227,10 @@ db_py_initialize(const char *program)
     config.parse_argv = 0;
 
     status = PyConfig_SetBytesString(&config, &config.program_name, program);
+
+    if (!PyStatus_Exception(status) && home[0]) {
+        status = PyConfig_SetBytesString(&config, &config.home, home);
+    }
 
     if (!PyStatus_Exception(status)) {
         status = PyConfig_SetBytesArgv(&config, 1, argv);
@@ -268,9 +300,9 @@ int
 db_py_interpreter_start(const db_python_conf_t *conf, char *error,
     size_t size)
 {
-    char  program[PATH_MAX];
+    char  program[PATH_MAX], home[PATH_MAX];
 
-    if (db_py_program(conf, program, error, size) != DB_OK) {
+    if (db_py_program(conf, program, home, error, size) != DB_OK) {
         return DB_ERROR;
     }
 
@@ -281,7 +313,7 @@ db_py_interpreter_start(const db_python_conf_t *conf, char *error,
         return DB_ERROR;
     }
 
-    if (db_py_status(db_py_initialize(program), error, size) != DB_OK) {
+    if (db_py_status(db_py_initialize(program, home), error, size) != DB_OK) {
         return DB_ERROR;
     }
 
