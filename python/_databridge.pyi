@@ -30,7 +30,12 @@ def attach(
     /,
 ) -> None: ...
 def start(
-    app: int, callable: Callable[..., Any], state: dict[str, Any], wsgi: bool = False, /
+    app: int,
+    callable: Callable[..., Any],
+    state: dict[str, Any],
+    wsgi: bool = False,
+    pathsend: bool = True,
+    /,
 ) -> None: ...
 def fail(app: int, error: str, /) -> None: ...
 def add_route(

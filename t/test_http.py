@@ -43,7 +43,7 @@ async def pieces():
 
 @app.get("/nothing")
 async def nothing():
-    return Response(status_code=204)
+    return Response(status_code=204, media_type="text/x-nothing")
 
 
 @app.get("/headers")
@@ -139,6 +139,7 @@ def test_204_has_no_body(shared_app: Nginx) -> None:
         client.get("/nothing")
         answer = client.response()
         assert answer.status == 204
+        assert answer.headers["content-type"] == "text/x-nothing; charset=utf-8"
         assert "transfer-encoding" not in answer.headers
         client.get("/")
         assert client.response().body == b'"here"'

@@ -179,3 +179,33 @@ def test_an_error_below_starlettes_own_middleware_is_logged_with_its_traceback(
     assert server.client.get("/broken").status_code == 500
     assert server.logged("in broken$")
     assert server.logged("LookupError: no such shelf")
+
+
+def test_files_are_compressed_by_starlettes_middleware_as_elsewhere(app: StartApp) -> None:
+    """With pathsend it would let them pass: it is not offered to such an application."""
+    server = app(
+        """
+        from pathlib import Path
+
+        from fastapi import FastAPI
+        from fastapi.responses import FileResponse
+        from starlette.middleware.gzip import GZipMiddleware
+
+        file = Path(__file__).with_name("file.txt")
+        file.write_text("x" * 5000)
+
+        inner = FastAPI()
+        inner.add_middleware(GZipMiddleware)
+
+        @inner.get("/file")
+        async def read():
+            return FileResponse(file)
+
+        app = FastAPI()
+        app.mount("/inner", inner)
+        """,
+        ready=None,
+    )
+    answer = server.client.get("/inner/file")
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.text == "x" * 5000

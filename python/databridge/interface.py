@@ -1,6 +1,7 @@
 """ASGI or WSGI: what an application is, told from what its callable takes."""
 
 import inspect
+import sys
 from typing import Any, Literal
 
 from databridge.loading import LoadError
@@ -70,3 +71,19 @@ def _takes(signature: inspect.Signature, count: int) -> bool:
 def _named(signature: inspect.Signature, names: tuple[str, ...]) -> bool:
     """Whether the first parameters have the names that everybody gives them."""
     return tuple(signature.parameters)[: len(names)] == names
+
+
+def compresses(app: Any) -> bool:
+    """Whether an application has Starlette's GZipMiddleware, or a mounted one has.
+
+    It compresses files that are read, as under servers without pathsend, but passes
+    their paths on as they are.
+    """
+    gzip = sys.modules.get("starlette.middleware.gzip")
+    if gzip is None:
+        return False
+    kinds = (getattr(middleware, "cls", None) for middleware in getattr(app, "user_middleware", ()))
+    if any(isinstance(kind, type) and issubclass(kind, gzip.GZipMiddleware) for kind in kinds):
+        return True
+    mounted = (getattr(route, "app", None) for route in getattr(app, "routes", None) or ())
+    return any(hasattr(inner, "user_middleware") and compresses(inner) for inner in mounted)

@@ -131,7 +131,7 @@ class Worker:
         await lifespan.startup()
         self.lifespans.append(lifespan)
         tables.declare(app, index)
-        _databridge.start(index, app, lifespan.state)
+        _databridge.start(index, app, lifespan.state, False, not interface.compresses(app))
 
     def abandon(self) -> None:
         """The worker was told to stop before its applications had started."""

@@ -156,6 +156,15 @@ ngx_http_databridge_add_header(ngx_http_request_t *r, db_str_t name,
 ngx_int_t
 ngx_http_databridge_content_type(ngx_http_request_t *r, ngx_str_t *value)
 {
+    if (r->headers_out.status == NGX_HTTP_NO_CONTENT) {
+
+        /* nginx's own would not be sent */
+
+        return ngx_http_databridge_add_header(r, db_string("Content-Type"),
+                                              ngx_http_databridge_str(*value))
+               ? NGX_OK : NGX_ERROR;
+    }
+
     u_char  *p;
 
     r->headers_out.content_type = *value;

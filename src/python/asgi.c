@@ -78,8 +78,9 @@ db_py_scope_extensions(db_py_app_t *app)
     if (app->extensions == NULL
         || db_py_scope_extend(app->extensions, db_py.str.response_trailers)
            == -1
-        || db_py_scope_extend(app->extensions, db_py.str.response_pathsend)
-           == -1)
+        || (app->pathsend
+            && db_py_scope_extend(app->extensions, db_py.str.response_pathsend)
+               == -1))
     {
         return DB_ERROR;
     }

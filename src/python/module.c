@@ -112,15 +112,16 @@ db_py_module_attach(PyObject *module, PyObject *args)
 static PyObject *
 db_py_module_start(PyObject *module, PyObject *args)
 {
-    int        wsgi;
+    int        wsgi, pathsend;
     unsigned   index;
     PyObject  *call, *state;
 
     wsgi = 0;
+    pathsend = 1;
 
-    if (!PyArg_ParseTuple(args, "IOO!|p:start", &index, &call, &PyDict_Type,
-                          &state, &wsgi)
-        || db_py_app_start(index, call, state, wsgi) == -1)
+    if (!PyArg_ParseTuple(args, "IOO!|pp:start", &index, &call, &PyDict_Type,
+                          &state, &wsgi, &pathsend)
+        || db_py_app_start(index, call, state, wsgi, pathsend) == -1)
     {
         return NULL;
     }
@@ -356,8 +357,8 @@ static PyMethodDef  db_py_module_methods[] = {
     { "attach", db_py_module_attach, METH_VARARGS,
       "attach(loop, stop, report): lets the loop take nginx's requests." },
     { "start", db_py_module_start, METH_VARARGS,
-      "start(app, callable, state, wsgi=False): the application takes "
-      "requests." },
+      "start(app, callable, state, wsgi=False, pathsend=True): the application "
+      "takes requests." },
     { "fail", db_py_module_fail, METH_VARARGS,
       "fail(app, error): the application has not started." },
     { "add_route", db_py_module_add_route, METH_VARARGS,

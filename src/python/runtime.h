@@ -107,6 +107,7 @@ typedef struct {
     PyObject          *extensions;   /* dict, of that in it */
     PyObject          *hinted;       /* the same with early hints */
     db_str_t           root_path;    /* of the configuration */
+    unsigned           pathsend:1;   /* is offered */
 } db_py_app_t;
 
 
@@ -289,7 +290,7 @@ void db_py_publish(void);
 /* table.c */
 
 int db_py_app_start(unsigned index, PyObject *call, PyObject *state,
-    int wsgi);
+    int wsgi, int pathsend);
 int db_py_app_fail(unsigned index, const char *error);
 int db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
     PyObject *timeout);

@@ -34,7 +34,8 @@ db_py_table(unsigned index)
 
 
 int
-db_py_app_start(unsigned index, PyObject *call, PyObject *state, int wsgi)
+db_py_app_start(unsigned index, PyObject *call, PyObject *state, int wsgi,
+    int pathsend)
 {
     db_table_t   *table;
     db_py_app_t  *app;
@@ -47,6 +48,7 @@ db_py_app_start(unsigned index, PyObject *call, PyObject *state, int wsgi)
 
     app = &db_py.apps[index];
     app->root_path = db_py.conf->apps[index].root_path;
+    app->pathsend = pathsend;
 
     if (app->scope == NULL && db_py_scope_template(app) != DB_OK) {
         return -1;
