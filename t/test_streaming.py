@@ -49,6 +49,15 @@ async def talk(scope, receive, send):
         body = b"<" + message["body"] + b">"
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
+async def lengths(scope, receive, send):
+    "A response of five bytes that says so, and more."
+    more = {
+        b"twice": (b"content-length", b"10"),
+        b"chunked": (b"transfer-encoding", b"chunked"),
+    }[scope["query_string"]]
+    await start(send, (b"content-length", b"5"), more)
+    await send({"type": "http.response.body", "body": b"12345"})
+
 async def unread(scope, receive, send):
     await text(send, b"unread")
 
@@ -202,6 +211,15 @@ def test_a_chunked_body_is_streamed_as_well(server: Nginx) -> None:
         assert client.until(b"<ab>")
         client.send(b"2\r\ncd\r\n0\r\n\r\n")
         assert client.until(b"<cd>")
+
+
+@pytest.mark.parametrize("more", ["twice", "chunked"])
+def test_a_response_has_one_length(server: Nginx, more: str) -> None:
+    with Raw(server.port) as client:
+        client.get(f"/lengths?{more}")
+        client.get("/unread")
+        assert client.response().body == b"12345"
+        assert client.response().body == b"unread"
 
 
 def test_an_upload_waits_for_the_app(server: Nginx) -> None:

@@ -157,6 +157,7 @@ db_part_create(db_job_t *job, unsigned nheaders, size_t size, char **strings)
     part->job = job;
     part->nheaders = nheaders;
     part->headers = (db_header_t *) (part + 1);
+    part->length = -1;
     part->fd = -1;
 
     *strings = (char *) (part->headers + nheaders);

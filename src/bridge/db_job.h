@@ -123,6 +123,7 @@ typedef struct {
     unsigned       status;
     unsigned       nheaders;
     db_header_t   *headers;      /* in the part's own block */
+    off_t          length;       /* with START: the declared one, or -1 */
     unsigned       opcode;       /* of a WebSocket's message, or 0 */
     db_str_t       body;         /* there too, or in the object */
     void          *object;       /* a strong reference of Python's, or NULL */

@@ -9,8 +9,6 @@
 static ngx_uint_t ngx_http_databridge_takes_trailers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_set_header(ngx_http_request_t *r,
     db_header_t *header);
-static ngx_int_t ngx_http_databridge_content_length(ngx_http_request_t *r,
-    ngx_str_t *value);
 static ngx_int_t ngx_http_databridge_connection(ngx_http_request_t *r,
     ngx_str_t *value);
 static ngx_int_t ngx_http_databridge_drop(ngx_http_request_t *r,
@@ -32,7 +30,7 @@ typedef struct {
 static ngx_http_databridge_header_t  ngx_http_databridge_headers[] = {
 
     { ngx_string("content-type"), ngx_http_databridge_content_type, 0 },
-    { ngx_string("content-length"), ngx_http_databridge_content_length, 0 },
+    { ngx_string("content-length"), ngx_http_databridge_drop, 0 },
     { ngx_string("connection"), ngx_http_databridge_connection, 0 },
     { ngx_string("transfer-encoding"), ngx_http_databridge_drop, 0 },
     { ngx_string("keep-alive"), ngx_http_databridge_drop, 0 },
@@ -59,7 +57,7 @@ ngx_http_databridge_set_headers(ngx_http_request_t *r, db_part_t *part)
 
     ngx_http_databridge_set_status(r, part->status);
 
-    r->headers_out.content_length_n = -1;
+    r->headers_out.content_length_n = part->length;
     r->expect_trailers = (part->flags & DB_PART_TRAILERS)
                          && ngx_http_databridge_takes_trailers(r);
 
@@ -188,26 +186,6 @@ ngx_http_databridge_content_type(ngx_http_request_t *r, ngx_str_t *value)
 
 
 static ngx_int_t
-ngx_http_databridge_content_length(ngx_http_request_t *r, ngx_str_t *value)
-{
-    off_t  n;
-
-    n = ngx_atoof(value->data, value->len);
-
-    if (n == NGX_ERROR) {
-        ngx_log_error(NGX_LOG_ERR, r->connection->log, 0,
-                      "databridge: the application sent the invalid "
-                      "content-length \"%V\"", value);
-        return NGX_ERROR;
-    }
-
-    r->headers_out.content_length_n = n;
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
 ngx_http_databridge_connection(ngx_http_request_t *r, ngx_str_t *value)
 {
     if (ngx_strlcasestrn(value->data, value->data + value->len,
@@ -223,7 +201,7 @@ ngx_http_databridge_connection(ngx_http_request_t *r, ngx_str_t *value)
 static ngx_int_t
 ngx_http_databridge_drop(ngx_http_request_t *r, ngx_str_t *value)
 {
-    /* framing is nginx's */
+    /* framing is nginx's, by the part's own length */
 
     return NGX_OK;
 }

@@ -66,13 +66,14 @@ db_py_header_is(PyObject *name, const char *text, Py_ssize_t len)
 static int
 db_py_header_length(db_py_headers_t *headers, PyObject *value)
 {
-    char       *end;
+    char       *digits, *end;
     long long   length;
 
     errno = 0;
-    length = strtoll(PyBytes_AS_STRING(value), &end, 10);
+    digits = PyBytes_AS_STRING(value);
+    length = strtoll(digits, &end, 10);
 
-    if (errno || *end || end == PyBytes_AS_STRING(value) || length < 0) {
+    if (errno || *end || !Py_ISDIGIT(*digits)) {
         PyErr_SetString(PyExc_RuntimeError, "Invalid Content-Length.");
         return -1;
     }

@@ -394,7 +394,7 @@ db_py_request_error_part(db_py_request_t *request)
     char       *strings;
     db_part_t  *part;
 
-    part = db_part_create(request->job, 2, 0, &strings);
+    part = db_part_create(request->job, 1, 0, &strings);
 
     if (part == NULL) {
         return NULL;
@@ -404,8 +404,7 @@ db_py_request_error_part(db_py_request_t *request)
     part->status = 500;
     part->headers[0].name = db_string("content-type");
     part->headers[0].value = db_string("text/plain; charset=utf-8");
-    part->headers[1].name = db_string("content-length");
-    part->headers[1].value = db_string("21");
+    part->length = sizeof(DB_PY_ERROR_BODY) - 1;
 
     if (!db_str_eq(request->job->method, db_string("HEAD"))) {
         part->body = db_string(DB_PY_ERROR_BODY);

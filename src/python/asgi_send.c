@@ -70,6 +70,7 @@ db_py_request_part(db_py_request_t *request, PyObject *body)
 
         part->flags = DB_PART_START;
         part->status = request->status;
+        part->length = request->headers.length;
 
         if (request->trailers) {
             part->flags |= DB_PART_TRAILERS;
