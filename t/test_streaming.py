@@ -49,6 +49,17 @@ async def talk(scope, receive, send):
         body = b"<" + message["body"] + b">"
         await send({"type": "http.response.body", "body": body, "more_body": more})
 
+async def talk_first(scope, receive, send):
+    "Has begun to answer before it asks for the body."
+    await start(send)
+    await send({"type": "http.response.body", "body": b"first", "more_body": True})
+    await asyncio.sleep(0.1)
+    await talk_on(receive, send)
+
+async def talk_on(receive, send):
+    message = await receive()
+    await send({"type": "http.response.body", "body": b"<" + message["body"] + b">"})
+
 async def lengths(scope, receive, send):
     "A response of five bytes that says so, and more."
     more = {
@@ -211,6 +222,17 @@ def test_a_chunked_body_is_streamed_as_well(server: Nginx) -> None:
         assert client.until(b"<ab>")
         client.send(b"2\r\ncd\r\n0\r\n\r\n")
         assert client.until(b"<cd>")
+
+
+def test_continue_is_not_written_into_a_response(server: Nginx) -> None:
+    with Raw(server.port) as client:
+        client.send(
+            b"POST /talk_first HTTP/1.1\r\nHost: t\r\n"
+            b"Expect: 100-continue\r\nContent-Length: 3\r\n\r\n"
+        )
+        client.until(b"first\r\n")
+        client.send(b"abc")
+        assert client.until(b"0\r\n\r\n") == b"5\r\n<abc>\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize("more", ["twice", "chunked"])

@@ -157,6 +157,12 @@ ngx_http_databridge_taken(db_notice_t *notice)
 
         r->request_body_no_buffering = 1;
 
+        /* "100 Continue" must not come amidst the response */
+
+        if (ctx->started) {
+            r->expect_tested = 1;
+        }
+
         rc = ngx_http_read_client_request_body(r,
                                         ngx_http_databridge_deferred_handler);
 
@@ -165,7 +171,7 @@ ngx_http_databridge_taken(db_notice_t *notice)
 
         } else {
             /* the request was counted at the hand-over */
-            r->main->count--;
+            ngx_http_finalize_request(r, NGX_DONE);
         }
 
     } else if (ctx->paused && ctx->ahead < DB_AHEAD_MAX) {
