@@ -69,6 +69,17 @@ async def lengths(scope, receive, send):
     await start(send, (b"content-length", b"5"), more)
     await send({"type": "http.response.body", "body": b"12345"})
 
+async def left_behind(scope, receive, send):
+    "Returns while a task of its own waits in send()."
+    async def flood():
+        await send({"type": "http.response.body", "body": bytes(1 << 20), "more_body": True})
+        events.append("flood ended")
+
+    await start(send)
+    progress["flood"] = asyncio.create_task(flood())
+    await asyncio.sleep(0.1)
+    await send({"type": "http.response.body", "body": b"last"})
+
 async def unread(scope, receive, send):
     await text(send, b"unread")
 
@@ -242,6 +253,13 @@ def test_a_response_has_one_length(server: Nginx, more: str) -> None:
         client.get("/unread")
         assert client.response().body == b"12345"
         assert client.response().body == b"unread"
+
+
+def test_a_send_that_waits_ends_with_its_application(server: Nginx) -> None:
+    with Raw(server.port) as client:
+        client.get("/left_behind")
+        heard(server, "flood ended")
+        assert client.response().body == bytes(1 << 20) + b"last"
 
 
 def test_an_upload_waits_for_the_app(server: Nginx) -> None:

@@ -318,14 +318,14 @@ db_py_request_send_bytes(db_py_request_t *request, PyObject *body, int more)
         return -1;
     }
 
+    request->unsent += len;
+
     if (!more) {
         db_py_request_end_body(request, part);
         return 1;
     }
 
     db_py_request_hand(request, part);
-
-    request->unsent += len;
 
     return request->unsent <= DB_AHEAD_MAX;
 }
@@ -473,5 +473,7 @@ db_py_request_send_waited(PyObject *self)
         return db_py_request_disconnected();
     }
 
-    return request->unsent <= DB_AHEAD_MAX;
+    /* nothing is given back once the application has ended */
+
+    return request->complete || request->unsent <= DB_AHEAD_MAX;
 }
