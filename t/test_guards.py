@@ -51,6 +51,13 @@ async def app(scope, receive, send):
     if status == 401:
         headers.append((b"www-authenticate", b"Custom"))
     answer = json.dumps(told).encode()
+    if scope["path"] == "/stream":
+        await send({"type": "http.response.start", "status": 200})
+        for _ in range(10):
+            await send({"type": "http.response.body", "body": b"s" * BIG, "more_body": True})
+        await send({"type": "http.response.body"})
+        logging.getLogger().warning("streamed")
+        return
     if scope["path"] == "/big":
         answer = b"b" * BIG
     await send(
@@ -290,6 +297,31 @@ def test_a_mirror_gets_the_body_too(guarded: Callable[..., Nginx]) -> None:
     server.logged(r"mirrored POST 0$")
     server.logged(r"mirrored POST 10$")
     server.logged(r"mirrored POST 1000000$")
+
+
+def test_a_page_may_include_a_stream_that_has_to_wait(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        """
+        location / { databridge_app app:app; }
+        location = /page { ssi on; default_type text/html; alias PREFIX/page; }
+        """
+    )
+    page = '<!--#include virtual="/slow" --><!--#include virtual="/stream" -->end'
+    (server.prefix / "page").write_text(page)
+    text = server.client.get("/page").text
+    assert text.endswith("s" * 10 * BIG + "end")
+
+
+def test_a_mirror_may_stream_its_answer(guarded: Callable[..., Nginx]) -> None:
+    """It goes nowhere; the application is to learn that it has left."""
+    server = guarded(
+        """
+        location / { databridge_app app:app; }
+        location = /mirrored { mirror /stream; databridge_app app:app; }
+        """
+    )
+    assert server.client.get("/mirrored").status_code == 200
+    assert server.logged("streamed")
 
 
 def test_a_page_for_errors_may_be_an_application(guarded: Callable[..., Nginx]) -> None:

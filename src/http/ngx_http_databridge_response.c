@@ -32,6 +32,8 @@ static void ngx_http_databridge_mark(ngx_http_request_t *r, ngx_buf_t *b,
     ngx_uint_t flags);
 static void ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx,
     ngx_chain_t *out);
+static void ngx_http_databridge_give_back(ngx_http_databridge_ctx_t *ctx,
+    size_t size);
 static void ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx,
     ngx_int_t rc, ngx_uint_t last);
 static void ngx_http_databridge_write(ngx_http_request_t *r);
@@ -238,6 +240,7 @@ ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
     ngx_chain_t  *cl;
 
     if (ctx->request->header_only) {
+        ngx_http_databridge_give_back(ctx, part->credit);
         ngx_http_databridge_drop_part(ctx, part);
         return NGX_OK;
     }
@@ -451,9 +454,11 @@ ngx_http_databridge_mark(ngx_http_request_t *r, ngx_buf_t *b, ngx_uint_t flags)
 static void
 ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
 {
-    db_msg_t                     *msg;
+    size_t                        size;
     ngx_chain_t                  *cl;
     ngx_http_databridge_piece_t  *piece;
+
+    size = 0;
 
     ngx_chain_update_chains(ctx->request->pool, &ctx->free, &ctx->busy, &out,
                             (ngx_buf_tag_t) &ngx_http_databridge_module);
@@ -467,13 +472,24 @@ ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
         }
 
         piece->counted = 1;
-        ctx->sent += piece->credit;
+        size += piece->credit;
 
         if (piece->part) {
             ngx_http_databridge_free_part(piece->part);
             piece->part = NULL;
         }
     }
+
+    ngx_http_databridge_give_back(ctx, size);
+}
+
+
+static void
+ngx_http_databridge_give_back(ngx_http_databridge_ctx_t *ctx, size_t size)
+{
+    db_msg_t  *msg;
+
+    ctx->sent += size;
 
     if (ctx->sent >= DB_CREDIT_MIN && ctx->job) {
 
@@ -494,6 +510,13 @@ ngx_http_databridge_watch_output(ngx_http_request_t *r)
     ngx_http_core_loc_conf_t  *clcf;
 
     wev = r->connection->write;
+
+    /* a subrequest is woken when those before it have ended */
+
+    if (r->postponed) {
+        r->write_event_handler = ngx_http_databridge_write;
+        return NGX_OK;
+    }
 
     if (!r->connection->buffered && !r->buffered) {
 
