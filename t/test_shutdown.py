@@ -18,7 +18,7 @@ import time
 from contextlib import asynccontextmanager
 
 from fastapi import BackgroundTasks, FastAPI
-from fastapi.responses import StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 HERE = pathlib.Path(__file__).parent
 kept = []
@@ -101,6 +101,11 @@ async def events():
             note("stream closed")
 
     return StreamingResponse(chunks(), media_type="text/event-stream")
+
+
+@app.get("/large")
+async def large():
+    return Response(bytes(20 << 20))
 
 
 @app.get("/subprocess")
@@ -236,6 +241,20 @@ def test_quit_ends_an_endless_stream(app: StartApp) -> None:
         assert server.wait(10) == 0
     assert time.monotonic() - start < 4 * SLOWER
     assert notes(server) == ["started", "stream closed", "lifespan.shutdown", "atexit"]
+
+
+def test_quit_does_not_wait_for_a_client_beyond_the_deadline(app: StartApp) -> None:
+    """One that reads nothing, one that sends for ever what the application has not read."""
+    server = app(APP, http="databridge_shutdown_timeout 1s;")
+    with server.raw() as reader, server.raw() as writer:
+        reader.get("/large")
+        reader.until(b"\r\n\r\n")
+        writer.send(b"POST / HTTP/1.1\r\nHost: t\r\nContent-Length: 100000\r\n\r\n")
+        assert writer.response().status == 405
+        start = time.monotonic()
+        server.kill(signal.SIGQUIT)
+        assert server.wait(10) == 0
+    assert time.monotonic() - start < 4 * SLOWER
 
 
 def test_quit_of_a_worker_that_still_starts_is_fast(app: StartApp) -> None:

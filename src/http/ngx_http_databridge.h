@@ -159,7 +159,8 @@ typedef struct {
     db_queue_t                        written;   /* pushed by the writers */
 
     ngx_queue_t                       waiting;   /* requests, until ready */
-    ngx_queue_t                       running;   /* requests, with Python */
+    ngx_queue_t                       running;   /* requests, once with
+                                                    Python */
     ngx_queue_t                       outputs;   /* requests, in a turn */
     ngx_array_t                       timeouts;  /* ..._timeout_t * */
     ngx_event_t                       hold;      /* keeps a worker that exits */
@@ -233,6 +234,7 @@ typedef struct {
     ngx_http_databridge_websocket_t  *websocket; /* NULL: none, or denied */
 
     unsigned                          linked:1;
+    unsigned                          detached:1; /* from its job */
     unsigned                          deferred:1; /* the body is not begun */
     unsigned                          paused:1;   /* it is far ahead */
     unsigned                          started:1;  /* the header was sent */

@@ -12,6 +12,7 @@
 static ngx_http_databridge_ctx_t *ngx_http_databridge_create_ctx(
     ngx_http_request_t *r);
 static void ngx_http_databridge_cleanup(void *data);
+static void ngx_http_databridge_unlink(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx,
@@ -93,12 +94,25 @@ ngx_http_databridge_cleanup(void *data)
     }
 
     ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
+    ngx_http_databridge_unlink(ctx);
 
     if (ctx->websocket) {
         ngx_http_databridge_websocket_free(ctx);
     }
 }
 
+
+static void
+ngx_http_databridge_unlink(ngx_http_databridge_ctx_t *ctx)
+{
+    if (ctx->linked) {
+        ctx->linked = 0;
+        ngx_queue_remove(&ctx->link);
+    }
+}
+
+
+/* A request that had a job stays linked until it is freed. */
 
 void
 ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
@@ -108,11 +122,6 @@ ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
 
     ngx_http_databridge_timeout_del(ctx);
 
-    if (ctx->linked) {
-        ctx->linked = 0;
-        ngx_queue_remove(&ctx->link);
-    }
-
     if (ctx->pending) {
         ctx->pending = 0;
         ngx_queue_remove(&ctx->output);
@@ -121,11 +130,19 @@ ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     job = ctx->job;
 
     if (job == NULL) {
+        ngx_http_databridge_unlink(ctx);
         return;
     }
 
     ctx->job = NULL;
+    ctx->detached = 1;
     job->owner = NULL;
+
+    /* what else the client sends is not for Python */
+
+    if (ctx->websocket == NULL) {
+        ctx->request->read_event_handler = ngx_http_block_reading;
+    }
 
     ngx_http_databridge_record_job(ctx->request, job);
 
@@ -173,8 +190,7 @@ ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx)
     r = ctx->request;
     c = r->connection;
 
-    ctx->linked = 0;
-    ngx_queue_remove(&ctx->link);
+    ngx_http_databridge_unlink(ctx);
     ngx_http_databridge_timeout_del(ctx);
 
     ngx_http_set_log_request(c->log, r);
@@ -216,7 +232,10 @@ ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
 }
 
 
-/* The worker's time is over: what has not begun is told so. */
+/*
+ * The worker's time is over: what has not begun is told so.  What Python has
+ * done with, the client may still have to read, or to send.
+ */
 
 void
 ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
@@ -228,6 +247,14 @@ ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
     c = r->connection;
 
     ngx_http_set_log_request(c->log, r);
+
+    ngx_http_databridge_unlink(ctx);
+
+    if (ctx->detached) {
+        ngx_http_finalize_request(r->main, NGX_ERROR);
+        ngx_http_run_posted_requests(c);
+        return;
+    }
 
     ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
 

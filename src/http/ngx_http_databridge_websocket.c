@@ -488,8 +488,11 @@ ngx_http_databridge_closing(ngx_http_databridge_ctx_t *ctx)
 
     /* a worker that exits still has to cut it off in the end */
 
-    ctx->linked = 1;
-    ngx_queue_insert_tail(&ngx_http_databridge_worker->running, &ctx->link);
+    if (!ctx->linked) {
+        ctx->linked = 1;
+        ngx_queue_insert_tail(&ngx_http_databridge_worker->running,
+                              &ctx->link);
+    }
 
     if (ngx_http_databridge_timeout_add(ctx, NGX_HTTP_DATABRIDGE_CLOSE_TIME)
         != NGX_OK)
