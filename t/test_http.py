@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness import SLOWER, Nginx, Uvicorn
+from harness import SLOWER, Nginx, Uvicorn, until
 
 APP = """
 import asyncio
@@ -221,4 +221,9 @@ def test_a_malformed_request_is_a_400(shared_app: Nginx) -> None:
 def test_the_access_log_has_one_line_a_request(shared_app: Nginx) -> None:
     shared_app.client.get("/number/12345")
     shared_app.client.get("/number/12346")
-    assert len([line for line in shared_app.access() if "GET /number/1234" in line]) == 2
+
+    def lines() -> int:
+        return sum("GET /number/1234" in line for line in shared_app.access())
+
+    until("both lines", lambda: lines() >= 2)
+    assert lines() == 2
