@@ -27,7 +27,11 @@ typedef struct {
 } call_t;
 
 
-static const db_collection_t  collection = { { "bench", 5 }, DB_VALUE_TEXT };
+static const db_collection_t  collection = {
+    .name = { "bench", 5 }, .id_kind = DB_VALUE_TEXT
+};
+static const db_str_t  id_steps[] = { { "id", 2 } };
+static const db_key_t  by_id = { { id_steps, 1 }, DB_VALUE_TEXT, 0 };
 
 static db_store_t            *store;
 static db_arena_t            *arena;
@@ -183,6 +187,8 @@ bench_lists(unsigned n)
 
     op.kind = DB_STORE_LIST;
     op.collection = &collection;
+    op.sort = &by_id;
+    op.nsort = 1;
     op.limit = 20;
     op.out = &out;
 

@@ -398,25 +398,23 @@ SEARCHED = _crud.compile(json.dumps(schema_for(Searched)))
 
 
 @pytest.mark.parametrize(
-    ("query", "path", "value", "contains"),
+    ("query", "path", "value"),
     [
-        ("name=a+%C3%A9%22", '$."name"', 'a é"', False),
-        ("name=", '$."name"', "", False),
-        ("views=-1", '$."views"', -1, False),
-        ("views=1_0", '$."views"', 10, False),
-        ("rating=1e3", '$."rating"', 1000.0, False),
-        ("open=yes", '$."open"', True, False),
-        ("at=2024-01-01%2000:00:00%2B02:00", '$."at"', "2024-01-01T00:00:00+02:00", False),
-        ("key=%7B12345678-1234-4234-8234-123456789ABC%7D", '$."key"', None, False),
-        ("tags=x", '$."tags"', "x", True),
-        ("numbers=7", '$."numbers"', 7, True),
-        ("author.name=A", '$."author"."name"', "A", False),
-        ("id=0123456789abcdef01234567", '$."id"', "0123456789abcdef01234567", False),
+        ("name=a+%C3%A9%22", "name", 'a é"'),
+        ("name=", "name", ""),
+        ("views=-1", "views", -1),
+        ("views=1_0", "views", 10),
+        ("rating=1e3", "rating", 1000.0),
+        ("open=yes", "open", True),
+        ("at=2024-01-01%2000:00:00%2B02:00", "at", "2024-01-01T00:00:00+02:00"),
+        ("key=%7B12345678-1234-4234-8234-123456789ABC%7D", "key", None),
+        ("tags=x", "tags", "x"),
+        ("numbers=7", "numbers", 7),
+        ("author.name=A", "author.name", "A"),
+        ("id=0123456789abcdef01234567", "id", "0123456789abcdef01234567"),
     ],
 )
-def test_conditions_are_typed_by_the_model(
-    query: str, path: str, value: Any, contains: bool
-) -> None:
+def test_conditions_are_typed_by_the_model(query: str, path: str, value: Any) -> None:
     if value is None:
         value = "12345678-1234-4234-8234-123456789abc"
     result = SEARCHED.call("list", query=query)
@@ -424,7 +422,7 @@ def test_conditions_are_typed_by_the_model(
         "store",
         "list",
         None,
-        {"limit": 20, "skip": 0, "count": False, "where": [(path, value, contains)]},
+        {"limit": 20, "skip": 0, "count": False, "where": [(path, value)]},
     )
     assert isinstance(result[3], dict)
     assert type(result[3]["where"][0][1]) is type(value)

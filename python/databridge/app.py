@@ -16,7 +16,7 @@ from databridge.routing import CrudRoute, Decorators, NativeRoute
 
 Declaration = TypeVar("Declaration", bound=type)
 
-CRUD_OPTIONS = ("prefix", "collection", "store", "operations")
+CRUD_OPTIONS = ("prefix", "collection", "store", "operations", "index", "regex")
 
 
 class App(Decorators, FastAPI):
@@ -47,6 +47,8 @@ class App(Decorators, FastAPI):
         collection: str | None = None,
         store: str | None = None,
         operations: Sequence[str] | None = None,
+        index: Sequence[str] | None = None,
+        regex: Sequence[str] | None = None,
     ) -> Callable[[Declaration], Declaration]:
         """Declares native CRUD for a model; the class it decorates may set the options."""
         options = {
@@ -54,6 +56,8 @@ class App(Decorators, FastAPI):
             "collection": collection,
             "store": store,
             "operations": operations,
+            "index": index,
+            "regex": regex,
         }
 
         def decorator(declaration: Declaration) -> Declaration:
@@ -77,10 +81,18 @@ class App(Decorators, FastAPI):
         collection: str | None = None,
         store: str = "main",
         operations: Sequence[str] | None = None,
+        index: Sequence[str] = (),
+        regex: Sequence[str] = (),
     ) -> None:
         """Declares native CRUD for a model, at this place among the routes."""
         route = CrudRoute(
-            model, prefix=prefix, collection=collection, store=store, operations=operations
+            model,
+            prefix=prefix,
+            collection=collection,
+            store=store,
+            operations=operations,
+            index=index,
+            regex=regex,
         )
         for other in self.router.routes:
             if isinstance(other, CrudRoute) and other.prefix == route.prefix:

@@ -151,6 +151,10 @@ def schema(
     operations: Annotated[
         str | None, typer.Option(help="Comma separated: list,get,create,update,delete.")
     ] = None,
+    index: Annotated[
+        list[str] | None, typer.Option(help="A sort to make an index for: -created,title.")
+    ] = None,
+    regex: Annotated[list[str] | None, typer.Option(help="A field that takes $regex.")] = None,
 ) -> None:
     """Print the schema that nginx's databridge_crud takes, which needs no Python."""
     from databridge.crud import CrudError
@@ -164,6 +168,8 @@ def schema(
             collection=collection,
             store=store,
             operations=operations.split(",") if operations is not None else None,
+            index=index or (),
+            regex=regex or (),
         )
     except CrudError as exc:
         raise LoadError(str(exc)) from exc

@@ -81,8 +81,14 @@ def schema_for(
     prefix: str | None = None,
     store: str = "main",
     operations: Sequence[str] | None = None,
+    index: Sequence[str] = (),
+    regex: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The schema of a model's resource, checked by compiling it."""
+    """The schema of a model's resource, checked by compiling it.
+
+    Each of `index` is a sort that is served by an index, written as in `?sort=`; `regex`
+    names the fields that a filter may search with `$regex`.
+    """
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise CrudError(f"{model!r} is not a model: native CRUD takes a subclass of BaseModel")
     name = model.__name__
@@ -94,6 +100,11 @@ def schema_for(
         "store": store,
         "operations": list(OPERATIONS if operations is None else operations),
     }
+    for option, names in (("index", index), ("regex", regex)):
+        if isinstance(names, str):
+            raise CrudError(f"{name}: {option}={names!r} must be a list: [{names!r}]")
+        if names:
+            schema[option] = list(names)
     schema |= _Compiler(model).compile()
     try:
         _crud.compile(json.dumps(schema, ensure_ascii=False, allow_nan=False))

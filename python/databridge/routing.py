@@ -152,9 +152,17 @@ class CrudRoute(BaseRoute):
         collection: str | None = None,
         store: str = "main",
         operations: Sequence[str] | None = None,
+        index: Sequence[str] = (),
+        regex: Sequence[str] = (),
     ) -> None:
         self.schema = schema_for(
-            model, collection=collection, prefix=prefix, store=store, operations=operations
+            model,
+            collection=collection,
+            prefix=prefix,
+            store=store,
+            operations=operations,
+            index=index,
+            regex=regex,
         )
         self.model = model
         self.name = model.__name__

@@ -39,4 +39,7 @@ int db_compile_text(db_compiler_t *c, const db_json_t *node,
 int db_compile_type(db_compiler_t *c, const db_json_t *node,
     db_type_t *type, int field, unsigned depth);
 
+/* What lists are made fast for, and what patterns may be asked of. */
+int db_compile_queries(db_compiler_t *c, const db_json_t *root);
+
 #endif /* DB_COMPILE_H */

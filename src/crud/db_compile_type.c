@@ -330,7 +330,8 @@ db_compile_str(db_compiler_t *c, const db_json_t *node, db_type_t *type)
         return DB_ERROR;
     }
 
-    pattern = db_regex_create(type->pattern_text, error, sizeof(error));
+    pattern = db_regex_create(type->pattern_text, db_null_string,
+                              DB_REGEX_OWN, error, sizeof(error));
     if (pattern == NULL) {
         return db_compile_error(c, "the pattern cannot be matched natively: "
                                 "%s", error);

@@ -146,6 +146,7 @@ db_crud_call_create(const db_crud_t *crud, db_crud_operation_t operation)
 void
 db_crud_call_destroy(db_crud_call_t *call)
 {
+    db_regex_destroy_all(call->patterns);
     db_arena_destroy(call->arena);
 }
 
@@ -438,7 +439,7 @@ db_crud_begin_list(db_crud_call_t *call)
     db_str_t   message;
 
     rc = db_filter_parse(call->crud, call->arena, call->query, &call->op,
-                         &message);
+                         &call->patterns, &message);
 
     if (rc == DB_DECLINED) {
         return db_crud_detail(call, 400, message);
@@ -578,6 +579,12 @@ db_crud_finish_list(db_crud_call_t *call)
     if (call->op.count) {
         db_buf_lit(out, ",\"total\":");
         db_json_write_int(out, (int64_t) call->op.total);
+    }
+
+    if (call->op.last) {
+        db_buf_lit(out, ",\"next\":\"");
+        db_filter_next(out, call->arena, &call->op);
+        db_buf_putc(out, '"');
     }
 
     db_buf_putc(out, '}');

@@ -57,6 +57,7 @@ typedef struct {
 
     db_store_op_t         op;
     db_buf_t              out;
+    struct db_regex_s    *patterns;     /* of the filter */
 
     /* answered */
 

@@ -1,49 +1,50 @@
 /*
- * The query of a list.  Values are typed by the model, so that what cannot be
- * equal to any stored value is told to the client instead of finding nothing.
+ * The query of a list: its options, and conditions by name.
  */
 
-#include "crud/db_filter.h"
+#include "crud/db_member.h"
 
-#include "crud/db_validate.h"
 #include "route/db_query.h"
 
-#include <stdarg.h>
-#include <stdio.h>
 
+/* The values of the options; data is NULL where one is not given. */
 
 typedef struct {
-    const db_crud_t  *crud;
-    db_arena_t       *arena;
-    db_store_op_t    *op;
-    db_str_t         *message;
-} db_filter_t;
+    db_str_t  filter;
+    db_str_t  sort;
+    db_str_t  fields;
+    db_str_t  limit;
+    db_str_t  skip;
+    db_str_t  after;
+    db_str_t  count;
+} db_options_t;
 
 
-__attribute__((format(printf, 2, 3)))
-static int
-db_filter_error(db_filter_t *f, const char *fmt, ...)
+static db_str_t *
+db_filter_option(db_options_t *options, db_str_t name)
 {
-    int      n;
-    char    *text;
-    va_list  args;
+    size_t  i;
 
-    va_start(args, fmt);
-    n = vsnprintf(NULL, 0, fmt, args);
-    va_end(args);
+    const struct {
+        db_str_t   name;
+        db_str_t  *value;
+    } known[] = {
+        { db_string("filter"), &options->filter },
+        { db_string("sort"), &options->sort },
+        { db_string("fields"), &options->fields },
+        { db_string("limit"), &options->limit },
+        { db_string("skip"), &options->skip },
+        { db_string("after"), &options->after },
+        { db_string("count"), &options->count },
+    };
 
-    text = db_arena_alloc(f->arena, (size_t) n + 1);
-    if (text == NULL) {
-        return DB_ERROR;
+    for (i = 0; i < sizeof(known) / sizeof(known[0]); i++) {
+        if (db_str_eq(known[i].name, name)) {
+            return known[i].value;
+        }
     }
 
-    va_start(args, fmt);
-    vsnprintf(text, (size_t) n + 1, fmt, args);
-    va_end(args);
-
-    *f->message = (db_str_t) { text, (size_t) n };
-
-    return DB_DECLINED;
+    return NULL;
 }
 
 
@@ -73,15 +74,15 @@ db_filter_number(db_str_t text)
 }
 
 
-/* DB_DONE: the parameter is none of the three. */
-
 static int
-db_filter_option(db_filter_t *f, const db_query_pair_t *pair)
+db_filter_page(db_filter_t *f, const db_options_t *options)
 {
     int64_t  n;
 
-    if (db_str_eq(pair->name, db_string("limit"))) {
-        n = db_filter_number(pair->value);
+    f->op->limit = DB_FILTER_LIMIT;
+
+    if (options->limit.data) {
+        n = db_filter_number(options->limit);
 
         if (n < 1 || n > DB_FILTER_MAX_LIMIT) {
             return db_filter_error(f, "limit must be an int from 1 to %d",
@@ -89,279 +90,313 @@ db_filter_option(db_filter_t *f, const db_query_pair_t *pair)
         }
 
         f->op->limit = (uint64_t) n;
-        return DB_OK;
     }
 
-    if (db_str_eq(pair->name, db_string("skip"))) {
-        n = db_filter_number(pair->value);
+    if (options->skip.data) {
+        n = db_filter_number(options->skip);
 
         if (n < 0) {
             return db_filter_error(f, "skip must be an int of 0 or more");
         }
 
+        if (options->after.data) {
+            return db_filter_error(f, "skip and after exclude each other");
+        }
+
         f->op->skip = (uint64_t) n;
+    }
+
+    if (options->count.data == NULL
+        || db_str_eq(options->count, db_string("false")))
+    {
         return DB_OK;
     }
 
-    if (db_str_eq(pair->name, db_string("count"))) {
-
-        if (db_str_eq(pair->value, db_string("true"))) {
-            f->op->count = 1;
-
-        } else if (db_str_eq(pair->value, db_string("false"))) {
-            f->op->count = 0;
-
-        } else {
-            return db_filter_error(f, "count must be true or false");
-        }
-
-        return DB_OK;
+    if (!db_str_eq(options->count, db_string("true"))) {
+        return db_filter_error(f, "count must be true or false");
     }
 
-    return DB_DONE;
+    f->op->count = 1;
+
+    return DB_OK;
 }
 
 
-static const db_field_t *
-db_filter_field(const db_model_t *model, db_str_t name)
-{
-    unsigned  i;
+/* Takes the text up to the next comma off a list. */
 
-    for (i = 0; i < model->nfields; i++) {
-        if (db_str_eq(model->fields[i].name, name)) {
-            return &model->fields[i];
-        }
+static db_str_t
+db_filter_item(db_str_t *list)
+{
+    db_str_t     item;
+    const char  *comma;
+
+    item = *list;
+    comma = item.len ? memchr(item.data, ',', item.len) : NULL;
+
+    if (comma == NULL) {
+        *list = db_null_string;
+        return item;
     }
 
-    return NULL;
-}
+    item.len = (size_t) (comma - item.data);
+    *list = (db_str_t) { comma + 1, list->len - item.len - 1 };
 
-
-static void
-db_filter_step(db_buf_t *path, db_str_t name)
-{
-    db_buf_lit(path, ".\"");
-    db_buf_str(path, name);
-    db_buf_putc(path, '"');
-}
-
-
-/* The type behind a dotted name, whose JSON path is written. */
-
-static int
-db_filter_resolve(db_filter_t *f, db_str_t name, db_buf_t *path,
-    const db_type_t **type)
-{
-    db_str_t           rest, step;
-    const char        *dot;
-    const db_field_t  *field;
-    const db_model_t  *model;
-
-    static const db_type_t  objectid = { .kind = DB_TYPE_STR };
-
-    db_buf_putc(path, '$');
-
-    if (f->crud->id == NULL && db_str_eq(name, db_string("id"))) {
-        db_filter_step(path, name);
-        *type = &objectid;
-        return DB_OK;
-    }
-
-    model = f->crud->model;
-    rest = name;
-
-    for ( ;; ) {
-        step = rest;
-        dot = rest.len ? memchr(rest.data, '.', rest.len) : NULL;
-
-        if (dot) {
-            step.len = (size_t) (dot - rest.data);
-        }
-
-        field = db_filter_field(model, step);
-
-        if (field == NULL) {
-            return db_filter_error(f, "'%.*s' is not a field of %.*s",
-                                   (int) name.len, name.data,
-                                   (int) f->crud->name.len,
-                                   f->crud->name.data);
-        }
-
-        db_filter_step(path, step);
-        *type = &field->type;
-
-        if (dot == NULL) {
-            return DB_OK;
-        }
-
-        if (field->type.kind != DB_TYPE_MODEL) {
-            return db_filter_error(f, "'%.*s' is not a field of %.*s: "
-                                   "'%.*s' has no fields",
-                                   (int) name.len, name.data,
-                                   (int) f->crud->name.len,
-                                   f->crud->name.data,
-                                   (int) step.len, step.data);
-        }
-
-        model = field->type.model;
-        rest = (db_str_t) { dot + 1, rest.len - step.len - 1 };
-    }
+    return item;
 }
 
 
 static int
-db_filter_value(db_filter_t *f, const db_query_pair_t *pair,
-    db_type_kind_t kind, db_value_t *value)
+db_filter_sort_key(db_filter_t *f, db_str_t name, db_key_t *keys, unsigned n)
 {
-    db_buf_t     out;
-    db_loc_t     loc;
-    db_type_t    type;
-    db_json_t    node;
-    db_check_t   check;
+    int          rc;
+    unsigned     i, j;
+    db_member_t  member;
 
-    static const char  *const names[] = {
-        [DB_TYPE_INT] = "an int of 64 bits",
-        [DB_TYPE_FLOAT] = "a finite number",
-        [DB_TYPE_BOOL] = "true or false",
-        [DB_TYPE_DATETIME] = "a datetime",
-        [DB_TYPE_UUID] = "a UUID",
-    };
+    keys[n].descending = 0;
 
-    /* the type alone: a condition may ask for what can no longer be stored */
-
-    type = (db_type_t) { .kind = kind };
-    node = (db_json_t) { .kind = DB_JSON_STRING, .u.text = pair->value };
-    loc = (db_loc_t) { NULL, pair->name, 0 };
-
-    db_buf_init(&out, f->arena, 0);
-    db_check_init(&check, f->arena, &out);
-    db_check_value(&check, &type, &node, &loc);
-
-    if (out.failed || check.errors.failed) {
-        return DB_ERROR;
+    if (name.len && name.data[0] == '-') {
+        keys[n].descending = 1;
+        name.data++;
+        name.len--;
     }
 
-    if (check.nerrors) {
-        return db_filter_error(f, "'%.*s' must be %s", (int) pair->name.len,
-                               pair->name.data, names[kind]);
+    rc = db_filter_member(f, f->crud->model, db_null_string, name, &member);
+    if (rc != DB_OK) {
+        return rc;
     }
 
-    value->integer = check.integer;
-    value->real = check.real;
-    value->text = check.text;
+    if (member.lists || member.type->kind >= DB_TYPE_LIST) {
+        return db_filter_error(f, "'%.*s' cannot be sorted by: it is not one "
+                               "value", (int) name.len, name.data);
+    }
 
-    switch (kind) {
+    keys[n].path = member.path;
+    keys[n].kind = db_filter_kind(member.type);
 
-    case DB_TYPE_INT:
-        value->kind = DB_VALUE_INT;
-        break;
+    for (i = 0; i < n; i++) {
 
-    case DB_TYPE_FLOAT:
-        value->kind = DB_VALUE_REAL;
-        break;
+        for (j = 0; j < member.path.nsteps
+                    && j < keys[i].path.nsteps
+                    && db_str_eq(keys[i].path.steps[j],
+                                 member.path.steps[j]); j++)
+        {
+            /* void */
+        }
 
-    case DB_TYPE_BOOL:
-        value->kind = DB_VALUE_BOOL;
-        break;
-
-    default:
-        value->kind = DB_VALUE_TEXT;
+        if (j == member.path.nsteps && j == keys[i].path.nsteps) {
+            return db_filter_error(f, "'%.*s' is there twice in sort",
+                                   (int) name.len, name.data);
+        }
     }
 
     return DB_OK;
 }
 
 
-static int
-db_filter_condition(db_filter_t *f, const db_query_pair_t *pair)
+int
+db_filter_sort(db_filter_t *f, db_str_t list, const db_key_t **sort,
+    unsigned *nsort)
 {
-    int               rc;
-    db_buf_t          path;
-    const db_type_t  *type;
-    db_condition_t   *condition;
+    int        rc;
+    db_key_t  *keys;
+    unsigned   n;
 
-    if (f->op->nconditions == DB_FILTER_MAX_CONDITIONS) {
-        return db_filter_error(f, "there can be at most %d conditions",
-                               DB_FILTER_MAX_CONDITIONS);
+    keys = db_arena_calloc(f->arena,
+                           (DB_FILTER_MAX_SORT + 1) * sizeof(db_key_t));
+    if (keys == NULL) {
+        return DB_ERROR;
     }
 
-    db_buf_init(&path, f->arena, 0);
+    *sort = keys;
 
-    type = NULL;
+    for (n = 0; list.data; n++) {
 
-    rc = db_filter_resolve(f, pair->name, &path, &type);
+        if (n == DB_FILTER_MAX_SORT) {
+            return db_filter_error(f, "sort can have at most %d fields",
+                                   DB_FILTER_MAX_SORT);
+        }
+
+        rc = db_filter_sort_key(f, db_filter_item(&list), keys, n);
+        if (rc != DB_OK) {
+            return rc;
+        }
+
+        if (keys[n].path.nsteps == 1
+            && db_str_eq(keys[n].path.steps[0], db_string("id")))
+        {
+            *nsort = n + 1;
+
+            return list.data == NULL ? DB_OK
+                   : db_filter_error(f, "id must be the last in sort");
+        }
+    }
+
+    *nsort = n + 1;
+
+    return db_filter_sort_key(f, n && keys[n - 1].descending
+                                 ? db_string("-id") : db_string("id"),
+                              keys, n);
+}
+
+
+static int
+db_filter_fields(db_filter_t *f, db_str_t list)
+{
+    int           rc;
+    db_path_t    *fields;
+    unsigned      n;
+    db_member_t   member;
+
+    if (list.data == NULL) {
+        return DB_OK;
+    }
+
+    fields = db_arena_calloc(f->arena,
+                             DB_FILTER_MAX_FIELDS * sizeof(db_path_t));
+    if (fields == NULL) {
+        return DB_ERROR;
+    }
+
+    for (n = 0; list.data; n++) {
+
+        if (n == DB_FILTER_MAX_FIELDS) {
+            return db_filter_error(f, "fields can have at most %d names",
+                                   DB_FILTER_MAX_FIELDS);
+        }
+
+        rc = db_filter_member(f, f->crud->model, db_null_string,
+                              db_filter_item(&list), &member);
+        if (rc != DB_OK) {
+            return rc;
+        }
+
+        fields[n] = member.path;
+    }
+
+    f->op->fields = fields;
+    f->op->nfields = n;
+
+    return DB_OK;
+}
+
+
+/* A parameter that is no option: the field equals its value. */
+
+static int
+db_filter_equal(db_filter_t *f, const db_query_pair_t *pair,
+    db_condition_t ***tail)
+{
+    int               rc;
+    db_value_t       *value;
+    db_member_t       member;
+    db_condition_t   *condition;
+    const db_type_t  *type;
+
+    rc = db_filter_member(f, f->crud->model, db_null_string, pair->name,
+                          &member);
     if (rc != DB_OK) {
         return rc;
     }
 
-    if (path.failed) {
+    condition = db_filter_add(f, tail, DB_CONDITION_EQ, &member, &rc);
+    if (condition == NULL) {
+        return rc;
+    }
+
+    value = db_arena_calloc(f->arena, sizeof(db_value_t));
+    if (value == NULL) {
         return DB_ERROR;
     }
 
-    condition = &f->op->conditions[f->op->nconditions];
-    condition->path = (db_str_t) { path.data, path.len };
-    condition->array = (type->kind == DB_TYPE_LIST);
+    condition->values = value;
+    condition->nvalues = 1;
 
-    if (condition->array) {
-        type = type->items;
+    type = member.type->kind == DB_TYPE_LIST ? member.type->items
+                                             : member.type;
+
+    return db_filter_text_value(f, &member, type, pair->value, value);
+}
+
+
+static int
+db_filter_pair(db_filter_t *f, const db_query_pair_t *pair,
+    db_options_t *options, db_condition_t ***tail)
+{
+    db_str_t  *option;
+
+    if (!db_json_is_utf8(pair->name) || !db_json_is_utf8(pair->value)) {
+        return db_filter_error(f, "the query must be UTF-8");
     }
 
-    if (type->kind >= DB_TYPE_LIST) {
-        return db_filter_error(f, "'%.*s' cannot be compared with a value",
+    option = db_filter_option(options, pair->name);
+
+    if (option == NULL) {
+        return db_filter_equal(f, pair, tail);
+    }
+
+    if (option->data) {
+        return db_filter_error(f, "%.*s is there twice",
                                (int) pair->name.len, pair->name.data);
     }
 
-    f->op->nconditions++;
+    *option = pair->value;
 
-    return db_filter_value(f, pair, type->kind, &condition->value);
+    if (option->data == NULL) {
+        *option = db_string("");
+    }
+
+    return DB_OK;
 }
 
 
 int
 db_filter_parse(const db_crud_t *crud, db_arena_t *arena, db_str_t query,
-    db_store_op_t *op, db_str_t *message)
+    db_store_op_t *op, db_regex_t **patterns, db_str_t *message)
 {
     int               rc;
     unsigned          i, npairs;
     db_filter_t       f;
+    db_options_t      options;
+    db_condition_t  **tail;
     db_query_pair_t  *pairs;
 
-    op->limit = DB_FILTER_LIMIT;
+    f = (db_filter_t) { crud, arena, op, patterns, message, 0, 0 };
 
-    if (query.len == 0) {
-        return DB_OK;
-    }
+    memset(&options, 0, sizeof(options));
+    tail = &op->conditions;
+    npairs = 0;
 
-    f = (db_filter_t) { crud, arena, op, message };
-
-    if (db_query_parse(arena, query, &pairs, &npairs) != DB_OK) {
-        return DB_ERROR;
-    }
-
-    op->conditions = db_arena_calloc(arena, (npairs + 1)
-                                            * sizeof(db_condition_t));
-    if (op->conditions == NULL) {
+    if (query.len && db_query_parse(arena, query, &pairs, &npairs) != DB_OK) {
         return DB_ERROR;
     }
 
     for (i = 0; i < npairs; i++) {
-
-        if (!db_json_is_utf8(pairs[i].name)
-            || !db_json_is_utf8(pairs[i].value))
-        {
-            return db_filter_error(&f, "the query must be UTF-8");
-        }
-
-        rc = db_filter_option(&f, &pairs[i]);
-
-        if (rc == DB_DONE) {
-            rc = db_filter_condition(&f, &pairs[i]);
-        }
-
+        rc = db_filter_pair(&f, &pairs[i], &options, &tail);
         if (rc != DB_OK) {
             return rc;
         }
     }
 
-    return DB_OK;
+    if (options.filter.data) {
+        rc = db_filter_json(&f, options.filter, &tail);
+        if (rc != DB_OK) {
+            return rc;
+        }
+    }
+
+    rc = db_filter_page(&f, &options);
+
+    if (rc == DB_OK) {
+        rc = db_filter_sort(&f, options.sort, &op->sort, &op->nsort);
+    }
+
+    if (rc == DB_OK) {
+        rc = db_filter_fields(&f, options.fields);
+    }
+
+    if (rc == DB_OK && options.after.data) {
+        rc = db_filter_after(&f, options.after);
+    }
+
+    return rc;
 }

@@ -156,7 +156,8 @@ db_regex_translate(db_str_t text, std::string &out)
 
 
 static db_regex_t *
-db_regex_compile(db_str_t text, char *error, size_t size)
+db_regex_compile(db_str_t text, db_str_t flags, size_t memory, char *error,
+    size_t size)
 {
     std::string        translated;
     RE2::Options       options(RE2::Quiet);
@@ -169,6 +170,12 @@ db_regex_compile(db_str_t text, char *error, size_t size)
         return NULL;
     }
 
+    if (flags.len) {
+        translated = "(?" + std::string(flags.data, flags.len) + ")"
+                     + translated;
+    }
+
+    options.set_max_mem((int64_t) memory);
     options.set_never_capture(true);
 
     auto regex = std::make_unique<RE2>(translated, options);
@@ -186,10 +193,11 @@ db_regex_compile(db_str_t text, char *error, size_t size)
 
 
 db_regex_t *
-db_regex_create(db_str_t text, char *error, size_t size)
+db_regex_create(db_str_t text, db_str_t options, size_t memory, char *error,
+    size_t size)
 {
     try {
-        return db_regex_compile(text, error, size);
+        return db_regex_compile(text, options, memory, error, size);
 
     } catch (const std::bad_alloc &) {
         snprintf(error, size, "out of memory");
@@ -202,6 +210,18 @@ void
 db_regex_destroy(db_regex_t *pattern)
 {
     delete (db_regex_re2_t *) pattern;
+}
+
+
+void
+db_regex_destroy_all(db_regex_t *first)
+{
+    db_regex_t  *next;
+
+    for ( ; first; first = next) {
+        next = first->next;
+        db_regex_destroy(first);
+    }
 }
 
 

@@ -16,12 +16,18 @@ struct db_regex_s {
 };
 
 
+#define DB_REGEX_OWN      (8 << 20)      /* of the model */
+#define DB_REGEX_CLIENT   (1 << 19)      /* of a request */
+
 /*
  * NULL leaves a message.  Only what RE2 and Rust's regex crate, which
- * pydantic uses, read alike is taken.
+ * pydantic uses, read alike is taken.  Options are of the letters i, m and s,
+ * as in "(?i)"; memory, in bytes, bounds the time it takes as well.
  */
-db_regex_t *db_regex_create(db_str_t text, char *error, size_t size);
+db_regex_t *db_regex_create(db_str_t text, db_str_t options, size_t memory,
+    char *error, size_t size);
 void db_regex_destroy(db_regex_t *pattern);
+void db_regex_destroy_all(db_regex_t *first);
 
 /* Whether it matches anywhere in the text. */
 int db_regex_match(const db_regex_t *pattern, db_str_t text);

@@ -558,7 +558,7 @@ db_compile_root(db_compiler_t *c, const db_json_t *root)
 
     static const char  *const known[] = {
         "databridge", "model", "collection", "prefix", "store", "operations",
-        "id", "extra", "fields", "models", NULL
+        "id", "index", "regex", "extra", "fields", "models", NULL
     };
 
     if (db_compile_known(c, root, "the schema", known) != DB_OK) {
@@ -576,12 +576,13 @@ db_compile_root(db_compiler_t *c, const db_json_t *root)
 
     if (db_compile_names(c, root) != DB_OK
         || db_compile_operations(c, root) != DB_OK
-        || db_compile_models(c, root) != DB_OK)
+        || db_compile_models(c, root) != DB_OK
+        || db_compile_id(c, root) != DB_OK)
     {
         return DB_ERROR;
     }
 
-    return db_compile_id(c, root);
+    return db_compile_queries(c, root);
 }
 
 
@@ -642,12 +643,6 @@ db_crud_compile(db_str_t schema, char *error, size_t size)
 void
 db_crud_destroy(db_crud_t *crud)
 {
-    db_regex_t    *pattern, *next;
-
-    for (pattern = crud->patterns; pattern; pattern = next) {
-        next = pattern->next;
-        db_regex_destroy(pattern);
-    }
-
+    db_regex_destroy_all(crud->patterns);
     db_arena_destroy(crud->arena);
 }

@@ -113,6 +113,8 @@ struct db_crud_s {
     db_model_t      *models;     /* the nested ones */
     unsigned         nmodels;
     const db_field_t *id;        /* NULL: ObjectId */
+    const db_str_t  *regex;      /* names of what $regex may be asked of */
+    unsigned         nregex;
 
     db_str_t         allow_list; /* for Allow */
     db_str_t         allow_item;

@@ -28,32 +28,114 @@ typedef enum {
     DB_VALUE_BOOL,
     DB_VALUE_INT,
     DB_VALUE_REAL,
-    DB_VALUE_TEXT
+    DB_VALUE_TEXT,
+    DB_VALUE_TIME                  /* a datetime; without an offset it is UTC */
 } db_value_kind_t;
 
 typedef struct {
     db_value_kind_t  kind;
-    int64_t          integer;      /* INT; BOOL as 0 or 1 */
+    int64_t          integer;      /* INT; BOOL as 0 or 1; TIME in us of Unix */
     double           real;
-    db_str_t         text;
+    db_str_t         text;         /* TEXT; of a condition's TIME as well, as
+                                      documents have it */
 } db_value_t;
+
+
+/*
+ * Where a value is in a document: the names from the outermost inwards.  They
+ * are the model's own text, constant, never the request's.  "id" alone is the
+ * document's id.
+ */
+
+typedef struct {
+    const db_str_t  *steps;
+    unsigned         nsteps;
+} db_path_t;
+
+
+/* A scalar of every document, in one place: what can be sorted by. */
+
+typedef struct {
+    db_path_t        path;
+    db_value_kind_t  kind;         /* as declared, not NULL */
+    unsigned         descending:1;
+} db_key_t;
+
+
+/* The id is its last key in any case. */
+
+typedef struct {
+    const db_key_t  *keys;
+    unsigned         nkeys;
+} db_index_t;
 
 
 /* A collection as the model declares it; constant, outlives the store. */
 
 typedef struct {
-    db_str_t         name;         /* [a-z0-9_]{1,63}, checked by the schema */
-    db_value_kind_t  id_kind;      /* DB_VALUE_TEXT or DB_VALUE_INT */
+    db_str_t          name;        /* [a-z0-9_]{1,63}, checked by the schema */
+    db_value_kind_t   id_kind;     /* DB_VALUE_TEXT or DB_VALUE_INT */
+    const db_index_t *indexes;
+    unsigned          nindexes;
 } db_collection_t;
 
 
-/* An equality test on one declared member. */
+/*
+ * A filter is a tree of conditions with MongoDB's meaning:
+ *   - null equals missing;
+ *   - a path that leads through lists leads to each of their members; a list
+ *     at its end satisfies a condition when one of its members does;
+ *   - GT to LTE hold between values of one type only, INT and REAL being one;
+ *     with null, GTE and LTE are EQ, GT and LT never hold;
+ *   - NE, NIN, NOT and NOR are the negations of EQ, IN, AND and OR.
+ */
+
+typedef enum {
+    DB_CONDITION_AND,              /* nodes */
+    DB_CONDITION_OR,               /* nodes */
+    DB_CONDITION_NOR,              /* nodes */
+    DB_CONDITION_NOT,              /* nodes, which are and-ed */
+    DB_CONDITION_EQ,               /* path, values[0]; and so on to LTE */
+    DB_CONDITION_NE,
+    DB_CONDITION_GT,
+    DB_CONDITION_GTE,
+    DB_CONDITION_LT,
+    DB_CONDITION_LTE,
+    DB_CONDITION_IN,               /* path, values */
+    DB_CONDITION_NIN,              /* path, values */
+    DB_CONDITION_ALL,              /* path, values; without any it is false */
+    DB_CONDITION_EXISTS,           /* path, number: 1 or 0 */
+    DB_CONDITION_SIZE,             /* path, number */
+    DB_CONDITION_ELEM_MATCH,       /* path, nodes: and-ed, of one member; an
+                                      empty path is that member itself */
+    DB_CONDITION_REGEX             /* path, regex */
+} db_condition_kind_t;
+
+
+/* RE2 and PCRE read the text alike; match() is of RE2, for any thread. */
 
 typedef struct {
-    db_str_t         path;         /* SQLite's JSON path: $."author"."name" */
-    db_value_t       value;
-    unsigned         array:1;      /* a list member: true when it contains */
-} db_condition_t;
+    db_str_t         text;
+    db_str_t         options;      /* of i, m and s */
+    const void      *compiled;
+    int            (*match)(const void *compiled, db_str_t subject);
+} db_regex_test_t;
+
+
+typedef struct db_condition_s  db_condition_t;
+
+struct db_condition_s {
+    db_condition_kind_t     kind;
+    unsigned                scalar:1;    /* the path leads through no list and
+                                            to none, as declared */
+    db_condition_t         *next;        /* in the same node */
+    db_condition_t         *nodes;       /* the first */
+    db_path_t               path;
+    const db_value_t       *values;
+    unsigned                nvalues;
+    uint64_t                number;
+    const db_regex_test_t  *regex;
+};
 
 
 typedef enum {
@@ -87,11 +169,18 @@ struct db_store_op_s {
     db_value_t              id;          /* all but LIST */
     db_str_t                document;    /* INSERT, REPLACE: JSON text */
 
-    db_condition_t         *conditions;  /* LIST: all must hold */
-    unsigned                nconditions;
+    /* LIST */
+
+    db_condition_t         *conditions;  /* the first; all must hold */
+    const db_key_t         *sort;        /* the last one is the id */
+    unsigned                nsort;
+    const db_value_t       *after;       /* nsort of them: begin behind it */
+    const db_path_t        *fields;      /* include only these, and the id */
+    unsigned                nfields;     /* 0: whole documents */
     uint64_t                limit;
     uint64_t                skip;
-    unsigned                count:1;     /* LIST: compute total as well */
+    unsigned                count:1;     /* compute total as well, without
+                                            regard to "after" */
 
     /* results */
 
@@ -99,6 +188,9 @@ struct db_store_op_s {
     db_buf_t               *out;         /* GET: the document; LIST: the
                                             documents joined by "," */
     uint64_t                total;
+    db_value_t             *last;        /* LIST, when there are more: the
+                                            sort keys of the last one, in the
+                                            arena of out */
 
     void                  (*done)(db_store_op_t *op);
     void                   *data;        /* the caller's */

@@ -72,6 +72,13 @@ db_sqlite_configure(db_connection_t *conn)
         return rc;
     }
 
+    rc = sqlite3_create_function(conn->db, "databridge_match", 2,
+                                 SQLITE_UTF8|SQLITE_DIRECTONLY, NULL,
+                                 db_sqlite_match, NULL, NULL);
+    if (rc != SQLITE_OK) {
+        return rc;
+    }
+
     rc = sqlite3_prepare_v3(conn->db, conn->role == DB_ROLE_WRITER
                                       ? "BEGIN IMMEDIATE" : "BEGIN", -1,
                             SQLITE_PREPARE_PERSISTENT, &conn->begin, NULL);
@@ -237,22 +244,28 @@ db_sqlite_end(db_connection_t *conn)
 
 
 /*
- * Whether the statement may have to read rows that it does not return.  A
- * list without conditions is cut off by its LIMIT.
+ * Whether the statement may have to read many rows that it does not return.
+ * A list in the order of an index is cut off by its LIMIT, unless it has
+ * conditions to look for.
  */
 
 static int
-db_sqlite_scans(db_connection_t *conn, const db_shape_t *shape,
+db_sqlite_scans(db_connection_t *conn, const db_query_t *query,
     const char *sql)
 {
-    int            scans;
+    int            scans, cut;
     char          *explain;
     const char    *detail;
     sqlite3_stmt  *stmt;
 
-    if (shape->kind == DB_SHAPE_LIST && shape->nconditions == 0) {
+    if (query->shape.kind != DB_SHAPE_LIST
+        && query->shape.kind != DB_SHAPE_COUNT)
+    {
         return 0;
     }
+
+    cut = query->shape.kind == DB_SHAPE_LIST && query->nterms == 0
+          && !query->match;
 
     explain = sqlite3_mprintf("EXPLAIN QUERY PLAN %s", sql);
 
@@ -269,8 +282,8 @@ db_sqlite_scans(db_connection_t *conn, const db_shape_t *shape,
     while (!scans && sqlite3_step(stmt) == SQLITE_ROW) {
         detail = (const char *) sqlite3_column_text(stmt, 3);
 
-        scans = detail == NULL || strstr(detail, "SCAN") != NULL
-                || strstr(detail, "TEMP B-TREE") != NULL;
+        scans = detail == NULL || strstr(detail, "TEMP B-TREE") != NULL
+                || (!cut && strstr(detail, "SCAN") != NULL);
     }
 
     sqlite3_finalize(stmt);
@@ -281,7 +294,7 @@ db_sqlite_scans(db_connection_t *conn, const db_shape_t *shape,
 
 
 static db_statement_t *
-db_sqlite_prepare(db_connection_t *conn, const db_shape_t *shape)
+db_sqlite_prepare(db_connection_t *conn, const db_query_t *query)
 {
     int              rc;
     char            *sql;
@@ -289,15 +302,15 @@ db_sqlite_prepare(db_connection_t *conn, const db_shape_t *shape)
 
     conn->budgeted = 0;
 
-    sql = db_shape_sql(shape);
+    sql = db_query_sql(query);
     statement = malloc(offsetof(db_statement_t, shape)
-                       + sizeof(db_shape_t));
+                       + db_shape_size(&query->shape));
 
     if (sql == NULL || statement == NULL) {
         goto failed;
     }
 
-    memcpy(&statement->shape, shape, db_shape_size(shape));
+    memcpy(&statement->shape, &query->shape, db_shape_size(&query->shape));
 
     rc = sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT,
                             &statement->stmt, NULL);
@@ -311,7 +324,7 @@ db_sqlite_prepare(db_connection_t *conn, const db_shape_t *shape)
     }
 
     statement->scans = conn->role == DB_ROLE_READER
-                       && db_sqlite_scans(conn, shape, sql);
+                       && db_sqlite_scans(conn, query, sql);
     sqlite3_free(sql);
 
     return statement;
@@ -333,8 +346,8 @@ db_shape_bucket(const db_shape_t *shape)
 
     hash = ((uintptr_t) shape->collection >> 4) * 8 + shape->kind;
 
-    for (i = 0; i < shape->nconditions; i++) {
-        hash = hash * 31 + (unsigned char) shape->conditions[i];
+    for (i = 0; i < shape->len; i++) {
+        hash = hash * 31 + (unsigned char) shape->recipe[i];
     }
 
     return (unsigned) (hash * 0x9e3779b97f4a7c15 >> 32) % DB_SQLITE_BUCKETS;
@@ -342,12 +355,14 @@ db_shape_bucket(const db_shape_t *shape)
 
 
 db_statement_t *
-db_sqlite_statement(db_connection_t *conn, const db_shape_t *shape)
+db_sqlite_statement(db_connection_t *conn, const db_query_t *query)
 {
-    size_t           size;
-    unsigned         bucket;
-    db_statement_t  *statement;
+    size_t             size;
+    unsigned           bucket;
+    db_statement_t    *statement;
+    const db_shape_t  *shape;
 
+    shape = &query->shape;
     size = db_shape_size(shape);
     bucket = db_shape_bucket(shape);
 
@@ -355,7 +370,7 @@ db_sqlite_statement(db_connection_t *conn, const db_shape_t *shape)
          statement;
          statement = statement->next)
     {
-        if (statement->shape.nconditions == shape->nconditions
+        if (statement->shape.len == shape->len
             && memcmp(&statement->shape, shape, size) == 0)
         {
             return statement;
@@ -368,12 +383,12 @@ db_sqlite_statement(db_connection_t *conn, const db_shape_t *shape)
         db_sqlite_forget(conn);
     }
 
-    statement = db_sqlite_prepare(conn, shape);
+    statement = db_sqlite_prepare(conn, query);
 
     if (statement) {
         statement->next = conn->statements[bucket];
         conn->statements[bucket] = statement;
-        conn->cached += 1 + shape->nconditions / 4;
+        conn->cached += 1 + shape->len / 64;
     }
 
     return statement;

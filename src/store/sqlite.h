@@ -16,13 +16,17 @@
 
 #include "store/db_store.h"
 
+#include <math.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <time.h>
 
 
-#define DB_SQLITE_CONDITIONS   100       /* of one operation */
+#define DB_SQLITE_TERMS        8         /* conditions that become SQL */
+#define DB_SQLITE_IN           256       /* values of one of them */
+#define DB_SQLITE_RECIPE       1536
+#define DB_SQLITE_MATCH        "databridge"  /* what a bound pointer is */
 #define DB_SQLITE_BUSY_MS      5000      /* where a thread may wait */
 #define DB_SQLITE_TIME_LIMIT   10        /* seconds, of a pooled read */
 
@@ -44,9 +48,30 @@ typedef enum {
 typedef struct {
     const db_collection_t  *collection;
     uint32_t                kind;
-    uint32_t                nconditions;
-    char                    conditions[DB_SQLITE_CONDITIONS];
+    uint32_t                len;
+    char                    recipe[DB_SQLITE_RECIPE];
 } db_shape_t;
+
+
+/* A condition that is part of the text, on the id or a key of an index. */
+
+typedef struct {
+    const db_condition_t   *condition;
+    db_value_kind_t         kind;
+    unsigned                nparams;
+} db_term_t;
+
+
+/* An operation on its way to a statement; lives on the stack. */
+
+typedef struct {
+    const db_store_op_t    *op;
+    unsigned                nterms;
+    unsigned                match:1;      /* the other conditions */
+    unsigned                failed:1;
+    db_term_t               terms[DB_SQLITE_TERMS];
+    db_shape_t              shape;
+} db_query_t;
 
 
 typedef struct db_statement_s  db_statement_t;
@@ -55,7 +80,7 @@ struct db_statement_s {
     db_statement_t  *next;                /* in its bucket */
     sqlite3_stmt    *stmt;
     int              scans;               /* reads more than it returns */
-    db_shape_t       shape;               /* cut off after its conditions */
+    db_shape_t       shape;               /* cut off after its recipe */
 };
 
 
@@ -128,7 +153,7 @@ void db_sqlite_disconnect(db_connection_t *conn);
 
 /* NULL with a line in the log, but where the reader is to try later. */
 db_statement_t *db_sqlite_statement(db_connection_t *conn,
-    const db_shape_t *shape);
+    const db_query_t *query);
 
 /* Runs a statement without rows; SQLITE_OK or an error code. */
 int db_sqlite_step(sqlite3_stmt *stmt);
@@ -148,14 +173,31 @@ int db_sqlite_create(db_store_t *store, db_connection_t *conn, char *error,
     size_t size);
 
 
-/* sqlite_sql.c: shapes, their text and what is bound to it */
+/* sqlite_key.c: keys of documents */
+
+int db_sqlite_is_id(const db_path_t *path);
+void db_sqlite_key(sqlite3_str *sql, const db_path_t *path,
+    db_value_kind_t kind);
+int db_sqlite_bind_key(sqlite3_stmt *stmt, int n, const db_value_t *value);
+
+/* DB_OK, or DB_ERROR when out of memory. */
+int db_sqlite_column_key(sqlite3_stmt *stmt, int n, db_value_kind_t kind,
+    db_arena_t *arena, db_value_t *value);
+
+
+/* sqlite_sql.c: operations, their text and what is bound to it */
 
 size_t db_shape_size(const db_shape_t *shape);
-int db_shape_init(db_shape_t *shape, const db_store_op_t *op,
+
+/* DB_ERROR: the operation is beyond what a shape can hold. */
+int db_query_init(db_query_t *query, const db_store_op_t *op,
     db_shape_kind_t kind);
-char *db_shape_sql(const db_shape_t *shape);      /* for sqlite3_free() */
-int db_shape_bind(const db_shape_t *shape, sqlite3_stmt *stmt,
-    const db_store_op_t *op);
+char *db_query_sql(const db_query_t *query);      /* for sqlite3_free() */
+int db_query_bind(const db_query_t *query, sqlite3_stmt *stmt);
+
+/* The SQL function databridge_match(doc, conditions). */
+void db_sqlite_match(sqlite3_context *context, int argc,
+    sqlite3_value **argv);
 
 
 /* sqlite_read.c: GET and LIST inside a transaction of the caller's */

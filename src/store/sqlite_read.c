@@ -6,16 +6,18 @@
 
 #include "store/sqlite.h"
 
+#include "store/db_document.h"
+
 
 static int
 db_sqlite_bound(db_connection_t *conn, db_statement_t *statement,
-    db_store_op_t *op)
+    const db_query_t *query)
 {
     conn->budgeted = 1;
     conn->ticks = 0;
     conn->expired = 0;
 
-    return db_shape_bind(&statement->shape, statement->stmt, op);
+    return db_query_bind(query, statement->stmt);
 }
 
 
@@ -48,13 +50,13 @@ db_sqlite_read_failed(db_connection_t *conn, int rc)
 
 static db_store_status_t
 db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
-    db_statement_t *statement)
+    db_statement_t *statement, const db_query_t *query)
 {
     int            rc;
     sqlite3_stmt  *stmt;
 
     stmt = statement->stmt;
-    rc = db_sqlite_bound(conn, statement, op);
+    rc = db_sqlite_bound(conn, statement, query);
 
     if (rc == SQLITE_OK) {
         rc = sqlite3_step(stmt);
@@ -80,27 +82,112 @@ db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
 }
 
 
+/* One document of a list, whole or in part. */
+
+static int
+db_sqlite_item(db_store_op_t *op, sqlite3_stmt *stmt)
+{
+    int              rc;
+    db_str_t         doc;
+    db_json_t       *root;
+    db_arena_t      *arena;
+    db_json_error_t  error;
+
+    if (op->nfields == 0) {
+        db_sqlite_append(op->out, stmt);
+        return SQLITE_OK;
+    }
+
+    doc.data = sqlite3_column_blob(stmt, 0);
+    doc.len = (size_t) sqlite3_column_bytes(stmt, 0);
+
+    arena = db_arena_create(2 * doc.len + 1024);
+    if (arena == NULL) {
+        return SQLITE_NOMEM;
+    }
+
+    rc = db_json_read(arena, doc, &root, &error);
+
+    if (rc == DB_OK) {
+        db_document_project(op->out, root, op->fields, op->nfields);
+    }
+
+    db_arena_destroy(arena);
+
+    if (rc == DB_DECLINED) {
+        return SQLITE_CORRUPT;
+    }
+
+    return rc == DB_OK ? SQLITE_OK : SQLITE_NOMEM;
+}
+
+
+/* Where the next page begins, if there is one. */
+
+static db_value_t *
+db_sqlite_last(db_store_op_t *op, sqlite3_stmt *stmt)
+{
+    unsigned     i;
+    db_value_t  *last;
+
+    last = db_arena_calloc(op->out->arena, op->nsort * sizeof(db_value_t));
+
+    for (i = 0; last && i < op->nsort; i++) {
+        if (db_sqlite_column_key(stmt, (int) i + 1, op->sort[i].kind,
+                                 op->out->arena, &last[i])
+            != DB_OK)
+        {
+            return NULL;
+        }
+    }
+
+    return last;
+}
+
+
 static db_store_status_t
 db_sqlite_list(db_connection_t *conn, db_store_op_t *op,
-    db_statement_t *statement)
+    db_statement_t *statement, const db_query_t *query)
 {
     int            rc;
     size_t         start;
+    uint64_t       n;
+    db_value_t    *last;
     sqlite3_stmt  *stmt;
 
     stmt = statement->stmt;
     start = op->out->len;
-    rc = db_sqlite_bound(conn, statement, op);
+    last = NULL;
+    n = 0;
+    rc = db_sqlite_bound(conn, statement, query);
 
     if (rc == SQLITE_OK) {
 
         while ((rc = sqlite3_step(stmt)) == SQLITE_ROW) {
 
+            if (n++ == op->limit) {
+                op->last = last;
+                rc = SQLITE_DONE;
+                break;
+            }
+
             if (op->out->len != start) {
                 db_buf_putc(op->out, ',');
             }
 
-            db_sqlite_append(op->out, stmt);
+            rc = db_sqlite_item(op, stmt);
+            if (rc != SQLITE_OK) {
+                break;
+            }
+
+            if (n == op->limit) {
+                last = db_sqlite_last(op, stmt);
+
+                if (last == NULL) {
+                    rc = SQLITE_NOMEM;
+                    break;
+                }
+            }
         }
     }
 
@@ -112,13 +199,13 @@ db_sqlite_list(db_connection_t *conn, db_store_op_t *op,
 
 static db_store_status_t
 db_sqlite_total(db_connection_t *conn, db_store_op_t *op,
-    db_statement_t *statement)
+    db_statement_t *statement, const db_query_t *query)
 {
     int            rc;
     sqlite3_stmt  *stmt;
 
     stmt = statement->stmt;
-    rc = db_sqlite_bound(conn, statement, op);
+    rc = db_sqlite_bound(conn, statement, query);
 
     if (rc == SQLITE_OK) {
         rc = sqlite3_step(stmt);
@@ -138,16 +225,16 @@ static db_store_status_t
 db_sqlite_read_shape(db_connection_t *conn, db_store_op_t *op,
     db_shape_kind_t kind)
 {
-    db_shape_t       shape;
+    db_query_t       query;
     db_statement_t  *statement;
 
-    if (db_shape_init(&shape, op, kind) != DB_OK) {
+    if (db_query_init(&query, op, kind) != DB_OK) {
         conn->store->log(conn->store->log_ctx, DB_LOG_ERROR,
-                         "sqlite store: too many conditions");
+                         "sqlite store: too many sort keys");
         return DB_STORE_FAILED;
     }
 
-    statement = db_sqlite_statement(conn, &shape);
+    statement = db_sqlite_statement(conn, &query);
 
     if (statement == NULL) {
         return (conn->role == DB_ROLE_READER
@@ -162,13 +249,13 @@ db_sqlite_read_shape(db_connection_t *conn, db_store_op_t *op,
     switch (kind) {
 
     case DB_SHAPE_GET:
-        return db_sqlite_get(conn, op, statement);
+        return db_sqlite_get(conn, op, statement, &query);
 
     case DB_SHAPE_COUNT:
-        return db_sqlite_total(conn, op, statement);
+        return db_sqlite_total(conn, op, statement, &query);
 
     default:
-        return db_sqlite_list(conn, op, statement);
+        return db_sqlite_list(conn, op, statement, &query);
     }
 }
 
@@ -179,6 +266,7 @@ db_sqlite_read(db_connection_t *conn, db_store_op_t *op)
     size_t  len;
 
     len = op->out->len;
+    op->last = NULL;
 
     if (op->kind == DB_STORE_GET) {
         op->status = db_sqlite_read_shape(conn, op, DB_SHAPE_GET);

@@ -210,6 +210,163 @@ db_sqlite_prepare_table(db_store_t *store, db_connection_t *conn,
 }
 
 
+/*
+ * The text of an index after CREATE INDEX.  The id follows the last key in
+ * ascending order, so that one ascends as well: the whole is turned round
+ * when it does not, which makes no difference to what it serves.
+ */
+
+static void
+db_sqlite_index_sql(sqlite3_str *sql, const db_collection_t *collection,
+    const db_index_t *index, db_buf_t *name)
+{
+    unsigned         i, j;
+    const db_key_t  *key;
+
+    db_buf_lit(name, "databridge_");
+    db_buf_str(name, collection->name);
+
+    for (i = 0; i < index->nkeys; i++) {
+        key = &index->keys[i];
+
+        db_buf_append(name, key->descending ? ",-" : ",",
+                      key->descending ? 2 : 1);
+
+        for (j = 0; j < key->path.nsteps; j++) {
+            db_buf_append(name, ".", j != 0);
+            db_buf_str(name, key->path.steps[j]);
+        }
+    }
+
+    sqlite3_str_appendf(sql, "\"%.*w\" ON \"%.*w\" (", (int) name->len,
+                        name->data, (int) collection->name.len,
+                        collection->name.data);
+
+    for (i = 0; i < index->nkeys; i++) {
+        key = &index->keys[i];
+
+        sqlite3_str_appendall(sql, i ? ", " : "");
+        db_sqlite_key(sql, &key->path, key->kind);
+
+        if (key->descending != index->keys[index->nkeys - 1].descending) {
+            sqlite3_str_appendall(sql, " DESC");
+        }
+    }
+
+    sqlite3_str_appendall(sql, ")");
+}
+
+
+/* SQLITE_ROW: an index of that name is there, *same: with that text. */
+
+static int
+db_sqlite_find_index(db_connection_t *conn, db_str_t name, const char *text,
+    int *same)
+{
+    int            rc;
+    sqlite3_stmt  *stmt;
+
+    *same = 0;
+
+    rc = sqlite3_prepare_v2(conn->db, "SELECT sql = 'CREATE INDEX ' || ?2"
+                            " FROM sqlite_schema WHERE type = 'index'"
+                            " AND name = ?1", -1, &stmt, NULL);
+    if (rc != SQLITE_OK) {
+        return rc;
+    }
+
+    sqlite3_bind_text(stmt, 1, name.data, (int) name.len, SQLITE_STATIC);
+    sqlite3_bind_text(stmt, 2, text, -1, SQLITE_STATIC);
+
+    rc = sqlite3_step(stmt);
+    *same = (rc == SQLITE_ROW && sqlite3_column_int(stmt, 0) == 1);
+
+    sqlite3_finalize(stmt);
+
+    return rc;
+}
+
+
+/* Makes the index, or makes it anew when its keys have other types now. */
+
+static int
+db_sqlite_prepare_index(db_connection_t *conn,
+    const db_collection_t *collection, const db_index_t *index,
+    db_buf_t *name)
+{
+    int           rc, same;
+    char         *text, *create;
+    sqlite3_str  *sql;
+
+    sql = sqlite3_str_new(NULL);
+    db_sqlite_index_sql(sql, collection, index, name);
+    text = sqlite3_str_finish(sql);
+
+    if (text == NULL || name->failed) {
+        sqlite3_free(text);
+        return SQLITE_NOMEM;
+    }
+
+    rc = db_sqlite_find_index(conn, (db_str_t) { name->data, name->len },
+                              text, &same);
+
+    if (!same && (rc == SQLITE_ROW || rc == SQLITE_DONE)) {
+        create = sqlite3_mprintf("BEGIN; DROP INDEX IF EXISTS \"%.*w\";"
+                                 " CREATE INDEX %s; COMMIT", (int) name->len,
+                                 name->data, text);
+
+        rc = create ? sqlite3_exec(conn->db, create, NULL, NULL, NULL)
+                    : SQLITE_NOMEM;
+        sqlite3_free(create);
+
+    } else if (same) {
+        rc = SQLITE_OK;
+    }
+
+    sqlite3_free(text);
+
+    return rc;
+}
+
+
+static int
+db_sqlite_prepare_indexes(db_store_t *store, db_connection_t *conn,
+    const db_collection_t *collection, char *error, size_t size)
+{
+    int          rc;
+    char         what[256];
+    db_buf_t     name;
+    unsigned     i;
+    db_arena_t  *arena;
+
+    arena = db_arena_create(512);
+    if (arena == NULL) {
+        snprintf(error, size, "out of memory");
+        return DB_ERROR;
+    }
+
+    rc = DB_OK;
+
+    for (i = 0; rc == DB_OK && i < collection->nindexes; i++) {
+        db_buf_init(&name, arena, 128);
+
+        if (db_sqlite_prepare_index(conn, collection, &collection->indexes[i],
+                                    &name)
+            != SQLITE_OK)
+        {
+            snprintf(what, sizeof(what), "index \"%.*s\"",
+                     (int) name.len, name.data ? name.data : "");
+            rc = db_sqlite_error(store, error, size, what,
+                                 sqlite3_errmsg(conn->db));
+        }
+    }
+
+    db_arena_destroy(arena);
+
+    return rc;
+}
+
+
 int
 db_store_prepare(db_store_t *store, const db_collection_t *collection,
     char *error, size_t size)
@@ -232,6 +389,12 @@ db_store_prepare(db_store_t *store, const db_collection_t *collection,
 
     } else {
         rc = db_sqlite_prepare_table(store, conn, collection, error, size);
+
+        if (rc == DB_OK) {
+            rc = db_sqlite_prepare_indexes(store, conn, collection, error,
+                                           size);
+        }
+
         db_writer_unlock(&store->lock);
     }
 

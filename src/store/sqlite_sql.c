@@ -1,177 +1,475 @@
 /*
- * The SQL text of a shape.  Nothing that came with a request is part of it:
- * paths and values are bound, and a collection's name is the schema's.
+ * The SQL text of an operation.  Nothing that came with a request is part of
+ * it: names are the schema's, values are bound.
  *
- * A condition's shape is one letter:
- *
- *   n b i t    equality with null, a boolean, a number, a text
- *   N B I T    the same for a list, that is: it contains such a value
- *   =          the id itself, through its index
- *   0          a test of the id that cannot hold
- *
- * Null equals missing.  Values of different types are never equal.
+ * Of a filter's conditions those become SQL that an index, or the id, can
+ * answer; the others are left to databridge_match(), which looks at the
+ * document itself.  So the texts are few, whatever clients ask for.
  */
 
 #include "store/sqlite.h"
+
+#include "store/db_document.h"
 
 #include <limits.h>
 #include <stddef.h>
 
 
-#define DB_ID_PATH  "$.\"id\""
+/* The recipe: what tells one text of a collection from another. */
+
+static void
+db_recipe_add(db_query_t *query, const void *data, size_t size)
+{
+    db_shape_t  *shape;
+
+    shape = &query->shape;
+
+    if (size > sizeof(shape->recipe) - shape->len) {
+        query->failed = 1;
+        return;
+    }
+
+    memcpy(shape->recipe + shape->len, data, size);
+    shape->len += (uint32_t) size;
+}
 
 
-static char
-db_shape_condition(const db_collection_t *collection,
+static void
+db_recipe_letter(db_query_t *query, char letter)
+{
+    db_recipe_add(query, &letter, 1);
+}
+
+
+/* Names are constant: their addresses stand for them. */
+
+static void
+db_recipe_key(db_query_t *query, const db_path_t *path, db_value_kind_t kind)
+{
+    unsigned  i;
+
+    db_recipe_letter(query, (char) kind);
+    db_recipe_letter(query, (char) path->nsteps);
+
+    for (i = 0; i < path->nsteps; i++) {
+        db_recipe_add(query, &path->steps[i].data, sizeof(char *));
+    }
+}
+
+
+static int
+db_path_eq(const db_path_t *a, const db_path_t *b)
+{
+    unsigned  i;
+
+    if (a->nsteps != b->nsteps) {
+        return 0;
+    }
+
+    for (i = 0; i < a->nsteps; i++) {
+        if (!db_str_eq(a->steps[i], b->steps[i])) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* The kind of a path that is the id or in an index, else DB_VALUE_NULL. */
+
+static db_value_kind_t
+db_query_kind(const db_collection_t *collection, const db_path_t *path)
+{
+    unsigned           i, j;
+    const db_index_t  *index;
+
+    if (db_sqlite_is_id(path)) {
+        return collection->id_kind;
+    }
+
+    for (i = 0; i < collection->nindexes; i++) {
+        index = &collection->indexes[i];
+
+        for (j = 0; j < index->nkeys; j++) {
+            if (db_path_eq(&index->keys[j].path, path)) {
+                return index->keys[j].kind;
+            }
+        }
+    }
+
+    return DB_VALUE_NULL;
+}
+
+
+/* Of the kind of its key; null, where it is one value among others. */
+
+static int
+db_query_fits(db_value_kind_t kind, const db_value_t *value, int null)
+{
+    if (value->kind == DB_VALUE_NULL) {
+        return null;
+    }
+
+    if (kind == DB_VALUE_INT || kind == DB_VALUE_REAL) {
+        return value->kind == DB_VALUE_INT || value->kind == DB_VALUE_REAL;
+    }
+
+    return value->kind == kind;
+}
+
+
+static void
+db_query_term(db_query_t *query, const db_condition_t *condition,
+    db_value_kind_t kind)
+{
+    db_term_t  *term;
+
+    term = &query->terms[query->nterms++];
+    term->condition = condition;
+    term->kind = kind;
+    term->nparams = 1;
+
+    /* a round number of parameters: the last value fills it up */
+
+    while (term->nparams < condition->nvalues) {
+        term->nparams *= 2;
+    }
+
+    db_recipe_letter(query, (char) condition->kind);
+    db_recipe_add(query, &term->nparams, sizeof(term->nparams));
+    db_recipe_key(query, &condition->path, kind);
+}
+
+
+static int
+db_query_is_term(const db_query_t *query, const db_condition_t *condition,
+    db_value_kind_t kind)
+{
+    unsigned  i;
+
+    if (kind == DB_VALUE_NULL || query->nterms == DB_SQLITE_TERMS) {
+        return 0;
+    }
+
+    switch (condition->kind) {
+
+    case DB_CONDITION_EQ:
+        return db_query_fits(kind, condition->values, 1);
+
+    case DB_CONDITION_GT:
+    case DB_CONDITION_GTE:
+    case DB_CONDITION_LT:
+    case DB_CONDITION_LTE:
+        return kind != DB_VALUE_BOOL
+               && db_query_fits(kind, condition->values, 0);
+
+    case DB_CONDITION_IN:
+        if (condition->nvalues > DB_SQLITE_IN) {
+            return 0;
+        }
+
+        for (i = 0; i < condition->nvalues; i++) {
+            if (!db_query_fits(kind, &condition->values[i], 1)) {
+                return 0;
+            }
+        }
+
+        return condition->nvalues > 0;
+
+    default:
+        return 0;
+    }
+}
+
+
+static void
+db_query_conditions(db_query_t *query, const db_store_op_t *op,
     const db_condition_t *condition)
 {
-    int              is_number;
-    char             letter;
     db_value_kind_t  kind;
 
-    kind = condition->value.kind;
-    is_number = (kind == DB_VALUE_INT || kind == DB_VALUE_REAL);
+    for ( ; condition; condition = condition->next) {
 
-    if (db_str_eq(condition->path, db_string(DB_ID_PATH))) {
+        if (condition->kind == DB_CONDITION_AND) {
+            db_query_conditions(query, op, condition->nodes);
+            continue;
+        }
 
-        /* the column would convert what is of the other type */
+        kind = condition->scalar
+               ? db_query_kind(op->collection, &condition->path)
+               : DB_VALUE_NULL;
 
-        return (collection->id_kind == DB_VALUE_INT ? is_number
-                                                    : kind == DB_VALUE_TEXT)
-               ? '=' : '0';
+        if (db_query_is_term(query, condition, kind)) {
+            db_query_term(query, condition, kind);
+
+        } else {
+            query->match = 1;
+        }
     }
-
-    if (is_number) {
-        letter = 'i';
-
-    } else if (kind == DB_VALUE_TEXT) {
-        letter = 't';
-
-    } else {
-        letter = (kind == DB_VALUE_BOOL) ? 'b' : 'n';
-    }
-
-    return condition->array ? (char) (letter - 'a' + 'A') : letter;
 }
 
 
 size_t
 db_shape_size(const db_shape_t *shape)
 {
-    return offsetof(db_shape_t, conditions) + shape->nconditions;
+    return offsetof(db_shape_t, recipe) + shape->len;
 }
 
 
 int
-db_shape_init(db_shape_t *shape, const db_store_op_t *op,
+db_query_init(db_query_t *query, const db_store_op_t *op,
     db_shape_kind_t kind)
 {
     unsigned  i;
 
-    shape->collection = op->collection;
-    shape->kind = kind;
-    shape->nconditions = 0;
+    query->op = op;
+    query->nterms = 0;
+    query->match = 0;
+    query->failed = 0;
+    query->shape.collection = op->collection;
+    query->shape.kind = kind;
+    query->shape.len = 0;
 
     if (kind != DB_SHAPE_LIST && kind != DB_SHAPE_COUNT) {
         return DB_OK;
     }
 
-    if (op->nconditions > DB_SQLITE_CONDITIONS) {
-        return DB_ERROR;
+    db_query_conditions(query, op, op->conditions);
+    db_recipe_letter(query, (char) query->match);
+
+    if (kind == DB_SHAPE_LIST) {
+        db_recipe_letter(query, op->after != NULL);
+
+        for (i = 0; i < op->nsort; i++) {
+            db_recipe_letter(query, (char) op->sort[i].descending);
+            db_recipe_key(query, &op->sort[i].path, op->sort[i].kind);
+        }
     }
 
-    for (i = 0; i < op->nconditions; i++) {
-        shape->conditions[i] = db_shape_condition(op->collection,
-                                                  &op->conditions[i]);
-    }
-
-    shape->nconditions = op->nconditions;
-
-    return DB_OK;
+    return query->failed ? DB_ERROR : DB_OK;
 }
 
 
-/* The parameters of condition n: its path and its value. */
+/* Whether a range of the same key is bounded at its other end as well. */
 
-#define db_path_param(n)   (int) (2 * (n) + 1)
-#define db_value_param(n)  (int) (2 * (n) + 2)
-
-
-static const char *
-db_shape_types(char letter)
+static int
+db_query_bounded(const db_query_t *query, unsigned n)
 {
-    return (letter == 'i' || letter == 'I') ? "'integer', 'real'" : "'text'";
+    int                    upper;
+    unsigned               i;
+    const db_condition_t  *condition, *other;
+
+    condition = query->terms[n].condition;
+    upper = condition->kind == DB_CONDITION_LT
+            || condition->kind == DB_CONDITION_LTE;
+
+    for (i = 0; i < query->nterms; i++) {
+        other = query->terms[i].condition;
+
+        if (db_path_eq(&other->path, &condition->path)
+            && (upper ? other->kind == DB_CONDITION_GT
+                        || other->kind == DB_CONDITION_GTE
+                      : other->kind == DB_CONDITION_LT
+                        || other->kind == DB_CONDITION_LTE))
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
 
 
 static void
-db_shape_where(sqlite3_str *sql, char letter, unsigned n)
+db_sql_range(sqlite3_str *sql, const db_query_t *query, unsigned n,
+    unsigned param)
 {
-    int  path, value;
+    int                    upper, text;
+    const db_term_t       *term;
+    const db_condition_t  *condition;
 
-    path = db_path_param(n);
-    value = db_value_param(n);
+    static const char  *const operators[] = {
+        [DB_CONDITION_GT] = ">",
+        [DB_CONDITION_GTE] = ">=",
+        [DB_CONDITION_LT] = "<",
+        [DB_CONDITION_LTE] = "<=",
+    };
 
-    sqlite3_str_appendall(sql, n ? " AND " : " WHERE ");
+    term = &query->terms[n];
+    condition = term->condition;
 
-    switch (letter) {
+    db_sqlite_key(sql, &condition->path, term->kind);
+    sqlite3_str_appendf(sql, " %s ?%u", operators[condition->kind], param);
 
-    case '=':
-        sqlite3_str_appendf(sql, "id = ?%d", value);
-        break;
+    if (db_sqlite_is_id(&condition->path) || db_query_bounded(query, n)) {
+        return;
+    }
 
-    case '0':
-        sqlite3_str_appendall(sql, "0");
-        break;
+    /* the open end stays within the values of the type */
 
-    case 'n':
-        sqlite3_str_appendf(sql, "json_extract(doc, ?%d) IS NULL", path);
-        break;
+    upper = condition->kind == DB_CONDITION_LT
+            || condition->kind == DB_CONDITION_LTE;
+    text = (term->kind == DB_VALUE_TEXT);
 
-    case 'N':
-        sqlite3_str_appendf(sql, "(json_extract(doc, ?%d) IS NULL OR EXISTS"
-                            " (SELECT 1 FROM json_each(doc, ?%d) AS e"
-                            " WHERE e.type = 'null'))", path, path);
-        break;
+    sqlite3_str_appendall(sql, " AND ");
+    db_sqlite_key(sql, &condition->path, term->kind);
+    sqlite3_str_appendall(sql, upper ? (text ? " >= ''" : " > -9e999")
+                                     : (text ? " < x''" : " < ''"));
+}
 
-    case 'b':
-        sqlite3_str_appendf(sql, "json_type(doc, ?%d) = ?%d", path, value);
-        break;
 
-    case 'B':
-        sqlite3_str_appendf(sql, "EXISTS (SELECT 1 FROM json_each(doc, ?%d)"
-                            " AS e WHERE e.type = ?%d)", path, value);
-        break;
+static void
+db_sql_term(sqlite3_str *sql, const db_query_t *query, unsigned n,
+    unsigned param)
+{
+    unsigned               i;
+    const db_term_t       *term;
+    const db_condition_t  *condition;
 
-    case 'i':
-    case 't':
-        sqlite3_str_appendf(sql, "(json_extract(doc, ?%d) = ?%d"
-                            " AND json_type(doc, ?%d) IN (%s))",
-                            path, value, path, db_shape_types(letter));
-        break;
+    term = &query->terms[n];
+    condition = term->condition;
 
-    default: /* 'I', 'T' */
-        sqlite3_str_appendf(sql, "EXISTS (SELECT 1 FROM json_each(doc, ?%d)"
-                            " AS e WHERE e.value = ?%d AND e.type IN (%s))",
-                            path, value, db_shape_types(letter));
-        break;
+    switch (condition->kind) {
+
+    case DB_CONDITION_EQ:
+        db_sqlite_key(sql, &condition->path, term->kind);
+        sqlite3_str_appendf(sql, " = ?%u", param);
+        return;
+
+    case DB_CONDITION_IN:
+        db_sqlite_key(sql, &condition->path, term->kind);
+
+        for (i = 0; i < term->nparams; i++) {
+            sqlite3_str_appendf(sql, i ? ", ?%u" : " IN (?%u", param + i);
+        }
+
+        sqlite3_str_appendall(sql, ")");
+        return;
+
+    default:
+        db_sql_range(sql, query, n, param);
     }
 }
 
 
+/* a < x OR a = x AND (b < y OR ...), and a <= x for the index to begin at. */
+
+static void
+db_sql_after(sqlite3_str *sql, const db_store_op_t *op, unsigned param)
+{
+    unsigned         i;
+    const db_key_t  *key;
+
+    if (op->nsort > 1) {
+        db_sqlite_key(sql, &op->sort[0].path, op->sort[0].kind);
+        sqlite3_str_appendf(sql, " %s ?%u AND (",
+                            op->sort[0].descending ? "<=" : ">=", param);
+    }
+
+    for (i = 0; i < op->nsort; i++) {
+        key = &op->sort[i];
+
+        db_sqlite_key(sql, &key->path, key->kind);
+        sqlite3_str_appendf(sql, " %s ?%u", key->descending ? "<" : ">",
+                            param + i);
+
+        if (i + 1 < op->nsort) {
+            sqlite3_str_appendall(sql, " OR ");
+            db_sqlite_key(sql, &key->path, key->kind);
+            sqlite3_str_appendf(sql, " = ?%u AND (", param + i);
+        }
+    }
+
+    for (i = 1; i < op->nsort; i++) {
+        sqlite3_str_appendall(sql, ")");
+    }
+
+    if (op->nsort > 1) {
+        sqlite3_str_appendall(sql, ")");
+    }
+}
+
+
+/* Returns the number of the next parameter. */
+
+static unsigned
+db_sql_where(sqlite3_str *sql, const db_query_t *query)
+{
+    unsigned     i, param;
+    const char  *joint;
+
+    param = 1;
+    joint = " WHERE ";
+
+    for (i = 0; i < query->nterms; i++) {
+        sqlite3_str_appendall(sql, joint);
+        db_sql_term(sql, query, i, param);
+        param += query->terms[i].nparams;
+        joint = " AND ";
+    }
+
+    if (query->shape.kind == DB_SHAPE_LIST && query->op->after) {
+        sqlite3_str_appendall(sql, joint);
+        db_sql_after(sql, query->op, param);
+        param += query->op->nsort;
+        joint = " AND ";
+    }
+
+    if (query->match) {
+        sqlite3_str_appendf(sql, "%sdatabridge_match(doc, ?%u)", joint,
+                            param++);
+    }
+
+    return param;
+}
+
+
+static void
+db_sql_list(sqlite3_str *sql, const db_query_t *query, int len,
+    const char *name)
+{
+    unsigned              i, param;
+    const db_key_t       *key;
+    const db_store_op_t  *op;
+
+    op = query->op;
+
+    sqlite3_str_appendall(sql, "SELECT doc");
+
+    for (i = 0; i < op->nsort; i++) {
+        sqlite3_str_appendall(sql, ", ");
+        db_sqlite_key(sql, &op->sort[i].path, op->sort[i].kind);
+    }
+
+    sqlite3_str_appendf(sql, " FROM \"%.*w\"", len, name);
+
+    param = db_sql_where(sql, query);
+
+    for (i = 0; i < op->nsort; i++) {
+        key = &op->sort[i];
+
+        sqlite3_str_appendall(sql, i ? ", " : " ORDER BY ");
+        db_sqlite_key(sql, &key->path, key->kind);
+        sqlite3_str_appendall(sql, key->descending ? " DESC" : "");
+    }
+
+    sqlite3_str_appendf(sql, " LIMIT ?%u OFFSET ?%u", param, param + 1);
+}
+
+
 char *
-db_shape_sql(const db_shape_t *shape)
+db_query_sql(const db_query_t *query)
 {
     int           len;
-    unsigned      i;
     const char   *name;
     sqlite3_str  *sql;
 
     sql = sqlite3_str_new(NULL);
-    name = shape->collection->name.data;
-    len = (int) shape->collection->name.len;
+    name = query->shape.collection->name.data;
+    len = (int) query->shape.collection->name.len;
 
-    switch ((db_shape_kind_t) shape->kind) {
+    switch ((db_shape_kind_t) query->shape.kind) {
 
     case DB_SHAPE_GET:
         sqlite3_str_appendf(sql, "SELECT doc FROM \"%.*w\" WHERE id = ?1",
@@ -193,21 +491,13 @@ db_shape_sql(const db_shape_t *shape)
                             len, name);
         break;
 
-    case DB_SHAPE_LIST:
     case DB_SHAPE_COUNT:
-        sqlite3_str_appendf(sql, "SELECT %s FROM \"%.*w\"",
-                            shape->kind == DB_SHAPE_LIST ? "doc" : "count(*)",
-                            len, name);
+        sqlite3_str_appendf(sql, "SELECT count(*) FROM \"%.*w\"", len, name);
+        db_sql_where(sql, query);
+        break;
 
-        for (i = 0; i < shape->nconditions; i++) {
-            db_shape_where(sql, shape->conditions[i], i);
-        }
-
-        if (shape->kind == DB_SHAPE_LIST) {
-            sqlite3_str_appendf(sql, " ORDER BY id LIMIT ?%d OFFSET ?%d",
-                                db_path_param(i), db_value_param(i));
-        }
-
+    case DB_SHAPE_LIST:
+        db_sql_list(sql, query, len, name);
         break;
     }
 
@@ -215,116 +505,132 @@ db_shape_sql(const db_shape_t *shape)
 }
 
 
-static int
-db_bind_text(sqlite3_stmt *stmt, int n, db_str_t text)
-{
-    return sqlite3_bind_text64(stmt, n, text.data ? text.data : "", text.len,
-                               SQLITE_STATIC, SQLITE_UTF8);
-}
-
-
-static int
-db_bind_value(sqlite3_stmt *stmt, int n, const db_value_t *value)
-{
-    switch (value->kind) {
-
-    case DB_VALUE_BOOL:
-        return db_bind_text(stmt, n, value->integer ? db_string("true")
-                                                    : db_string("false"));
-    case DB_VALUE_INT:
-        return sqlite3_bind_int64(stmt, n, value->integer);
-
-    case DB_VALUE_REAL:
-        return sqlite3_bind_double(stmt, n, value->real);
-
-    case DB_VALUE_TEXT:
-        return db_bind_text(stmt, n, value->text);
-
-    default:
-        return sqlite3_bind_null(stmt, n);
-    }
-}
-
-
-static int
-db_bind_condition(sqlite3_stmt *stmt, unsigned n, char letter,
-    const db_condition_t *condition)
-{
-    int  rc;
-
-    switch (letter) {
-
-    case '0':
-        return SQLITE_OK;
-
-    case '=':
-        return db_bind_value(stmt, db_value_param(n), &condition->value);
-
-    case 'n':
-    case 'N':
-        return db_bind_text(stmt, db_path_param(n), condition->path);
-
-    default:
-        rc = db_bind_text(stmt, db_path_param(n), condition->path);
-
-        return rc == SQLITE_OK ? db_bind_value(stmt, db_value_param(n),
-                                               &condition->value)
-                               : rc;
-    }
-}
-
-
 static sqlite3_int64
 db_bind_clamp(uint64_t n)
 {
-    return n > INT64_MAX ? INT64_MAX : (sqlite3_int64) n;
+    return n < INT64_MAX ? (sqlite3_int64) n : INT64_MAX - 1;
 }
 
 
 static int
-db_bind_list(const db_shape_t *shape, sqlite3_stmt *stmt,
-    const db_store_op_t *op)
+db_bind_term(sqlite3_stmt *stmt, const db_term_t *term, int *param)
 {
-    int       rc;
-    unsigned  i;
+    int                    rc;
+    unsigned               i, n;
+    const db_condition_t  *condition;
 
-    for (i = 0; i < shape->nconditions; i++) {
-        rc = db_bind_condition(stmt, i, shape->conditions[i],
-                               &op->conditions[i]);
+    condition = term->condition;
+
+    for (i = 0; i < term->nparams; i++) {
+        n = i < condition->nvalues ? i : condition->nvalues - 1;
+
+        rc = db_sqlite_bind_key(stmt, (*param)++, &condition->values[n]);
         if (rc != SQLITE_OK) {
             return rc;
         }
     }
 
-    if (shape->kind == DB_SHAPE_COUNT) {
-        return SQLITE_OK;
+    return SQLITE_OK;
+}
+
+
+static int
+db_bind_list(const db_query_t *query, sqlite3_stmt *stmt)
+{
+    int                   rc, param;
+    unsigned              i;
+    const db_store_op_t  *op;
+
+    op = query->op;
+    rc = SQLITE_OK;
+    param = 1;
+
+    for (i = 0; rc == SQLITE_OK && i < query->nterms; i++) {
+        rc = db_bind_term(stmt, &query->terms[i], &param);
     }
 
-    rc = sqlite3_bind_int64(stmt, db_path_param(i), db_bind_clamp(op->limit));
+    if (query->shape.kind == DB_SHAPE_LIST && op->after) {
+        for (i = 0; rc == SQLITE_OK && i < op->nsort; i++) {
+            rc = db_sqlite_bind_key(stmt, param++, &op->after[i]);
+        }
+    }
 
-    return rc == SQLITE_OK ? sqlite3_bind_int64(stmt, db_value_param(i),
+    if (rc == SQLITE_OK && query->match) {
+        rc = sqlite3_bind_pointer(stmt, param++, op->conditions,
+                                  DB_SQLITE_MATCH, NULL);
+    }
+
+    if (rc != SQLITE_OK || query->shape.kind == DB_SHAPE_COUNT) {
+        return rc;
+    }
+
+    /* one more than asked for: there is a next page, or there is none */
+
+    rc = sqlite3_bind_int64(stmt, param, db_bind_clamp(op->limit) + 1);
+
+    return rc == SQLITE_OK ? sqlite3_bind_int64(stmt, param + 1,
                                                 db_bind_clamp(op->skip))
                            : rc;
 }
 
 
 int
-db_shape_bind(const db_shape_t *shape, sqlite3_stmt *stmt,
-    const db_store_op_t *op)
+db_query_bind(const db_query_t *query, sqlite3_stmt *stmt)
 {
-    int  rc;
+    int                   rc;
+    const db_store_op_t  *op;
 
-    if (shape->kind == DB_SHAPE_LIST || shape->kind == DB_SHAPE_COUNT) {
-        return db_bind_list(shape, stmt, op);
+    op = query->op;
+
+    if (query->shape.kind == DB_SHAPE_LIST
+        || query->shape.kind == DB_SHAPE_COUNT)
+    {
+        return db_bind_list(query, stmt);
     }
 
-    rc = db_bind_value(stmt, 1, &op->id);
+    rc = db_sqlite_bind_key(stmt, 1, &op->id);
 
-    if (rc == SQLITE_OK
-        && (shape->kind == DB_SHAPE_INSERT || shape->kind == DB_SHAPE_REPLACE))
+    if (rc == SQLITE_OK && (query->shape.kind == DB_SHAPE_INSERT
+                            || query->shape.kind == DB_SHAPE_REPLACE))
     {
-        rc = db_bind_text(stmt, 2, op->document);
+        rc = sqlite3_bind_text64(stmt, 2, op->document.data,
+                                 op->document.len, SQLITE_STATIC, SQLITE_UTF8);
     }
 
     return rc;
+}
+
+
+/* databridge_match(doc, conditions) */
+
+void
+db_sqlite_match(sqlite3_context *context, int argc, sqlite3_value **argv)
+{
+    int                    rc;
+    db_str_t               doc;
+    db_json_t             *root;
+    db_arena_t            *arena;
+    db_json_error_t        error;
+    const db_condition_t  *conditions;
+
+    conditions = sqlite3_value_pointer(argv[1], DB_SQLITE_MATCH);
+    doc.data = sqlite3_value_blob(argv[0]);
+    doc.len = (size_t) sqlite3_value_bytes(argv[0]);
+
+    arena = db_arena_create(2 * doc.len + 1024);
+    rc = arena ? db_json_read(arena, doc, &root, &error) : DB_ERROR;
+
+    if (rc == DB_OK) {
+        sqlite3_result_int(context, db_document_match(conditions, root));
+
+    } else if (rc == DB_DECLINED) {
+        sqlite3_result_error(context, "a document is not JSON", -1);
+
+    } else {
+        sqlite3_result_error_nomem(context);
+    }
+
+    if (arena) {
+        db_arena_destroy(arena);
+    }
 }

@@ -91,7 +91,7 @@ static int
 db_writer_run(db_writer_t *writer, db_store_op_t *op)
 {
     int              rc;
-    db_shape_t       shape;
+    db_query_t       query;
     db_shape_kind_t  kind;
     db_statement_t  *statement;
 
@@ -99,9 +99,9 @@ db_writer_run(db_writer_t *writer, db_store_op_t *op)
            : (op->kind == DB_STORE_REPLACE) ? DB_SHAPE_REPLACE
            : DB_SHAPE_REMOVE;
 
-    (void) db_shape_init(&shape, op, kind);
+    (void) db_query_init(&query, op, kind);
 
-    statement = db_sqlite_statement(writer->conn, &shape);
+    statement = db_sqlite_statement(writer->conn, &query);
 
     if (statement == NULL) {
         rc = sqlite3_errcode(writer->conn->db) & 0xff;
@@ -114,7 +114,7 @@ db_writer_run(db_writer_t *writer, db_store_op_t *op)
         return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
     }
 
-    rc = db_shape_bind(&statement->shape, statement->stmt, op);
+    rc = db_query_bind(&query, statement->stmt);
 
     if (rc == SQLITE_OK) {
         rc = db_sqlite_step(statement->stmt);

@@ -35,8 +35,12 @@ typedef struct {
 } call_t;
 
 
-static const db_collection_t  texts = { { "texts", 5 }, DB_VALUE_TEXT };
-static const db_collection_t  ints = { { "ints", 4 }, DB_VALUE_INT };
+static const db_collection_t  texts = {
+    .name = { "texts", 5 }, .id_kind = DB_VALUE_TEXT
+};
+static const db_collection_t  ints = {
+    .name = { "ints", 4 }, .id_kind = DB_VALUE_INT
+};
 
 
 static void

@@ -516,9 +516,11 @@ a_list_wraps_what_the_store_gave(void **state)
     assert_int_equal(call->op.limit, 2);
     assert_int_equal(call->op.skip, 5);
     assert_true(call->op.count);
-    assert_int_equal(call->op.nconditions, 1);
-    assert_str(call->op.conditions[0].path, "$.\"title\"");
-    assert_str(call->op.conditions[0].value.text, "a & b");
+    assert_int_equal(call->op.conditions->kind, DB_CONDITION_EQ);
+    assert_null(call->op.conditions->next);
+    assert_int_equal(call->op.conditions->path.nsteps, 1);
+    assert_str(call->op.conditions->path.steps[0], "title");
+    assert_str(call->op.conditions->values[0].text, "a & b");
 
     db_buf_lit(call->op.out, "{\"a\":1},{\"a\":2}");
     call->op.total = 9;

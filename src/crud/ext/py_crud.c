@@ -60,6 +60,7 @@ crud_value(const db_value_t *value)
         return PyFloat_FromDouble(value->real);
 
     case DB_VALUE_TEXT:
+    case DB_VALUE_TIME:
         return crud_text(value->text);
 
     default:
@@ -68,40 +69,67 @@ crud_value(const db_value_t *value)
 }
 
 
-/* {"limit": 20, "skip": 0, "count": False, "where": [(path, value, in)]} */
+/* ("author.name", value): a condition by name, which has one value. */
+
+static PyObject *
+crud_condition(const db_condition_t *condition)
+{
+    unsigned   i;
+    PyObject  *value;
+    char       path[256];
+    size_t     len;
+    db_str_t   step;
+
+    len = 0;
+
+    for (i = 0; i < condition->path.nsteps; i++) {
+        step = condition->path.steps[i];
+
+        if (len + step.len + 1 > sizeof(path)) {
+            break;
+        }
+
+        if (i) {
+            path[len++] = '.';
+        }
+
+        memcpy(path + len, step.data, step.len);
+        len += step.len;
+    }
+
+    value = condition->nvalues ? crud_value(condition->values)
+                               : Py_NewRef(Py_None);
+    if (value == NULL) {
+        return NULL;
+    }
+
+    return Py_BuildValue("(s#N)", path, (Py_ssize_t) len, value);
+}
+
+
+/* {"limit": 20, "skip": 0, "count": False, "where": [(path, value)]} */
 
 static PyObject *
 crud_selection(const db_store_op_t *op)
 {
-    unsigned               i;
-    PyObject              *where, *path, *value, *item;
+    int                    rc;
+    PyObject              *where, *item;
     const db_condition_t  *condition;
 
-    where = PyList_New((Py_ssize_t) op->nconditions);
+    where = PyList_New(0);
     if (where == NULL) {
         return NULL;
     }
 
-    for (i = 0; i < op->nconditions; i++) {
-        condition = &op->conditions[i];
-        path = crud_text(condition->path);
-        value = crud_value(&condition->value);
-        item = NULL;
+    for (condition = op->conditions; condition; condition = condition->next) {
+        item = crud_condition(condition);
+        rc = item ? PyList_Append(where, item) : -1;
+        Py_XDECREF(item);
 
-        if (path != NULL && value != NULL) {
-            item = PyTuple_Pack(3, path, value,
-                                condition->array ? Py_True : Py_False);
-        }
-
-        Py_XDECREF(path);
-        Py_XDECREF(value);
-
-        if (item == NULL) {
+        if (rc != 0) {
             Py_DECREF(where);
             return NULL;
         }
-
-        PyList_SET_ITEM(where, (Py_ssize_t) i, item);
     }
 
     return Py_BuildValue("{s:K,s:K,s:O,s:N}",

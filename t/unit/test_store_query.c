@@ -1,0 +1,339 @@
+/*
+ * Lists of the SQLite store: what is served in the order of an index, inline
+ * on the nginx thread, and where a page ends.
+ */
+
+#include "store.h"
+
+#include <sqlite3.h>
+
+
+#define DOCUMENTS  2000
+
+static const db_str_t   n_step[] = { { "n", 1 } };
+static const db_str_t   t_step[] = { { "t", 1 } };
+static const db_str_t   m_step[] = { { "m", 1 } };
+static const db_str_t   id_step[] = { { "id", 2 } };
+static const db_path_t  n = { n_step, 1 };
+static const db_path_t  m = { m_step, 1 };
+static const db_path_t  id = { id_step, 1 };
+
+static const db_key_t  n_keys[] = {
+    { { n_step, 1 }, DB_VALUE_INT, 1 }
+};
+static const db_key_t  t_keys[] = {
+    { { t_step, 1 }, DB_VALUE_TIME, 0 }
+};
+static const db_index_t  indexes[] = { { n_keys, 1 }, { t_keys, 1 } };
+
+static const db_collection_t  indexed = {
+    .name = { "texts", 5 }, .id_kind = DB_VALUE_TEXT, .indexes = indexes,
+    .nindexes = 2
+};
+
+
+/* Documents d0000, ...: n of 0 to 99, null now and then; m the same. */
+
+static void
+fill(fixture_t *f)
+{
+    char      name[16], document[128], number[16];
+    call_t   *calls;
+    unsigned  i;
+
+    calls = calloc(DOCUMENTS, sizeof(call_t));
+
+    for (i = 0; i < DOCUMENTS; i++) {
+        snprintf(name, sizeof(name), "d%04u", i);
+        snprintf(number, sizeof(number), "%u", i * 7 % 100);
+        snprintf(document, sizeof(document), "{\"id\":\"%s\",\"n\":%s,"
+                 "\"m\":%u,\"t\":\"2024-01-01T00:00:%02u.000001Z\"}", name,
+                 i % 50 ? number : "null", i % 10, i % 60);
+        call_init(&calls[i], DB_STORE_INSERT, name, document);
+        db_store_submit(f->store, &calls[i].op);
+    }
+
+    for (i = 0; i < DOCUMENTS; i++) {
+        call_wait(&calls[i]);
+    }
+
+    free(calls);
+}
+
+
+static void
+prepare(fixture_t *f, const db_collection_t *collection)
+{
+    char  error[512] = "";
+
+    if (db_store_prepare(f->store, collection, error, sizeof(error))
+        != DB_OK)
+    {
+        fail_msg("%s", error);
+    }
+}
+
+
+static void
+begin(fixture_t *f, call_t *call, const db_key_t *sort, unsigned nsort)
+{
+    call_init(call, DB_STORE_LIST, "", "");
+    db_buf_init(&call->out, f->arena, 0);
+
+    call->op.collection = &indexed;
+    call->op.sort = sort;
+    call->op.nsort = nsort;
+    call->op.limit = 5;
+}
+
+
+static void
+expect_inline(fixture_t *f, call_t *call)
+{
+    db_store_read(f->store, &call->op);
+    assert_int_equal(call->op.status, DB_STORE_OK);
+}
+
+
+static void
+expect_later(fixture_t *f, call_t *call)
+{
+    db_store_read(f->store, &call->op);
+    assert_int_equal(call->op.status, DB_STORE_LATER);
+    assert_int_equal(call->out.len, 0);
+    db_store_work(f->store, &call->op);
+    assert_int_equal(call->op.status, DB_STORE_OK);
+}
+
+
+static void
+sorts_of_an_index_are_served_inline(void **state)
+{
+    call_t      call;
+    unsigned    down;
+    db_key_t    sort[2];
+    fixture_t  *f = *state;
+
+    fill(f);
+    prepare(f, &indexed);
+
+    for (down = 0; down < 2; down++) {
+        sort[0] = (db_key_t) { n, DB_VALUE_INT, down };
+        sort[1] = (db_key_t) { id, DB_VALUE_TEXT, down };
+        begin(f, &call, sort, 2);
+        expect_inline(f, &call);
+
+        /* and the page behind it */
+
+        assert_non_null(call.op.last);
+        call.op.after = call.op.last;
+        expect_inline(f, &call);
+    }
+
+    /* the id against the direction of the index, and a field without one */
+
+    sort[1].descending = 0;
+    begin(f, &call, sort, 2);
+    expect_later(f, &call);
+
+    sort[0] = (db_key_t) { m, DB_VALUE_INT, 0 };
+    begin(f, &call, sort, 2);
+    expect_later(f, &call);
+
+    assert_string_equal(f->log, "");
+}
+
+
+static void
+conditions_on_an_index_are_served_inline(void **state)
+{
+    call_t          call;
+    db_value_t      low = int_value(90), high = int_value(92),
+                    some[3] = { int_value(3), int_value(4), int_value(5) };
+    fixture_t      *f = *state;
+    db_key_t        by_id = { id, DB_VALUE_TEXT, 0 };
+    db_key_t        by_n[] = { { n, DB_VALUE_INT, 0 },
+                               { id, DB_VALUE_TEXT, 0 } };
+    db_condition_t  above = { .kind = DB_CONDITION_GTE, .path = n,
+                              .scalar = 1, .values = &low, .nvalues = 1 };
+    db_condition_t  below = { .kind = DB_CONDITION_LT, .path = n,
+                              .scalar = 1, .values = &high, .nvalues = 1 };
+    db_condition_t  one_of = { .kind = DB_CONDITION_IN, .path = n,
+                               .scalar = 1, .values = some, .nvalues = 3 };
+
+    fill(f);
+    prepare(f, &indexed);
+
+    above.next = &below;
+    begin(f, &call, by_n, 2);
+    call.op.conditions = &above;
+    call.op.count = 1;
+    expect_inline(f, &call);
+    assert_int_equal(call.op.total, 40);
+
+    begin(f, &call, by_n, 2);
+    call.op.conditions = &one_of;
+    call.op.count = 1;
+    expect_inline(f, &call);
+    assert_int_equal(call.op.total, 60);
+
+    /* a range in the order of ids has to be sorted, all of it */
+
+    begin(f, &call, &by_id, 1);
+    call.op.conditions = &above;
+    expect_later(f, &call);
+
+    /* what is not in an index is looked for in every document */
+
+    above.path = m;
+    above.next = NULL;
+    low.integer = 9;
+    begin(f, &call, by_n, 2);
+    call.op.conditions = &above;
+    call.op.count = 1;
+    expect_later(f, &call);
+    assert_int_equal(call.op.total, 200);
+
+    assert_string_equal(f->log, "");
+}
+
+
+static void
+a_page_ends_where_the_next_one_begins(void **state)
+{
+    call_t      call;
+    unsigned    pages;
+    db_key_t    sort[] = { { n, DB_VALUE_INT, 1 }, { id, DB_VALUE_TEXT, 1 } };
+    fixture_t  *f = *state;
+
+    fill(f);
+    prepare(f, &indexed);
+
+    begin(f, &call, sort, 2);
+    call.op.limit = 100;
+
+    for (pages = 1; pages < DOCUMENTS / 100; pages++) {
+        call.out.len = 0;
+        db_store_work(f->store, &call.op);
+        assert_non_null(call.op.last);
+        call.op.after = call.op.last;
+    }
+
+    /* nulls come last, and with the last page there is no next one */
+
+    assert_int_equal(call.op.last[0].kind, DB_VALUE_INT);
+    call.out.len = 0;
+    db_store_work(f->store, &call.op);
+    assert_null(call.op.last);
+    assert_int_equal(memcmp(call.out.data + call.out.len - 63,
+                            "{\"id\":\"d0000\",\"n\":null,", 23), 0);
+}
+
+
+static void
+the_keys_of_the_last_one_have_their_types(void **state)
+{
+    call_t      call;
+    db_key_t    sort[] = { { { t_step, 1 }, DB_VALUE_TIME, 0 },
+                           { id, DB_VALUE_TEXT, 0 } };
+    fixture_t  *f = *state;
+
+    fill(f);
+    prepare(f, &indexed);
+
+    begin(f, &call, sort, 2);
+    expect_inline(f, &call);
+
+    assert_int_equal(call.op.last[0].kind, DB_VALUE_TIME);
+    assert_int_equal(call.op.last[0].integer, 1704067200000001);
+    assert_int_equal(call.op.last[1].kind, DB_VALUE_TEXT);
+    assert_str(call.op.last[1].text, "d0240");
+}
+
+
+static void
+fields_are_all_that_is_sent(void **state)
+{
+    call_t      call;
+    db_key_t    by_id = { id, DB_VALUE_TEXT, 0 };
+    fixture_t  *f = *state;
+
+    fill(f);
+    begin(f, &call, &by_id, 1);
+    call.op.fields = &m;
+    call.op.nfields = 1;
+    call.op.limit = 2;
+    expect_inline(f, &call);
+
+    assert_str(((db_str_t) { call.out.data, call.out.len }),
+               "{\"id\":\"d0000\",\"m\":0},{\"id\":\"d0001\",\"m\":1}");
+}
+
+
+static int
+count_indexes(fixture_t *f, const char *like)
+{
+    int            count;
+    sqlite3       *db;
+    sqlite3_stmt  *stmt;
+
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, "SELECT count(*) FROM"
+                                        " sqlite_schema WHERE type = 'index'"
+                                        " AND sql LIKE ?1", -1, &stmt, NULL),
+                     SQLITE_OK);
+    sqlite3_bind_text(stmt, 1, like, -1, SQLITE_STATIC);
+    assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+    count = sqlite3_column_int(stmt, 0);
+    sqlite3_finalize(stmt);
+    sqlite3_close(db);
+
+    return count;
+}
+
+
+static void
+an_index_is_made_once_and_anew_when_its_type_changes(void **state)
+{
+    call_t           call;
+    db_key_t         key = { { t_step, 1 }, DB_VALUE_TEXT, 0 };
+    fixture_t       *f = *state;
+    db_index_t       changed = { &key, 1 };
+    db_collection_t  other = indexed;
+
+    fill(f);
+    prepare(f, &indexed);
+    prepare(f, &indexed);
+    assert_int_equal(count_indexes(f, "%databridge_texts%"), 2);
+    assert_int_equal(count_indexes(f, "%strftime%"), 1);
+
+    other.indexes = &changed;
+    other.nindexes = 1;
+    prepare(f, &other);
+    assert_int_equal(count_indexes(f, "%databridge_texts%"), 2);
+    assert_int_equal(count_indexes(f, "%strftime%"), 0);
+
+    /* statements that were prepared before go on */
+
+    begin(f, &call, n_keys, 1);
+    expect_inline(f, &call);
+    assert_string_equal(f->log, "");
+}
+
+
+int
+main(void)
+{
+#define query_test(name)  cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+    const struct CMUnitTest  tests[] = {
+        query_test(sorts_of_an_index_are_served_inline),
+        query_test(conditions_on_an_index_are_served_inline),
+        query_test(a_page_ends_where_the_next_one_begins),
+        query_test(the_keys_of_the_last_one_have_their_types),
+        query_test(fields_are_all_that_is_sent),
+        query_test(an_index_is_made_once_and_anew_when_its_type_changes),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
