@@ -9,6 +9,9 @@
 #include "http/ngx_http_databridge.h"
 
 
+#define NGX_HTTP_DATABRIDGE_DRAIN_MAX  16     /* reads at once */
+
+
 static ngx_uint_t ngx_http_databridge_expects(ngx_http_request_t *r);
 static void ngx_http_databridge_body_handler(ngx_http_request_t *r);
 static void ngx_http_databridge_deferred_handler(ngx_http_request_t *r);
@@ -215,6 +218,14 @@ ngx_http_databridge_read_body(ngx_http_request_t *r)
     ctx = ngx_http_get_module_ctx(r, ngx_http_databridge_module);
 
     do {
+        /* a stream of HTTP/2 that was reset while it was not read */
+
+        if (r->connection->error) {
+            ngx_http_databridge_body_failed(ctx,
+                                            NGX_HTTP_CLIENT_CLOSED_REQUEST);
+            return;
+        }
+
         if (ctx->ahead >= DB_AHEAD_MAX) {
             ngx_http_databridge_pause(ctx);
             return;
@@ -355,13 +366,23 @@ ngx_http_databridge_drain_body(ngx_http_request_t *r)
 {
     ssize_t                     n;
     ngx_int_t                   rc;
-    ngx_uint_t                  in_file;
+    ngx_uint_t                  i, in_file;
     ngx_http_core_loc_conf_t   *clcf;
     ngx_http_databridge_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_databridge_module);
 
+    i = 0;
+
     do {
+        if (i++ == NGX_HTTP_DATABRIDGE_DRAIN_MAX) {
+
+            /* others have their turn */
+
+            ngx_post_event(r->connection->read, &ngx_posted_next_events);
+            return;
+        }
+
         if (r->lingering_time <= ngx_time()) {
             ngx_http_databridge_drained(ctx);
             return;

@@ -329,18 +329,35 @@ db_py_run_cancel(db_py_run_t *run)
 
 
 /*
- * Task.cancel() runs none of the user's code but callbacks of futures are
- * scheduled only, so the list does not change meanwhile.
+ * Task.cancel() asks the future that is waited for, which may be of the
+ * user's making: the list may change meanwhile.
  */
 
 void
 db_py_run_cancel_all(void)
 {
+    PyObject     *runs;
+    Py_ssize_t    i;
     db_py_run_t  *run;
 
-    for (run = db_py.runs; run; run = run->next) {
-        db_py_run_cancel(run);
+    runs = PyList_New(0);
+
+    for (run = db_py.runs; run && runs; run = run->next) {
+        if (PyList_Append(runs, (PyObject *) run) == -1) {
+            Py_CLEAR(runs);
+        }
     }
+
+    if (runs == NULL) {
+        db_py_log_exception("the requests could not be cancelled");
+        return;
+    }
+
+    for (i = 0; i < PyList_GET_SIZE(runs); i++) {
+        db_py_run_cancel((db_py_run_t *) PyList_GET_ITEM(runs, i));
+    }
+
+    Py_DECREF(runs);
 }
 
 
