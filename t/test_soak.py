@@ -89,7 +89,8 @@ REQUESTS = {
 
 
 def start(app: StartApp, workers: int = 1) -> Nginx:
-    server = app(APP, http="databridge_store main sqlite:notes.db;", workers=workers)
+    http = "databridge_store main sqlite:notes.db; keepalive_requests 10000000;"
+    server = app(APP, http=http, workers=workers)
     assert server.client.post("/notes", json=json.loads(BODY)).status_code == 201
     return server
 
