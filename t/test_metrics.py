@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import StartApp, StartServer
 from harness import Nginx, until
+from harness.websocket import WebSocket, closing, handshake
 from test_crud import schema
 
 APP = """
@@ -69,6 +70,8 @@ async def answers_an_id() -> Response:
 @app.websocket("/rooms/{room}")
 async def room(socket: WebSocket, room: str) -> None:
     await socket.accept()
+    async for _ in socket.iter_text():
+        pass
 
 
 app.mount("/sub", Starlette(routes=[Route("/", lambda request: PlainTextResponse("sub"))]))
@@ -215,6 +218,22 @@ def test_requests_are_counted_by_route_method_and_status(seen: Any) -> None:
     assert metrics("requests_total", **app, route="/rooms/{room}", status="404") == 1
     assert metrics("requests_total", **app, route="/sub/{path:path}", status="200") == READY
     assert metrics("requests_total", **item, method="other", status="405") == 1
+
+
+def test_websockets_are_counted_from_accept_to_their_end(seen: Any) -> None:
+    server = seen()
+    with WebSocket(server.port) as denied, WebSocket(server.port) as vanishing:
+        denied.send(handshake("/nowhere"))
+        assert denied.response().status == 403
+        vanishing.open("/rooms/1")
+        with WebSocket(server.port) as closed:
+            closed.open("/rooms/2")
+            assert counted(server, 2, "websockets")("websockets_opened_total") == 2
+            closed.send(closing(1000))
+            assert closed.closed_with()[0] == 1000
+            counted(server, 1, "websockets")
+    assert counted(server, 0, "websockets")("websockets_opened_total") == 2
+    counted(server, 2, route="/rooms/{room}", status="101")
 
 
 def test_a_histogram_adds_up(seen: Any) -> None:
@@ -487,6 +506,13 @@ def test_the_log_knows_route_kind_and_times(shared: Nginx) -> None:
     assert float(line["handler_time"]) >= 0.05
     assert re.fullmatch(r"[0-9a-f]{32}", line["request_id"])
     assert line["trace_id"] == line["traceparent"] == "-"
+
+
+def test_the_log_knows_a_websocket(shared: Nginx) -> None:
+    with WebSocket(shared.port) as client:
+        client.open("/rooms/1?socket")
+    line = logged(shared, "/rooms/1?socket")
+    assert (line["route"], line["kind"]) == ("/rooms/{room}", "websocket")
 
 
 def test_what_is_not_ours_has_no_values_but_an_id(shared: Nginx) -> None:

@@ -199,6 +199,7 @@ typedef struct {
 
     unsigned                          pinged:1;  /* nothing has come since */
     unsigned                          closing:1; /* a close was sent */
+    unsigned                          counted:1; /* among the open ones */
 } ngx_http_databridge_websocket_t;
 
 

@@ -88,6 +88,9 @@ ngx_http_databridge_open(ngx_http_databridge_ctx_t *ctx)
     db_frames_init(&ctx->websocket->frames, dlcf->websocket_max_size,
                    sizeof(db_chunk_t));
 
+    ctx->websocket->counted = 1;
+    ngx_http_databridge_metric_socket(1);
+
     r->connection->log->action = "handling WebSocket";
     r->read_event_handler = ngx_http_databridge_read;
 
@@ -640,5 +643,9 @@ ngx_http_databridge_websocket_free(ngx_http_databridge_ctx_t *ctx)
 
     if (ctx->websocket->pong) {
         ngx_http_databridge_free_part(ctx->websocket->pong);
+    }
+
+    if (ctx->websocket->counted) {
+        ngx_http_databridge_metric_socket(-1);
     }
 }
