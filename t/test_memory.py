@@ -4,6 +4,7 @@ import pytest
 
 from conftest import StartApp
 from harness import Nginx
+from harness.websocket import WebSocket, closing, handshake
 
 ASGI = """
 import asyncio
@@ -21,6 +22,20 @@ async def app(scope, receive, send):
         return
 
     path = scope["path"]
+    if scope["type"] == "websocket":
+        await receive()
+        if path == "/denied":
+            await send({"type": "websocket.close"})
+            return
+        await send({"type": "websocket.accept"})
+        if path == "/raise":
+            raise RuntimeError("on purpose")
+        if path == "/close":
+            await send({"type": "websocket.close"})
+        while (message := await receive())["type"] == "websocket.receive":
+            await send({"type": "websocket.send", "text": message["text"]})
+        return
+
     body = b"here"
     if path == "/begin":
         gc.collect()
@@ -180,6 +195,33 @@ def test_a_client_that_leaves_leaves_no_reference_cycle(app: StartApp) -> None:
     leave(5)
     begin(server)
     leave(50)
+    assert garbage(server) == 0
+
+
+@pytest.mark.parametrize("path", ["/echo", "/vanish", "/close", "/raise", "/denied"])
+def test_a_websocket_leaves_no_reference_cycle(app: StartApp, path: str) -> None:
+    server = app(ASGI)
+
+    def converse(times: int) -> None:
+        for _ in range(times):
+            with WebSocket(server.port) as client:
+                if path == "/denied":
+                    client.send(handshake(path))
+                    assert client.response().status == 403
+                    continue
+                client.open(path)
+                if path in ("/close", "/raise"):
+                    assert client.closed_with()[0] in (1000, 1011)
+                    continue
+                client.text("here")
+                assert client.message() == "here"
+                if path == "/echo":
+                    client.send(closing(1000))
+                    assert client.closed_with()[0] == 1000
+
+    converse(5)
+    begin(server)
+    converse(50)
     assert garbage(server) == 0
 
 
