@@ -1,5 +1,6 @@
 """
-make memory: what an idle keep-alive connection costs, side by side.
+make memory: what an idle connection costs, side by side: one kept alive, and
+a WebSocket.
 
 Each server gets CONNECTIONS connections; each of them asks once, so that it
 is one that was used, and then again in turn while all are open.  The figure
@@ -15,11 +16,23 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
 from harness import ROOT, Nginx, Uvicorn, processes
+from harness.websocket import TEXT, frame, handshake
 
-REQUEST = b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n"
 NGINX = "access_log off; keepalive_timeout 600s; keepalive_requests 1000000;"
 BODY = b"hello"
 WARM = 200
+
+
+@dataclass
+class Kind:
+    """What a client sends first and reads no body of, and what it asks."""
+
+    opening: bytes
+    question: bytes
+
+
+HTTP = Kind(b"", b"GET / HTTP/1.1\r\nHost: bench\r\n\r\n")
+WEBSOCKET = Kind(handshake("/"), frame(TEXT, BODY))
 
 
 @dataclass
@@ -53,7 +66,7 @@ def uvicorn(target: str) -> Iterator[Server]:
         target,
         *("--app-dir", str(ROOT / "bench")),
         *("--loop", "uvloop", "--http", "httptools", "--no-access-log"),
-        *("--timeout-keep-alive", "600"),
+        *("--timeout-keep-alive", "600", "--ws-ping-interval", "600"),
     )
     assert server.process
     yield Server(server.port, [server.process.pid])
@@ -65,31 +78,33 @@ def finish(server: Nginx | Uvicorn) -> None:
         print(problem)
 
 
-def ask(client: socket.socket) -> None:
-    client.sendall(REQUEST)
+def exchange(client: socket.socket, data: bytes, end: bytes) -> None:
+    client.sendall(data)
     answer = b""
-    while BODY not in answer:
+    while end not in answer:
         data = client.recv(65536)
         assert data, answer
         answer += data
 
 
-def connect(port: int, count: int) -> list[socket.socket]:
+def connect(kind: Kind, port: int, count: int) -> list[socket.socket]:
     clients = []
     for _ in range(count):
         client = socket.create_connection(("127.0.0.1", port), 10)
-        ask(client)
+        if kind.opening:
+            exchange(client, kind.opening, b"\r\n\r\n")
+        exchange(client, kind.question, BODY)
         clients.append(client)
     return clients
 
 
-def measure(server: Server, count: int) -> float:
+def measure(kind: Kind, server: Server, count: int) -> float:
     """Bytes of an idle connection, when all of them have asked twice."""
-    warm = connect(server.port, WARM)
+    warm = connect(kind, server.port, WARM)
     before = server.resident()
-    clients = connect(server.port, count - WARM)
+    clients = connect(kind, server.port, count - WARM)
     for client in clients:
-        ask(client)
+        exchange(client, kind.question, BODY)
     cost = (server.resident() - before) / len(clients)
     for client in warm + clients:
         client.close()
@@ -104,15 +119,18 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-    cases: dict[str, Callable[[], AbstractContextManager[Server]]] = {
-        "nginx return 200": lambda: nginx("return 200 hello;", count, plain=True),
-        "databridge asgi": lambda: nginx("databridge_app app:asgi;", count, plain=False),
-        "uvicorn asgi": lambda: uvicorn("app:asgi"),
+    app = "databridge_app app:{}; databridge_websocket_ping 600s;"
+    cases: dict[str, tuple[Kind, Callable[[], AbstractContextManager[Server]]]] = {
+        "nginx return 200": (HTTP, lambda: nginx("return 200 hello;", count, plain=True)),
+        "databridge asgi": (HTTP, lambda: nginx(app.format("asgi"), count, plain=False)),
+        "uvicorn asgi": (HTTP, lambda: uvicorn("app:asgi")),
+        "databridge websocket": (WEBSOCKET, lambda: nginx(app.format("echo"), count, plain=False)),
+        "uvicorn websocket": (WEBSOCKET, lambda: uvicorn("app:echo")),
     }
-    print(f"{'idle keep-alive connections':<28} {'KiB each':>9}   of {count}")
-    for name, start in cases.items():
+    print(f"{'idle connections':<28} {'KiB each':>9}   of {count}")
+    for name, (kind, start) in cases.items():
         with start() as server:
-            print(f"{name:<28} {measure(server, count) / 1024:>9.2f}", flush=True)
+            print(f"{name:<28} {measure(kind, server, count) / 1024:>9.2f}", flush=True)
 
 
 if __name__ == "__main__":
