@@ -127,6 +127,7 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
         "tcp_nodelay on;",
         "keepalive_timeout 75s;",
         "keepalive_requests 10000;",
+        "request_pool_size 6k;",
         "large_client_header_buffers 4 64k;",
         "underscores_in_headers on;",
         "ignore_invalid_headers off;",

@@ -276,6 +276,7 @@ typedef struct {
 extern ngx_module_t                   ngx_databridge_module;
 extern ngx_module_t                   ngx_http_databridge_module;
 extern ngx_http_databridge_worker_t  *ngx_http_databridge_worker;
+extern db_str_t                       ngx_http_databridge_methods[];
 
 
 /* ngx_http_databridge_conf.c */
@@ -371,6 +372,7 @@ void ngx_http_databridge_user(ngx_http_request_t *r, ngx_str_t *user);
 /* ngx_http_databridge_response.c */
 
 void ngx_http_databridge_part(db_part_t *part);
+void ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker);
 ngx_int_t ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 void ngx_http_databridge_post_output(ngx_http_databridge_ctx_t *ctx);
@@ -392,7 +394,6 @@ ngx_int_t ngx_http_databridge_websocket_sent(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_websocket_expire(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_websocket_leave(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_websocket_free(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker);
 
 /* ngx_http_databridge_headers.c */
 
@@ -444,10 +445,10 @@ ngx_int_t ngx_http_databridge_metrics_init(ngx_conf_t *cf,
 ngx_int_t ngx_http_databridge_meter_init(ngx_http_databridge_worker_t *worker);
 void ngx_http_databridge_meter_ready(ngx_http_databridge_worker_t *worker);
 void ngx_http_databridge_meter_exit(ngx_http_databridge_worker_t *worker);
-void ngx_http_databridge_metric_socket(ngx_int_t change);
-void ngx_http_databridge_metric_store(const db_store_op_t *op,
-    uint64_t since);
 
+/* ngx_http_databridge_record.c */
+
+ngx_int_t ngx_http_databridge_log_handler(ngx_http_request_t *r);
 ngx_http_databridge_record_t *ngx_http_databridge_record_get(
     ngx_http_request_t *r);
 ngx_http_databridge_record_t *ngx_http_databridge_record(
@@ -461,6 +462,9 @@ void ngx_http_databridge_record_kind(ngx_http_request_t *r,
 void ngx_http_databridge_record_wait(ngx_http_request_t *r);
 void ngx_http_databridge_record_submit(ngx_http_request_t *r, db_job_t *job);
 void ngx_http_databridge_record_job(ngx_http_request_t *r, db_job_t *job);
+void ngx_http_databridge_metric_socket(ngx_int_t change);
+void ngx_http_databridge_metric_store(const db_store_op_t *op,
+    uint64_t since);
 
 #define ngx_http_databridge_metric_add(member, n)                             \
     db_counter_add(&ngx_http_databridge_worker->meter.row->member, n)
