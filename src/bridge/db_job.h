@@ -79,7 +79,7 @@ typedef struct {
  * most once: what is added meanwhile goes with it.
  */
 
-#define DB_AHEAD_MAX   (128 * 1024)
+#define DB_AHEAD_MAX   (256 * 1024)
 #define DB_CREDIT_MIN  (64 * 1024)   /* worth a notice; below DB_AHEAD_MAX */
 
 typedef struct {
