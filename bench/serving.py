@@ -234,6 +234,13 @@ def latency(case: Case, rate: int, seconds: float) -> tuple[float, float, float]
     return float(fields[2]), float(fields[3]), float(fields[4])
 
 
+def steady(case: Case, rate: int, options: argparse.Namespace) -> tuple[float, float, float]:
+    """The medians of as many rounds."""
+    rounds = [latency(case, rate, options.seconds) for _ in range(options.rounds)]
+    p50, p99, p999 = map(median, zip(*rounds, strict=True))
+    return p50, p99, p999
+
+
 @cache
 def compiled(name: str) -> Path:
     tool = BUILD / "bench" / name
@@ -296,10 +303,8 @@ def main() -> int:
 
         for case in chosen:
             if options.rate and case.rated:
-                case.latency = latency(case, options.rate, options.seconds)
-                case.loaded = [
-                    latency(case, round(case.rate * load), options.seconds)[1] for load in LOADS
-                ]
+                case.latency = steady(case, options.rate, options)
+                case.loaded = [steady(case, round(case.rate * load), options)[1] for load in LOADS]
 
         show(chosen, options.rate)
     finally:
