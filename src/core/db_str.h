@@ -35,4 +35,57 @@ db_str_eq(db_str_t a, db_str_t b)
     return a.len == b.len && (a.len == 0 || memcmp(a.data, b.data, a.len) == 0);
 }
 
+
+/* Without the optional white space around it, RFC 9110 5.6.3. */
+
+static inline db_str_t
+db_str_trim(db_str_t str)
+{
+    while (str.len && (str.data[0] == ' ' || str.data[0] == '\t')) {
+        str.data++;
+        str.len--;
+    }
+
+    while (str.len && (str.data[str.len - 1] == ' '
+                       || str.data[str.len - 1] == '\t'))
+    {
+        str.len--;
+    }
+
+    return str;
+}
+
+
+/*
+ * Takes the next element, trimmed and perhaps empty, from a list separated
+ * by commas; 0 when there is none left.
+ */
+
+static inline int
+db_str_element(db_str_t *list, db_str_t *element)
+{
+    size_t       len;
+    const char  *comma;
+
+    if (list->len == 0) {
+        return 0;
+    }
+
+    comma = (const char *) memchr(list->data, ',', list->len);
+    len = comma ? (size_t) (comma - list->data) : list->len;
+
+    element->data = list->data;
+    element->len = len;
+    *element = db_str_trim(*element);
+
+    if (comma) {
+        len++;
+    }
+
+    list->data += len;
+    list->len -= len;
+
+    return 1;
+}
+
 #endif /* DB_STR_H */

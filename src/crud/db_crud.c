@@ -305,16 +305,7 @@ db_crud_is_json(db_str_t type)
         type.len = (size_t) (end - type.data);
     }
 
-    while (type.len && (type.data[0] == ' ' || type.data[0] == '\t')) {
-        type.data++;
-        type.len--;
-    }
-
-    while (type.len && (type.data[type.len - 1] == ' '
-                        || type.data[type.len - 1] == '\t'))
-    {
-        type.len--;
-    }
+    type = db_str_trim(type);
 
     len = sizeof("application/") - 1;
 

@@ -475,6 +475,8 @@ ngx_int_t ngx_http_databridge_add_variables(ngx_conf_t *cf);
 ngx_int_t ngx_http_databridge_request_id(ngx_http_request_t *r,
     ngx_str_t *id);
 ngx_int_t ngx_http_databridge_trace(ngx_http_request_t *r);
+ngx_table_elt_t *ngx_http_databridge_find_header(ngx_list_t *headers,
+    db_str_t name, ngx_uint_t *n);
 ngx_table_elt_t *ngx_http_databridge_header_in(ngx_http_request_t *r,
     db_str_t name);
 

@@ -123,30 +123,16 @@ ngx_http_databridge_upgrades(ngx_http_request_t *r)
 static ngx_uint_t
 ngx_http_databridge_has_token(ngx_str_t *value, db_str_t token)
 {
-    u_char  *p, *start, *end, *last;
+    db_str_t  list, element;
 
-    last = value->data + value->len;
+    list = ngx_http_databridge_str(*value);
 
-    for (start = value->data; start < last; start = p + 1) {
+    while (db_str_element(&list, &element)) {
 
-        p = ngx_strlchr(start, last, ',');
-
-        if (p == NULL) {
-            p = last;
-        }
-
-        end = p;
-
-        while (start < end && (*start == ' ' || *start == '\t')) {
-            start++;
-        }
-
-        while (start < end && (end[-1] == ' ' || end[-1] == '\t')) {
-            end--;
-        }
-
-        if ((size_t) (end - start) == token.len
-            && ngx_strncasecmp(start, (u_char *) token.data, token.len) == 0)
+        if (element.len == token.len
+            && ngx_strncasecmp((u_char *) element.data,
+                               (u_char *) token.data, token.len)
+               == 0)
         {
             return 1;
         }
@@ -161,33 +147,12 @@ ngx_http_databridge_has_token(ngx_str_t *value, db_str_t token)
 static ngx_table_elt_t *
 ngx_http_databridge_only_header(ngx_http_request_t *r, db_str_t name)
 {
-    ngx_uint_t        i;
-    ngx_list_part_t  *part;
-    ngx_table_elt_t  *h, *found;
+    ngx_uint_t        n;
+    ngx_table_elt_t  *h;
 
-    found = NULL;
+    h = ngx_http_databridge_find_header(&r->headers_in.headers, name, &n);
 
-    for (part = &r->headers_in.headers.part; part; part = part->next) {
-
-        h = part->elts;
-
-        for (i = 0; i < part->nelts; i++) {
-
-            if (h[i].key.len != name.len
-                || ngx_strncmp(h[i].lowcase_key, name.data, name.len) != 0)
-            {
-                continue;
-            }
-
-            if (found) {
-                return NULL;
-            }
-
-            found = &h[i];
-        }
-    }
-
-    return found;
+    return n == 1 ? h : NULL;
 }
 
 

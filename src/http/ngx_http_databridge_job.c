@@ -10,7 +10,6 @@ static size_t ngx_http_databridge_headers_size(ngx_http_request_t *r,
     ngx_uint_t *nheaders);
 static void ngx_http_databridge_copy_headers(db_job_t *job,
     ngx_http_request_t *r, char **p);
-static ngx_str_t ngx_http_databridge_trim(ngx_str_t value);
 static db_str_t ngx_http_databridge_copy(char **p, u_char *data, size_t len);
 static ngx_int_t ngx_http_databridge_body(db_job_t *job,
     ngx_http_request_t *r, ngx_uint_t in_file, char **p);
@@ -186,7 +185,7 @@ static void
 ngx_http_databridge_copy_headers(db_job_t *job, ngx_http_request_t *r,
     char **p)
 {
-    ngx_str_t         value;
+    db_str_t          value;
     ngx_uint_t        i;
     db_header_t      *header;
     ngx_list_part_t  *part;
@@ -208,33 +207,18 @@ ngx_http_databridge_copy_headers(db_job_t *job, ngx_http_request_t *r,
 
             header->name = ngx_http_databridge_copy(p, h[i].lowcase_key,
                                                     h[i].key.len);
-            value = ngx_http_databridge_trim(h[i].value);
-            header->value = ngx_http_databridge_copy(p, value.data, value.len);
+
+            /* nginx leaves out spaces alone */
+
+            value = db_str_trim(ngx_http_databridge_str(h[i].value));
+            header->value = ngx_http_databridge_copy(p,
+                                                     (u_char *) value.data,
+                                                     value.len);
             header++;
         }
     }
 
     job->nheaders = header - job->headers;
-}
-
-
-/* RFC 9112, 5.1: nginx leaves out spaces alone. */
-
-static ngx_str_t
-ngx_http_databridge_trim(ngx_str_t value)
-{
-    while (value.len && (value.data[0] == '\t' || value.data[0] == ' ')) {
-        value.data++;
-        value.len--;
-    }
-
-    while (value.len && (value.data[value.len - 1] == '\t'
-                         || value.data[value.len - 1] == ' '))
-    {
-        value.len--;
-    }
-
-    return value;
 }
 
 

@@ -28,8 +28,6 @@ static ngx_int_t ngx_http_databridge_trace_get(ngx_http_request_t *r,
     ngx_http_databridge_record_t *record);
 static ngx_int_t ngx_http_databridge_trace_begin(ngx_http_request_t *r,
     ngx_http_databridge_record_t *record);
-static ngx_table_elt_t *ngx_http_databridge_find_header(ngx_list_t *headers,
-    db_str_t name, ngx_uint_t *n);
 static ngx_int_t ngx_http_databridge_replace_header(ngx_http_request_t *r,
     ngx_str_t *name, ngx_str_t *value);
 static db_random_t *ngx_http_databridge_random(ngx_http_request_t *r);
@@ -404,7 +402,7 @@ ngx_http_databridge_trace_begin(ngx_http_request_t *r,
 
 /* The first of that name that counts, and how many there are. */
 
-static ngx_table_elt_t *
+ngx_table_elt_t *
 ngx_http_databridge_find_header(ngx_list_t *headers, db_str_t name,
     ngx_uint_t *n)
 {
