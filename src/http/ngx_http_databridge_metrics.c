@@ -407,20 +407,12 @@ ngx_http_databridge_meter_exit(ngx_http_databridge_worker_t *worker)
 static ngx_int_t
 ngx_http_databridge_metrics_handler(ngx_http_request_t *r)
 {
-    db_buf_t      text;
-    ngx_int_t     rc;
-    ngx_buf_t    *b;
-    ngx_uint_t    json;
-    ngx_chain_t   out;
+    db_buf_t    text;
+    db_str_t    type, body;
+    ngx_uint_t  json;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return NGX_HTTP_NOT_ALLOWED;
-    }
-
-    rc = ngx_http_discard_request_body(r);
-
-    if (rc != NGX_OK) {
-        return rc;
     }
 
     json = ngx_http_databridge_wants_json(r);
@@ -429,39 +421,13 @@ ngx_http_databridge_metrics_handler(ngx_http_request_t *r)
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    if (json) {
-        ngx_str_set(&r->headers_out.content_type, "application/json");
+    type = json ? db_string("application/json")
+                : db_string(NGX_HTTP_DATABRIDGE_TEXT);
 
-    } else {
-        ngx_str_set(&r->headers_out.content_type, NGX_HTTP_DATABRIDGE_TEXT);
-    }
+    body.data = text.data;
+    body.len = text.len;
 
-    r->headers_out.content_type_len = r->headers_out.content_type.len;
-    r->headers_out.content_type_lowcase = NULL;
-    r->headers_out.status = NGX_HTTP_OK;
-    r->headers_out.content_length_n = text.len;
-
-    rc = ngx_http_send_header(r);
-
-    if (rc == NGX_ERROR || rc > NGX_OK || r->header_only) {
-        return rc;
-    }
-
-    b = ngx_calloc_buf(r->pool);
-    if (b == NULL) {
-        return NGX_ERROR;
-    }
-
-    b->pos = (u_char *) text.data;
-    b->last = b->pos + text.len;
-    b->memory = 1;
-    b->last_buf = (r == r->main);
-    b->last_in_chain = 1;
-
-    out.buf = b;
-    out.next = NULL;
-
-    return ngx_http_output_filter(r, &out);
+    return ngx_http_databridge_answer(r, NGX_HTTP_OK, type, body);
 }
 
 
