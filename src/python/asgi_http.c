@@ -49,32 +49,20 @@ static PyMethodDef  db_py_send_def = {
 void
 db_py_request_dealloc(PyObject *self)
 {
-    PyTypeObject     *type;
     db_py_request_t  *request;
 
-    type = Py_TYPE(self);
     request = (db_py_request_t *) self;
 
     Py_XDECREF(request->waiters.receivers);
     Py_XDECREF(request->waiters.senders);
     Py_XDECREF(request->headers.pairs);
-    Py_XDECREF(request->run.coro);
-    Py_XDECREF(request->run.task);
 
-    PyObject_Free(request);
-    Py_DECREF(type);
+    db_py_run_dealloc(self);
 }
 
 
 static PyType_Slot  db_py_request_slots[] = {
-    { Py_tp_dealloc, db_py_request_dealloc },
-    { Py_tp_iter, db_py_self },
-    { Py_tp_iternext, db_py_run_next },
-    { Py_am_await, db_py_self },
-    { Py_am_send, db_py_run_send },
-    { Py_tp_methods, db_py_run_methods },
-    { Py_tp_getset, db_py_run_getset },
-    { 0, NULL }
+    DB_PY_RUN_SLOTS(db_py_request_dealloc)
 };
 
 PyType_Spec  db_py_request_spec = {
@@ -111,17 +99,11 @@ db_py_request_new(void)
 {
     db_py_request_t  *request;
 
-    request = PyObject_New(db_py_request_t, db_py.request_type);
+    request = db_py_run_new(db_py.request_type, &db_py_request_run_ops);
 
-    if (request == NULL) {
-        return NULL;
+    if (request) {
+        request->ops = &db_py_request_op_ops;
     }
-
-    memset((char *) request + sizeof(PyObject), 0,
-           sizeof(db_py_request_t) - sizeof(PyObject));
-
-    request->run.ops = &db_py_request_run_ops;
-    request->ops = &db_py_request_op_ops;
 
     return request;
 }

@@ -35,14 +35,7 @@ db_py_socket_dealloc(PyObject *self)
 
 
 static PyType_Slot  db_py_socket_slots[] = {
-    { Py_tp_dealloc, db_py_socket_dealloc },
-    { Py_tp_iter, db_py_self },
-    { Py_tp_iternext, db_py_run_next },
-    { Py_am_await, db_py_self },
-    { Py_am_send, db_py_run_send },
-    { Py_tp_methods, db_py_run_methods },
-    { Py_tp_getset, db_py_run_getset },
-    { 0, NULL }
+    DB_PY_RUN_SLOTS(db_py_socket_dealloc)
 };
 
 PyType_Spec  db_py_socket_spec = {
@@ -59,16 +52,12 @@ db_py_socket_new(void)
 {
     db_py_socket_t  *socket;
 
-    socket = PyObject_New(db_py_socket_t, db_py.socket_type);
+    socket = db_py_run_new(db_py.socket_type, &db_py_socket_run_ops);
 
     if (socket == NULL) {
         return NULL;
     }
 
-    memset((char *) socket + sizeof(PyObject), 0,
-           sizeof(db_py_socket_t) - sizeof(PyObject));
-
-    socket->request.run.ops = &db_py_socket_run_ops;
     socket->request.ops = &db_py_socket_op_ops;
     socket->code = DB_PY_CLOSE_ABNORMAL;
 
@@ -81,35 +70,17 @@ db_py_socket_new(void)
 static int
 db_py_subprotocols_add(PyObject *list, db_str_t value)
 {
-    int          rc;
-    PyObject    *token;
-    const char  *p, *end, *last, *next;
+    int        rc;
+    db_str_t   element;
+    PyObject  *token;
 
-    last = value.data + value.len;
+    while (db_str_element(&value, &element)) {
 
-    for (p = value.data; p < last; p = next + 1) {
-
-        next = memchr(p, ',', last - p);
-
-        if (next == NULL) {
-            next = last;
-        }
-
-        end = next;
-
-        while (p < end && (*p == ' ' || *p == '\t')) {
-            p++;
-        }
-
-        while (p < end && (end[-1] == ' ' || end[-1] == '\t')) {
-            end--;
-        }
-
-        if (p == end) {
+        if (element.len == 0) {
             continue;
         }
 
-        token = PyUnicode_DecodeLatin1(p, end - p, NULL);
+        token = PyUnicode_DecodeLatin1(element.data, element.len, NULL);
 
         if (token == NULL) {
             return -1;

@@ -38,6 +38,43 @@ PyGetSetDef  db_py_run_getset[] = {
 };
 
 
+void *
+db_py_run_new(PyTypeObject *type, const db_py_run_ops_t *ops)
+{
+    db_py_run_t  *run;
+
+    run = (db_py_run_t *) _PyObject_New(type);
+
+    if (run == NULL) {
+        return NULL;
+    }
+
+    memset((char *) run + sizeof(PyObject), 0,
+           type->tp_basicsize - sizeof(PyObject));
+
+    run->ops = ops;
+
+    return run;
+}
+
+
+void
+db_py_run_dealloc(PyObject *self)
+{
+    db_py_run_t   *run;
+    PyTypeObject  *type;
+
+    run = (db_py_run_t *) self;
+    type = Py_TYPE(self);
+
+    Py_XDECREF(run->coro);
+    Py_XDECREF(run->task);
+
+    PyObject_Free(self);
+    Py_DECREF(type);
+}
+
+
 static void
 db_py_run_end(db_py_run_t *run, PyObject *result)
 {

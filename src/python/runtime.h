@@ -200,6 +200,22 @@ extern PyGetSetDef  db_py_run_getset[];
 PySendResult db_py_run_send(PyObject *self, PyObject *arg, PyObject **result);
 PyObject *db_py_run_next(PyObject *self);
 
+#define DB_PY_RUN_SLOTS(dealloc)                                              \
+    { Py_tp_dealloc, dealloc },                                               \
+    { Py_tp_iter, db_py_self },                                               \
+    { Py_tp_iternext, db_py_run_next },                                       \
+    { Py_am_await, db_py_self },                                              \
+    { Py_am_send, db_py_run_send },                                           \
+    { Py_tp_methods, db_py_run_methods },                                     \
+    { Py_tp_getset, db_py_run_getset },                                       \
+    { 0, NULL }
+
+/* All zero but for ops; NULL with an exception. */
+void *db_py_run_new(PyTypeObject *type, const db_py_run_ops_t *ops);
+
+/* The end of each type's dealloc: what a run has, and its memory. */
+void db_py_run_dealloc(PyObject *self);
+
 /* Gives a fresh run to a Task; its end() is called whatever happens. */
 void db_py_run_start(db_py_run_t *run);
 void db_py_run_cancel(db_py_run_t *run);

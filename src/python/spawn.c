@@ -25,32 +25,8 @@ static const db_py_run_ops_t  db_py_spawn_ops = {
 };
 
 
-static void
-db_py_spawn_dealloc(PyObject *self)
-{
-    db_py_run_t   *run;
-    PyTypeObject  *type;
-
-    type = Py_TYPE(self);
-    run = (db_py_run_t *) self;
-
-    Py_XDECREF(run->coro);
-    Py_XDECREF(run->task);
-
-    PyObject_Free(self);
-    Py_DECREF(type);
-}
-
-
 static PyType_Slot  db_py_spawn_slots[] = {
-    { Py_tp_dealloc, db_py_spawn_dealloc },
-    { Py_tp_iter, db_py_self },
-    { Py_tp_iternext, db_py_run_next },
-    { Py_am_await, db_py_self },
-    { Py_am_send, db_py_run_send },
-    { Py_tp_methods, db_py_run_methods },
-    { Py_tp_getset, db_py_run_getset },
-    { 0, NULL }
+    DB_PY_RUN_SLOTS(db_py_run_dealloc)
 };
 
 PyType_Spec  db_py_spawn_spec = {
@@ -109,7 +85,7 @@ db_py_spawn(db_spawn_t *spawn)
         PyErr_SetNone(db_py.cancelled_error);
 
     } else {
-        run = PyObject_New(db_py_spawn_t, db_py.spawn_type);
+        run = db_py_run_new(db_py.spawn_type, &db_py_spawn_ops);
     }
 
     if (run == NULL) {
@@ -117,10 +93,6 @@ db_py_spawn(db_spawn_t *spawn)
         return;
     }
 
-    memset((char *) run + sizeof(PyObject), 0,
-           sizeof(db_py_spawn_t) - sizeof(PyObject));
-
-    run->run.ops = &db_py_spawn_ops;
     run->spawn = spawn;
     spawn->run = run;
 
