@@ -4,15 +4,13 @@ the servers and locations of a configuration.
 """
 
 import asyncio
-import ssl
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
 
-from harness import SLOWER, Nginx
-from harness.processes import free_port
+from harness import Nginx, SecureNginx
 
 APP = """
 import json
@@ -70,35 +68,13 @@ two = site("two")
 """
 
 
-class Place(Nginx):
-    """An nginx that also listens with TLS and on a unix socket."""
+class Place(SecureNginx):
+    """One that also listens on a unix socket, and says whether it is well."""
 
-    def open(self, certificate: str) -> None:
-        self.certificate = f"{certificate}/cert.pem"
-        self.tls = free_port()
+    def open(self, certificate: str, app: str = APP, server: str = "") -> None:
         self.socket = f"{self.prefix}/nginx.sock"
-        self.write({"app.py": APP})
-        self.configure(
-            "databridge_app app:app;",
-            server=f"""
-                listen 127.0.0.1:{self.tls} ssl http2;
-                listen unix:{self.socket};
-                ssl_certificate {certificate}/cert.pem;
-                ssl_certificate_key {certificate}/key.pem;
-                location /health {{ databridge_health; }}
-            """,
-        )
-        self.start("/")
-
-    def security(self, http2: bool) -> dict[str, Any]:
-        """For a client that speaks TLS with this server."""
-        return {
-            "base_url": f"https://localhost:{self.tls}",
-            "verify": ssl.create_default_context(cafile=self.certificate),
-            "http2": http2,
-            "http1": not http2,
-            "timeout": 15 * SLOWER,
-        }
+        places = f"listen unix:{self.socket}; location /health {{ databridge_health; }}"
+        super().open(certificate, app, places + server)
 
     def secure(self, http2: bool) -> httpx.Client:
         return httpx.Client(**self.security(http2))

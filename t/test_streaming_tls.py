@@ -15,43 +15,20 @@ from h2.connection import H2Connection
 from h2.errors import ErrorCodes
 from h2.events import StreamEnded
 
-from harness import SLOWER, Nginx, until
-from harness.processes import free_port
+from harness import SLOWER, SecureNginx, until
 from test_streaming import APP, heard, report
 
 
-class Secure(Nginx):
-    """An nginx that also listens with TLS, for both versions of HTTP."""
-
-    def open(self, certificate: str) -> None:
-        self.tls = free_port()
-        self.certificate = f"{certificate}/cert.pem"
-        self.write({"app.py": APP})
-        self.configure(
-            "databridge_app app:app;",
-            server=f"""
-                listen 127.0.0.1:{self.tls} ssl http2;
-                ssl_certificate {certificate}/cert.pem;
-                ssl_certificate_key {certificate}/key.pem;
-            """,
-        )
-        self.start("/")
-
+class Secure(SecureNginx):
     def secure(self, http2: bool) -> httpx.AsyncClient:
-        return httpx.AsyncClient(
-            base_url=f"https://localhost:{self.tls}",
-            verify=ssl.create_default_context(cafile=self.certificate),
-            http2=http2,
-            http1=not http2,
-            timeout=15 * SLOWER,
-        )
+        return httpx.AsyncClient(**self.security(http2))
 
 
 @pytest.fixture(scope="module")
 def shared(certificate: str) -> Iterator[Secure]:
     server = Secure()
     try:
-        server.open(certificate)
+        server.open(certificate, APP)
         yield server
     finally:
         problems = server.finish()

@@ -1,7 +1,7 @@
 """What the tests run against: real servers in temporary prefixes, on free ports."""
 
 from harness.log import Log
-from harness.nginx import Nginx
+from harness.nginx import Nginx, SecureNginx
 from harness.raw import Raw, RawResponse
 from harness.server import Gunicorn, Server, Uvicorn
 from harness.settings import (
@@ -31,6 +31,7 @@ __all__ = [
     "Nginx",
     "Raw",
     "RawResponse",
+    "SecureNginx",
     "Server",
     "Traffic",
     "Uvicorn",

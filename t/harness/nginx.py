@@ -5,6 +5,7 @@ import pwd
 import re
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 from collections import Counter
@@ -12,6 +13,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import httpx
 
@@ -384,6 +386,36 @@ class Nginx:
         for line in self.error_log.find(r"exited with code [1-9]"):
             if not any(pattern.search(line) for pattern in self.error_log.expected):
                 self.failures.append(line)
+
+
+class SecureNginx(Nginx):
+    """An nginx that also listens with TLS, for HTTP/1.1 and HTTP/2."""
+
+    def open(self, certificate: str, app: str, server: str = "") -> None:
+        """Serves the application; certificate is a directory with cert.pem and key.pem."""
+        self.certificate = f"{certificate}/cert.pem"
+        self.tls = processes.free_port()
+        self.write({"app.py": app})
+        self.configure(
+            "databridge_app app:app;",
+            server=f"""
+                listen 127.0.0.1:{self.tls} ssl http2;
+                ssl_certificate {certificate}/cert.pem;
+                ssl_certificate_key {certificate}/key.pem;
+                {server}
+            """,
+        )
+        self.start("/")
+
+    def security(self, http2: bool) -> dict[str, Any]:
+        """For a client of httpx that speaks TLS with this server."""
+        return {
+            "base_url": f"https://localhost:{self.tls}",
+            "verify": ssl.create_default_context(cafile=self.certificate),
+            "http2": http2,
+            "http1": not http2,
+            "timeout": 15 * SLOWER,
+        }
 
 
 def config_error(text: str) -> tuple[str, int]:
