@@ -1,119 +1,55 @@
 /*
- * The life of a store and the ways into it from each thread.
+ * The door to all stores: a URI's scheme chooses the driver, an open store
+ * knows its own.
  */
 
-#include "store/sqlite.h"
+#include "store/db_driver.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 
 
-/*
- * The path in "sqlite:rel", "sqlite:/abs" or "sqlite:///abs"; data is NULL,
- * with a message, when the URI is none of them.
- */
+static const struct {
+    db_str_t                  scheme;
+    const db_store_driver_t  *driver;
+} db_store_schemes[] = {
+    { { "sqlite:", 7 }, &db_sqlite_driver },
+};
 
-static db_str_t
-db_store_path(db_str_t uri, char *error, size_t size)
+
+static const db_store_driver_t *
+db_store_driver(db_str_t uri, char *error, size_t size)
 {
-    int        len;
-    db_str_t   path;
+    size_t    i;
+    db_str_t  scheme;
 
-    len = (int) uri.len;
+    for (i = 0;
+         i < sizeof(db_store_schemes) / sizeof(db_store_schemes[0]);
+         i++)
+    {
+        scheme = db_store_schemes[i].scheme;
 
-    if (uri.len < 7 || memcmp(uri.data, "sqlite:", 7) != 0) {
-        snprintf(error, size, "\"%.*s\" is not a store: expected"
-                 " sqlite:/path/to/file.db", len, uri.data);
-        return db_null_string;
-    }
-
-    path = (db_str_t) { uri.data + 7, uri.len - 7 };
-
-    if (path.len >= 2 && memcmp(path.data, "//", 2) == 0) {
-        path.data += 2;
-        path.len -= 2;
-
-        if (path.len == 0 || path.data[0] != '/') {
-            snprintf(error, size, "\"%.*s\" names a host: an SQLite file is"
-                     " sqlite:/path/to/file.db", len, uri.data);
-            return db_null_string;
+        if (uri.len >= scheme.len
+            && memcmp(uri.data, scheme.data, scheme.len) == 0)
+        {
+            return db_store_schemes[i].driver;
         }
     }
 
-    if (path.len == 0 || path.data[path.len - 1] == '/'
-        || memchr(path.data, '\0', path.len))
-    {
-        snprintf(error, size, "\"%.*s\" names no file: expected"
-                 " sqlite:/path/to/file.db", len, uri.data);
-        return db_null_string;
-    }
+    snprintf(error, size, "\"%.*s\" is not a store: expected"
+             " sqlite:/path/to/file.db", (int) uri.len, uri.data);
 
-    if (path.data[0] == ':' || memchr(path.data, '?', path.len)) {
-        snprintf(error, size, "\"%.*s\": neither options nor a database in"
-                 " memory, which workers cannot share, are supported", len,
-                 uri.data);
-        return db_null_string;
-    }
-
-    return path;
+    return NULL;
 }
 
 
 int
 db_store_check_uri(db_str_t uri, char *error, size_t size)
 {
-    return db_store_path(uri, error, size).data ? DB_OK : DB_ERROR;
-}
+    const db_store_driver_t  *driver;
 
+    driver = db_store_driver(uri, error, size);
 
-static int
-db_store_connect(db_store_t *store, char *error, size_t size)
-{
-    int  rc;
-
-    /* several workers start at once: one creates the database */
-
-    if (db_writer_lock(&store->lock) != DB_OK) {
-        snprintf(error, size, "sqlite store \"%s\": cannot be locked",
-                 store->path);
-        return DB_ERROR;
-    }
-
-    rc = DB_ERROR;
-    store->writer = db_sqlite_connect(store, DB_ROLE_WRITER, error, size);
-
-    if (store->writer
-        && db_sqlite_create(store, store->writer, error, size) == DB_OK)
-    {
-        store->reader = db_sqlite_connect(store, DB_ROLE_READER, error, size);
-        rc = store->reader ? DB_OK : DB_ERROR;
-    }
-
-    db_writer_unlock(&store->lock);
-
-    return rc;
-}
-
-
-static void
-db_store_disconnect(db_store_t *store)
-{
-    db_connection_t  *conn;
-
-    while ((conn = store->pool) != NULL) {
-        store->pool = conn->next;
-        db_sqlite_disconnect(conn);
-    }
-
-    if (store->reader) {
-        db_sqlite_disconnect(store->reader);
-    }
-
-    /* the last one out moves the log into the database */
-
-    if (store->writer) {
-        db_sqlite_disconnect(store->writer);
-    }
+    return driver ? driver->check_uri(uri, error, size) : DB_ERROR;
 }
 
 
@@ -121,196 +57,52 @@ db_store_t *
 db_store_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
     size_t size)
 {
-    db_str_t     path;
-    db_store_t  *store;
+    const db_store_driver_t  *driver;
 
-    path = db_store_path(uri, error, size);
-    if (path.data == NULL) {
-        return NULL;
-    }
+    driver = db_store_driver(uri, error, size);
 
-    store = calloc(1, sizeof(db_store_t) + path.len + 1);
-    if (store == NULL) {
-        snprintf(error, size, "out of memory");
-        return NULL;
-    }
-
-    store->path = (char *) (store + 1);
-    memcpy(store->path, path.data, path.len);
-
-    store->log = log;
-    store->log_ctx = log_ctx;
-
-    if (db_sqlite_check_path(store, error, size) != DB_OK
-        || db_writer_lock_open(&store->lock, store->path, error, size)
-           != DB_OK)
-    {
-        free(store);
-        return NULL;
-    }
-
-    pthread_mutex_init(&store->pool_mutex, NULL);
-
-    if (db_store_connect(store, error, size) == DB_OK
-        && db_sqlite_writer_start(store, error, size) == DB_OK)
-    {
-        return store;
-    }
-
-    db_store_disconnect(store);
-    db_writer_lock_close(&store->lock);
-    pthread_mutex_destroy(&store->pool_mutex);
-    free(store);
-
-    return NULL;
+    return driver ? driver->open(uri, log, log_ctx, error, size) : NULL;
 }
 
 
 void
 db_store_close(db_store_t *store)
 {
-    db_sqlite_writer_stop(store);
-    db_store_cycle_end(store);
-    db_store_disconnect(store);
-    db_writer_lock_close(&store->lock);
-    pthread_mutex_destroy(&store->pool_mutex);
-    free(store);
+    store->driver->close(store);
 }
 
 
-void
-db_store_cycle_end(db_store_t *store)
+int
+db_store_prepare(db_store_t *store, const db_collection_t *collection,
+    char *error, size_t size)
 {
-    if (store->reading) {
-        db_sqlite_end(store->reader);
-        store->reading = 0;
-    }
+    return store->driver->prepare(store, collection, error, size);
 }
 
 
 void
 db_store_read(db_store_t *store, db_store_op_t *op)
 {
-    uint64_t  commits;
-
-    commits = db_writer_commits(&store->lock);
-
-    if (store->reading && store->seen != commits) {
-        db_store_cycle_end(store);
-    }
-
-    if (!store->reading) {
-
-        /* it sees at least what was committed before the counter was read */
-
-        if (db_sqlite_step(store->reader->begin) != SQLITE_OK) {
-            op->status = DB_STORE_LATER;
-            return;
-        }
-
-        store->reading = 1;
-        store->seen = commits;
-    }
-
-    db_sqlite_read(store->reader, op);
-
-    if (op->status == DB_STORE_FAILED) {
-        db_store_cycle_end(store);
-    }
+    store->driver->read(store, op);
 }
 
 
-static db_connection_t *
-db_store_pool_take(db_store_t *store)
+void
+db_store_cycle_end(db_store_t *store)
 {
-    char              error[512];
-    db_connection_t  *conn;
-
-    pthread_mutex_lock(&store->pool_mutex);
-
-    conn = store->pool;
-    if (conn) {
-        store->pool = conn->next;
-    }
-
-    pthread_mutex_unlock(&store->pool_mutex);
-
-    if (conn) {
-        return conn;
-    }
-
-    conn = db_sqlite_connect(store, DB_ROLE_POOL, error, sizeof(error));
-
-    if (conn == NULL) {
-        store->log(store->log_ctx, DB_LOG_ERROR, error);
-    }
-
-    return conn;
-}
-
-
-static void
-db_store_pool_give(db_store_t *store, db_connection_t *conn)
-{
-    pthread_mutex_lock(&store->pool_mutex);
-    conn->next = store->pool;
-    store->pool = conn;
-    pthread_mutex_unlock(&store->pool_mutex);
+    store->driver->cycle_end(store);
 }
 
 
 void
 db_store_work(db_store_t *store, db_store_op_t *op)
 {
-    int               rc;
-    struct timespec   now;
-    db_connection_t  *conn;
-
-    conn = db_store_pool_take(store);
-
-    if (conn == NULL) {
-        op->status = DB_STORE_FAILED;
-        return;
-    }
-
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    conn->deadline = now.tv_sec + DB_SQLITE_TIME_LIMIT;
-
-    rc = db_sqlite_step(conn->begin);
-
-    if (rc == SQLITE_OK) {
-        db_sqlite_read(conn, op);
-        db_sqlite_end(conn);
-
-    } else {
-        db_sqlite_log(conn, "read");
-        op->status = db_sqlite_status(rc);
-    }
-
-    db_store_pool_give(store, conn);
+    store->driver->work(store, op);
 }
 
 
 void
 db_store_submit(db_store_t *store, db_store_op_t *op)
 {
-    int  wake;
-
-    op->next = NULL;
-
-    pthread_mutex_lock(&store->mutex);
-
-    *store->tail = op;
-    store->tail = &op->next;
-
-    /* once: the writer takes all that has come by the time it runs */
-
-    wake = store->waiting;
-    store->waiting = 0;
-
-    pthread_mutex_unlock(&store->mutex);
-
-    if (wake) {
-        pthread_cond_signal(&store->cond);
-    }
+    store->driver->submit(store, op);
 }

@@ -100,7 +100,7 @@ db_sqlite_configure(db_connection_t *conn)
 
 
 db_connection_t *
-db_sqlite_connect(db_store_t *store, db_role_t role, char *error, size_t size)
+db_sqlite_connect(db_sqlite_t *store, db_role_t role, char *error, size_t size)
 {
     int               rc, flags;
     db_connection_t  *conn;
@@ -294,7 +294,7 @@ db_sqlite_scans(db_connection_t *conn, const db_query_t *query,
 
 
 static db_statement_t *
-db_sqlite_prepare(db_connection_t *conn, const db_query_t *query)
+db_sqlite_compile(db_connection_t *conn, const db_query_t *query)
 {
     int              rc;
     char            *sql;
@@ -383,7 +383,7 @@ db_sqlite_statement(db_connection_t *conn, const db_query_t *query)
         db_sqlite_forget(conn);
     }
 
-    statement = db_sqlite_prepare(conn, query);
+    statement = db_sqlite_compile(conn, query);
 
     if (statement) {
         statement->next = conn->statements[bucket];

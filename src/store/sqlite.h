@@ -14,7 +14,7 @@
 #ifndef DB_SQLITE_H
 #define DB_SQLITE_H
 
-#include "store/db_store.h"
+#include "store/db_driver.h"
 
 #include <math.h>
 #include <pthread.h>
@@ -84,6 +84,8 @@ struct db_statement_s {
 };
 
 
+typedef struct db_sqlite_s  db_sqlite_t;
+
 typedef enum {
     DB_ROLE_READER,
     DB_ROLE_POOL,
@@ -94,7 +96,7 @@ typedef struct db_connection_s  db_connection_t;
 
 struct db_connection_s {
     db_connection_t  *next;               /* in the free list */
-    db_store_t       *store;
+    db_sqlite_t      *store;
     sqlite3          *db;
     db_role_t         role;
     sqlite3_stmt     *begin;
@@ -115,7 +117,8 @@ typedef struct {
 } db_writer_lock_t;
 
 
-struct db_store_s {
+struct db_sqlite_s {
+    db_store_t                 base;      /* first */
     char                      *path;
     db_log_pt                  log;
     void                      *log_ctx;
@@ -147,7 +150,7 @@ struct db_store_s {
 
 /* sqlite.c: connections and statements */
 
-db_connection_t *db_sqlite_connect(db_store_t *store, db_role_t role,
+db_connection_t *db_sqlite_connect(db_sqlite_t *store, db_role_t role,
     char *error, size_t size);
 void db_sqlite_disconnect(db_connection_t *conn);
 
@@ -168,9 +171,11 @@ db_store_status_t db_sqlite_status(int rc);
 
 /* sqlite_schema.c: before and after a database is opened */
 
-int db_sqlite_check_path(db_store_t *store, char *error, size_t size);
-int db_sqlite_create(db_store_t *store, db_connection_t *conn, char *error,
+int db_sqlite_check_path(db_sqlite_t *store, char *error, size_t size);
+int db_sqlite_create(db_sqlite_t *store, db_connection_t *conn, char *error,
     size_t size);
+int db_sqlite_prepare(db_store_t *base, const db_collection_t *collection,
+    char *error, size_t size);
 
 
 /* sqlite_key.c: keys of documents */
@@ -218,7 +223,7 @@ void db_writer_committed(db_writer_lock_t *lock);
 
 /* sqlite_writer.c */
 
-int db_sqlite_writer_start(db_store_t *store, char *error, size_t size);
-void db_sqlite_writer_stop(db_store_t *store);
+int db_sqlite_writer_start(db_sqlite_t *store, char *error, size_t size);
+void db_sqlite_writer_stop(db_sqlite_t *store);
 
 #endif /* DB_SQLITE_H */

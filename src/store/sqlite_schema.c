@@ -11,7 +11,7 @@
 
 
 static int
-db_sqlite_error(db_store_t *store, char *error, size_t size, const char *what,
+db_sqlite_error(db_sqlite_t *store, char *error, size_t size, const char *what,
     const char *hint)
 {
     snprintf(error, size, "sqlite store \"%s\": %s: %s", store->path, what,
@@ -24,7 +24,7 @@ db_sqlite_error(db_store_t *store, char *error, size_t size, const char *what,
 /* Sees what SQLite would word less clearly. */
 
 int
-db_sqlite_check_path(db_store_t *store, char *error, size_t size)
+db_sqlite_check_path(db_sqlite_t *store, char *error, size_t size)
 {
     struct stat  st;
 
@@ -48,7 +48,7 @@ db_sqlite_check_path(db_store_t *store, char *error, size_t size)
 
 
 int
-db_sqlite_create(db_store_t *store, db_connection_t *conn, char *error,
+db_sqlite_create(db_sqlite_t *store, db_connection_t *conn, char *error,
     size_t size)
 {
     int            rc, wal;
@@ -173,7 +173,7 @@ db_sqlite_create_table(db_connection_t *conn,
 
 
 static int
-db_sqlite_prepare_table(db_store_t *store, db_connection_t *conn,
+db_sqlite_prepare_table(db_sqlite_t *store, db_connection_t *conn,
     const db_collection_t *collection, char *error, size_t size)
 {
     char  what[128];
@@ -330,7 +330,7 @@ db_sqlite_prepare_index(db_connection_t *conn,
 
 
 static int
-db_sqlite_prepare_indexes(db_store_t *store, db_connection_t *conn,
+db_sqlite_prepare_indexes(db_sqlite_t *store, db_connection_t *conn,
     const db_collection_t *collection, char *error, size_t size)
 {
     int          rc;
@@ -368,9 +368,11 @@ db_sqlite_prepare_indexes(db_store_t *store, db_connection_t *conn,
 
 
 int
-db_store_prepare(db_store_t *store, const db_collection_t *collection,
+db_sqlite_prepare(db_store_t *base, const db_collection_t *collection,
     char *error, size_t size)
 {
+    db_sqlite_t *store = (db_sqlite_t *) base;
+
     int               rc;
     db_connection_t  *conn;
 

@@ -25,7 +25,7 @@
 
 
 typedef struct {
-    db_store_t       *store;
+    db_sqlite_t      *store;
     db_connection_t  *conn;
     int               pages;           /* of the log, after the commit */
     int               checkpointed;    /* its pages at the last checkpoint */
@@ -50,7 +50,7 @@ db_writer_committed_pages(void *data, sqlite3 *db, const char *name,
  */
 
 static db_store_op_t *
-db_writer_take(db_store_t *store)
+db_writer_take(db_sqlite_t *store)
 {
     unsigned        n;
     db_store_op_t  *batch, **last;
@@ -146,7 +146,7 @@ db_writer_check(db_writer_t *writer)
 {
     int          moved;
     char         text[512];
-    db_store_t  *store;
+    db_sqlite_t  *store;
 
     store = writer->store;
     moved = 0;
@@ -237,7 +237,7 @@ static void
 db_writer_commit(db_writer_t *writer, db_store_op_t *batch)
 {
     int                rc;
-    db_store_t        *store;
+    db_sqlite_t       *store;
     db_store_op_t     *op, *next;
     db_store_status_t  status;
 
@@ -321,7 +321,7 @@ db_writer_checkpoint(db_writer_t *writer)
 static void *
 db_writer_thread(void *data)
 {
-    db_store_t *store = data;
+    db_sqlite_t *store = data;
 
     db_writer_t     writer;
     db_store_op_t  *batch;
@@ -345,7 +345,7 @@ db_writer_thread(void *data)
 
 
 int
-db_sqlite_writer_start(db_store_t *store, char *error, size_t size)
+db_sqlite_writer_start(db_sqlite_t *store, char *error, size_t size)
 {
     int       err;
     sigset_t  all, old;
@@ -377,7 +377,7 @@ db_sqlite_writer_start(db_store_t *store, char *error, size_t size)
 
 
 void
-db_sqlite_writer_stop(db_store_t *store)
+db_sqlite_writer_stop(db_sqlite_t *store)
 {
     pthread_mutex_lock(&store->mutex);
     store->stop = 1;

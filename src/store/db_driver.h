@@ -1,0 +1,36 @@
+/*
+ * What stands behind db_store.h: a driver for each scheme.
+ *
+ * A driver's store begins with a db_store_t.  Its functions are called by
+ * the threads that db_store.h names.
+ */
+
+#ifndef DB_DRIVER_H
+#define DB_DRIVER_H
+
+#include "store/db_store.h"
+
+
+typedef struct {
+    int         (*check_uri)(db_str_t uri, char *error, size_t size);
+    db_store_t *(*open)(db_str_t uri, db_log_pt log, void *log_ctx,
+                        char *error, size_t size);
+    void        (*close)(db_store_t *store);
+    int         (*prepare)(db_store_t *store,
+                           const db_collection_t *collection, char *error,
+                           size_t size);
+    void        (*read)(db_store_t *store, db_store_op_t *op);
+    void        (*cycle_end)(db_store_t *store);
+    void        (*work)(db_store_t *store, db_store_op_t *op);
+    void        (*submit)(db_store_t *store, db_store_op_t *op);
+} db_store_driver_t;
+
+
+struct db_store_s {
+    const db_store_driver_t  *driver;
+};
+
+
+extern const db_store_driver_t  db_sqlite_driver;
+
+#endif /* DB_DRIVER_H */

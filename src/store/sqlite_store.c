@@ -1,0 +1,333 @@
+/*
+ * The life of an SQLite store and the ways into it from each thread.
+ */
+
+#include "store/sqlite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+
+/*
+ * The path in "sqlite:rel", "sqlite:/abs" or "sqlite:///abs"; data is NULL,
+ * with a message, when what follows the scheme is none of them.
+ */
+
+static db_str_t
+db_sqlite_path(db_str_t uri, char *error, size_t size)
+{
+    int        len;
+    db_str_t   path;
+
+    len = (int) uri.len;
+
+    path = (db_str_t) { uri.data + 7, uri.len - 7 };
+
+    if (path.len >= 2 && memcmp(path.data, "//", 2) == 0) {
+        path.data += 2;
+        path.len -= 2;
+
+        if (path.len == 0 || path.data[0] != '/') {
+            snprintf(error, size, "\"%.*s\" names a host: an SQLite file is"
+                     " sqlite:/path/to/file.db", len, uri.data);
+            return db_null_string;
+        }
+    }
+
+    if (path.len == 0 || path.data[path.len - 1] == '/'
+        || memchr(path.data, '\0', path.len))
+    {
+        snprintf(error, size, "\"%.*s\" names no file: expected"
+                 " sqlite:/path/to/file.db", len, uri.data);
+        return db_null_string;
+    }
+
+    if (path.data[0] == ':' || memchr(path.data, '?', path.len)) {
+        snprintf(error, size, "\"%.*s\": neither options nor a database in"
+                 " memory, which workers cannot share, are supported", len,
+                 uri.data);
+        return db_null_string;
+    }
+
+    return path;
+}
+
+
+static int
+db_sqlite_check_uri(db_str_t uri, char *error, size_t size)
+{
+    return db_sqlite_path(uri, error, size).data ? DB_OK : DB_ERROR;
+}
+
+
+static int
+db_sqlite_attach(db_sqlite_t *store, char *error, size_t size)
+{
+    int  rc;
+
+    /* several workers start at once: one creates the database */
+
+    if (db_writer_lock(&store->lock) != DB_OK) {
+        snprintf(error, size, "sqlite store \"%s\": cannot be locked",
+                 store->path);
+        return DB_ERROR;
+    }
+
+    rc = DB_ERROR;
+    store->writer = db_sqlite_connect(store, DB_ROLE_WRITER, error, size);
+
+    if (store->writer
+        && db_sqlite_create(store, store->writer, error, size) == DB_OK)
+    {
+        store->reader = db_sqlite_connect(store, DB_ROLE_READER, error, size);
+        rc = store->reader ? DB_OK : DB_ERROR;
+    }
+
+    db_writer_unlock(&store->lock);
+
+    return rc;
+}
+
+
+static void
+db_sqlite_detach(db_sqlite_t *store)
+{
+    db_connection_t  *conn;
+
+    while ((conn = store->pool) != NULL) {
+        store->pool = conn->next;
+        db_sqlite_disconnect(conn);
+    }
+
+    if (store->reader) {
+        db_sqlite_disconnect(store->reader);
+    }
+
+    /* the last one out moves the log into the database */
+
+    if (store->writer) {
+        db_sqlite_disconnect(store->writer);
+    }
+}
+
+
+static db_store_t *
+db_sqlite_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
+    size_t size)
+{
+    db_str_t     path;
+    db_sqlite_t  *store;
+
+    path = db_sqlite_path(uri, error, size);
+    if (path.data == NULL) {
+        return NULL;
+    }
+
+    store = calloc(1, sizeof(db_sqlite_t) + path.len + 1);
+    if (store == NULL) {
+        snprintf(error, size, "out of memory");
+        return NULL;
+    }
+
+    store->path = (char *) (store + 1);
+    memcpy(store->path, path.data, path.len);
+
+    store->base.driver = &db_sqlite_driver;
+    store->log = log;
+    store->log_ctx = log_ctx;
+
+    if (db_sqlite_check_path(store, error, size) != DB_OK
+        || db_writer_lock_open(&store->lock, store->path, error, size)
+           != DB_OK)
+    {
+        free(store);
+        return NULL;
+    }
+
+    pthread_mutex_init(&store->pool_mutex, NULL);
+
+    if (db_sqlite_attach(store, error, size) == DB_OK
+        && db_sqlite_writer_start(store, error, size) == DB_OK)
+    {
+        return &store->base;
+    }
+
+    db_sqlite_detach(store);
+    db_writer_lock_close(&store->lock);
+    pthread_mutex_destroy(&store->pool_mutex);
+    free(store);
+
+    return NULL;
+}
+
+
+static void
+db_sqlite_cycle_end(db_store_t *base)
+{
+    db_sqlite_t *store = (db_sqlite_t *) base;
+
+    if (store->reading) {
+        db_sqlite_end(store->reader);
+        store->reading = 0;
+    }
+}
+
+
+static void
+db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
+{
+    db_sqlite_t *store = (db_sqlite_t *) base;
+
+    uint64_t  commits;
+
+    commits = db_writer_commits(&store->lock);
+
+    if (store->reading && store->seen != commits) {
+        db_sqlite_cycle_end(base);
+    }
+
+    if (!store->reading) {
+
+        /* it sees at least what was committed before the counter was read */
+
+        if (db_sqlite_step(store->reader->begin) != SQLITE_OK) {
+            op->status = DB_STORE_LATER;
+            return;
+        }
+
+        store->reading = 1;
+        store->seen = commits;
+    }
+
+    db_sqlite_read(store->reader, op);
+
+    if (op->status == DB_STORE_FAILED) {
+        db_sqlite_cycle_end(base);
+    }
+}
+
+
+static db_connection_t *
+db_sqlite_pool_take(db_sqlite_t *store)
+{
+    char              error[512];
+    db_connection_t  *conn;
+
+    pthread_mutex_lock(&store->pool_mutex);
+
+    conn = store->pool;
+    if (conn) {
+        store->pool = conn->next;
+    }
+
+    pthread_mutex_unlock(&store->pool_mutex);
+
+    if (conn) {
+        return conn;
+    }
+
+    conn = db_sqlite_connect(store, DB_ROLE_POOL, error, sizeof(error));
+
+    if (conn == NULL) {
+        store->log(store->log_ctx, DB_LOG_ERROR, error);
+    }
+
+    return conn;
+}
+
+
+static void
+db_sqlite_pool_give(db_sqlite_t *store, db_connection_t *conn)
+{
+    pthread_mutex_lock(&store->pool_mutex);
+    conn->next = store->pool;
+    store->pool = conn;
+    pthread_mutex_unlock(&store->pool_mutex);
+}
+
+
+static void
+db_sqlite_work(db_store_t *base, db_store_op_t *op)
+{
+    db_sqlite_t *store = (db_sqlite_t *) base;
+
+    int               rc;
+    struct timespec   now;
+    db_connection_t  *conn;
+
+    conn = db_sqlite_pool_take(store);
+
+    if (conn == NULL) {
+        op->status = DB_STORE_FAILED;
+        return;
+    }
+
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    conn->deadline = now.tv_sec + DB_SQLITE_TIME_LIMIT;
+
+    rc = db_sqlite_step(conn->begin);
+
+    if (rc == SQLITE_OK) {
+        db_sqlite_read(conn, op);
+        db_sqlite_end(conn);
+
+    } else {
+        db_sqlite_log(conn, "read");
+        op->status = db_sqlite_status(rc);
+    }
+
+    db_sqlite_pool_give(store, conn);
+}
+
+
+static void
+db_sqlite_submit(db_store_t *base, db_store_op_t *op)
+{
+    db_sqlite_t *store = (db_sqlite_t *) base;
+
+    int  wake;
+
+    op->next = NULL;
+
+    pthread_mutex_lock(&store->mutex);
+
+    *store->tail = op;
+    store->tail = &op->next;
+
+    /* once: the writer takes all that has come by the time it runs */
+
+    wake = store->waiting;
+    store->waiting = 0;
+
+    pthread_mutex_unlock(&store->mutex);
+
+    if (wake) {
+        pthread_cond_signal(&store->cond);
+    }
+}
+
+
+static void
+db_sqlite_close(db_store_t *base)
+{
+    db_sqlite_t *store = (db_sqlite_t *) base;
+
+    db_sqlite_writer_stop(store);
+    db_sqlite_cycle_end(base);
+    db_sqlite_detach(store);
+    db_writer_lock_close(&store->lock);
+    pthread_mutex_destroy(&store->pool_mutex);
+    free(store);
+}
+
+
+const db_store_driver_t  db_sqlite_driver = {
+    .check_uri = db_sqlite_check_uri,
+    .open = db_sqlite_open,
+    .close = db_sqlite_close,
+    .prepare = db_sqlite_prepare,
+    .read = db_sqlite_read_cycle,
+    .cycle_end = db_sqlite_cycle_end,
+    .work = db_sqlite_work,
+    .submit = db_sqlite_submit,
+};
