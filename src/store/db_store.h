@@ -6,7 +6,8 @@
  *   - the nginx thread reads cheaply through db_store_read() and submits
  *     writes; it never waits;
  *   - threads of the store pool run db_store_work(), which may block;
- *   - the store's own writer thread commits writes in groups.
+ *   - threads of the store's own carry out what was submitted: SQLite's one
+ *     writer commits in groups.
  *
  * An operation is owned by whoever filled it in until it is submitted, by
  * the store until its done() is called, then by the receiver of done().
@@ -62,11 +63,16 @@ typedef struct {
 } db_key_t;
 
 
-/* The id is its last key in any case. */
+/*
+ * The id is its last key in any case, but for a unique one: of that no two
+ * documents have the same keys, unless one of the keys is null or missing.
+ */
 
 typedef struct {
+    db_str_t         name;         /* as the model declares it: "-views,title" */
     const db_key_t  *keys;
     unsigned         nkeys;
+    unsigned         unique:1;
 } db_index_t;
 
 
@@ -75,6 +81,9 @@ typedef struct {
 typedef struct {
     db_str_t          name;        /* [a-z0-9_]{1,63}, checked by the schema */
     db_value_kind_t   id_kind;     /* DB_VALUE_TEXT or DB_VALUE_INT */
+    unsigned          id_place;    /* members before "id" in a document */
+    unsigned          objectid:1;  /* TEXT: 24 lower-case hex digits */
+    unsigned          versioned:1; /* versions of documents are asked for */
     const db_index_t *indexes;
     unsigned          nindexes;
 } db_collection_t;
@@ -143,6 +152,7 @@ typedef enum {
     DB_STORE_LIST,
     DB_STORE_INSERT,
     DB_STORE_REPLACE,
+    DB_STORE_MODIFY,         /* read, change and write, in one atomic step */
     DB_STORE_REMOVE
 } db_store_kind_t;
 
@@ -150,13 +160,31 @@ typedef enum {
 typedef enum {
     DB_STORE_OK,
     DB_STORE_NOT_FOUND,
-    DB_STORE_CONFLICT,       /* the id, or a unique field, is taken */
+    DB_STORE_CONFLICT,       /* the id, or a unique index, is taken */
+    DB_STORE_MISMATCH,       /* of another version than was asked for */
+    DB_STORE_DECLINED,       /* modify() would not have it */
     DB_STORE_LATER,          /* not within the budget: use db_store_work() */
     DB_STORE_BUSY,           /* locked by somebody for too long */
-    DB_STORE_AWAY,           /* its file is gone, or cannot be written */
+    DB_STORE_AWAY,           /* its file, or its server, is out of reach */
+    DB_STORE_TIMEOUT,        /* no answer in time: a write may be done */
     DB_STORE_FULL,           /* disk full, or a limit of the database */
+    DB_STORE_REFUSED,        /* it cannot hold such a document */
     DB_STORE_FAILED          /* anything else; logged where it arose */
 } db_store_status_t;
+
+
+/* Of an INSERT. */
+
+typedef struct {
+    db_value_t  id;
+    db_str_t    document;          /* JSON text */
+} db_store_item_t;
+
+
+/*
+ * The version of a document counts its writes, from 1 on.  One that somebody
+ * else has put into the store may have none, which is 0.
+ */
 
 
 typedef struct db_store_op_s  db_store_op_t;
@@ -166,17 +194,44 @@ struct db_store_op_s {
     db_store_kind_t         kind;
     const db_collection_t  *collection;
 
-    db_value_t              id;          /* all but LIST */
-    db_str_t                document;    /* INSERT, REPLACE: JSON text */
+    db_value_t              id;          /* GET, REPLACE, MODIFY, REMOVE */
+    db_condition_t         *conditions;  /* all but INSERT: the first; what
+                                            does not satisfy all of them is
+                                            not found */
+
+    /* GET, LIST */
+
+    const db_path_t        *fields;      /* include only these, and the id */
+    unsigned                nfields;     /* 0: whole documents */
+
+    /* INSERT: all of them, or none */
+
+    const db_store_item_t  *items;
+    unsigned                nitems;
+
+    /* REPLACE, MODIFY, REMOVE */
+
+    const uint64_t         *versions;    /* it must have one of them */
+    unsigned                nversions;   /* 0: any */
+    unsigned                upsert:1;    /* not REMOVE: insert what is not
+                                            there; something that only fails
+                                            the conditions is not found */
+
+    db_str_t                document;    /* REPLACE; left by modify(): JSON */
+
+    /*
+     * MODIFY.  Called on a thread of the store with the document as it is,
+     * data NULL for an upsert of a new one; leaves op->document.  DB_OK;
+     * DB_DECLINED: nothing is written; DB_ERROR: out of memory.  Called again
+     * when somebody else has written meanwhile.
+     */
+    int                   (*modify)(db_store_op_t *op, db_str_t current);
 
     /* LIST */
 
-    db_condition_t         *conditions;  /* the first; all must hold */
     const db_key_t         *sort;        /* the last one is the id */
     unsigned                nsort;
     const db_value_t       *after;       /* nsort of them: begin behind it */
-    const db_path_t        *fields;      /* include only these, and the id */
-    unsigned                nfields;     /* 0: whole documents */
     uint64_t                limit;
     uint64_t                skip;
     unsigned                count:1;     /* compute total as well, without
@@ -185,6 +240,11 @@ struct db_store_op_s {
     /* results */
 
     db_store_status_t       status;
+    unsigned                created:1;   /* an upsert has inserted */
+    uint64_t                version;     /* GET, REPLACE, MODIFY: as it is
+                                            now, where they are asked for */
+    const db_index_t       *conflict;    /* CONFLICT: NULL for the id */
+    unsigned                item;        /* CONFLICT of an INSERT: which */
     db_buf_t               *out;         /* GET: the document; LIST: the
                                             documents joined by "," */
     uint64_t                total;
@@ -246,8 +306,9 @@ void db_store_cycle_end(db_store_t *store);
 void db_store_work(db_store_t *store, db_store_op_t *op);
 
 /*
- * The nginx thread only: queues INSERT, REPLACE or REMOVE.  done() is called
- * on the writer thread once the operation is durable, or has failed.
+ * The nginx thread only: queues INSERT, REPLACE, MODIFY or REMOVE.  done() is
+ * called on a thread of the store's once the operation is durable, or has
+ * failed; on the caller's, before this returns, when too many wait already.
  */
 void db_store_submit(db_store_t *store, db_store_op_t *op);
 

@@ -24,7 +24,9 @@ static const db_key_t  n_keys[] = {
 static const db_key_t  t_keys[] = {
     { { t_step, 1 }, DB_VALUE_TIME, 0 }
 };
-static const db_index_t  indexes[] = { { n_keys, 1 }, { t_keys, 1 } };
+static const db_index_t  indexes[] = {
+    { .keys = n_keys, .nkeys = 1 }, { .keys = t_keys, .nkeys = 1 }
+};
 
 static const db_collection_t  indexed = {
     .name = { "texts", 5 }, .id_kind = DB_VALUE_TEXT, .indexes = indexes,
@@ -298,7 +300,7 @@ an_index_is_made_once_and_anew_when_its_type_changes(void **state)
     call_t           call;
     db_key_t         key = { { t_step, 1 }, DB_VALUE_TEXT, 0 };
     fixture_t       *f = *state;
-    db_index_t       changed = { &key, 1 };
+    db_index_t       changed = { .keys = &key, .nkeys = 1 };
     db_collection_t  other = indexed;
 
     fill(f);
