@@ -1,7 +1,7 @@
 """`App`: FastAPI with native CRUD, timeouts and a server of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar, Unpack
 
 from fastapi import FastAPI
 from pydantic import BaseModel
@@ -10,13 +10,11 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
-from databridge.crud import CrudError
+from databridge.crud import OPTIONS, CrudError, CrudOptions
 from databridge.errors import DatabaseError, InternalErrorMiddleware, database_error_handler
 from databridge.routing import CrudRoute, Decorators, NativeRoute
 
 Declaration = TypeVar("Declaration", bound=type)
-
-CRUD_OPTIONS = ("prefix", "collection", "store", "operations", "index", "regex")
 
 
 class App(Decorators, FastAPI):
@@ -40,25 +38,9 @@ class App(Decorators, FastAPI):
         return InternalErrorMiddleware(stack.app)
 
     def crud(
-        self,
-        model: type[BaseModel],
-        *,
-        prefix: str | None = None,
-        collection: str | None = None,
-        store: str | None = None,
-        operations: Sequence[str] | None = None,
-        index: Sequence[str] | None = None,
-        regex: Sequence[str] | None = None,
+        self, model: type[BaseModel], **options: Unpack[CrudOptions]
     ) -> Callable[[Declaration], Declaration]:
         """Declares native CRUD for a model; the class it decorates may set the options."""
-        options = {
-            "prefix": prefix,
-            "collection": collection,
-            "store": store,
-            "operations": operations,
-            "index": index,
-            "regex": regex,
-        }
 
         def decorator(declaration: Declaration) -> Declaration:
             if not isinstance(declaration, type):
@@ -67,33 +49,15 @@ class App(Decorators, FastAPI):
                     f" {declaration!r}; without one use app.crud_routes({model.__name__})"
                 )
             declared = _options_of(declaration)
-            given = {name: value for name, value in options.items() if value is not None}
-            self.crud_routes(model, **{**declared, **given})
+            declared |= {name: value for name, value in options.items() if value is not None}
+            self.crud_routes(model, **declared)
             return declaration
 
         return decorator
 
-    def crud_routes(
-        self,
-        model: type[BaseModel],
-        *,
-        prefix: str | None = None,
-        collection: str | None = None,
-        store: str = "main",
-        operations: Sequence[str] | None = None,
-        index: Sequence[str] = (),
-        regex: Sequence[str] = (),
-    ) -> None:
+    def crud_routes(self, model: type[BaseModel], **options: Unpack[CrudOptions]) -> None:
         """Declares native CRUD for a model, at this place among the routes."""
-        route = CrudRoute(
-            model,
-            prefix=prefix,
-            collection=collection,
-            store=store,
-            operations=operations,
-            index=index,
-            regex=regex,
-        )
+        route = CrudRoute(model, **options)
         for other in self.router.routes:
             if isinstance(other, CrudRoute) and other.prefix == route.prefix:
                 raise CrudError(
@@ -145,9 +109,9 @@ def _options_of(declaration: type) -> dict[str, Any]:
         name: value for name, value in vars(declaration).items() if not name.startswith("__")
     }
     for name in declared:
-        if name not in CRUD_OPTIONS:
+        if name not in OPTIONS:
             raise CrudError(
                 f"{declaration.__name__}.{name}: hooks and other attributes are not"
-                f" supported; a CRUD class may set {', '.join(CRUD_OPTIONS)}"
+                f" supported; a CRUD class may set {', '.join(OPTIONS)}"
             )
     return declared

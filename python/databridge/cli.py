@@ -168,8 +168,8 @@ def schema(
             collection=collection,
             store=store,
             operations=operations.split(",") if operations is not None else None,
-            index=index or (),
-            regex=regex or (),
+            index=index,
+            regex=regex,
         )
     except CrudError as exc:
         raise LoadError(str(exc)) from exc

@@ -12,7 +12,7 @@ import json
 import types
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import pydantic_core
 from pydantic import BaseModel
@@ -74,33 +74,51 @@ class CrudError(TypeError):
     """A model, or an option of its resource, that native CRUD cannot serve."""
 
 
-def schema_for(
-    model: type[BaseModel],
-    *,
-    collection: str | None = None,
-    prefix: str | None = None,
-    store: str = "main",
-    operations: Sequence[str] | None = None,
-    index: Sequence[str] = (),
-    regex: Sequence[str] = (),
-) -> dict[str, Any]:
-    """The schema of a model's resource, checked by compiling it.
+class CrudOptions(TypedDict, total=False):
+    """What a resource may be told, besides its model; None is as good as not given."""
 
-    Each of `index` is a sort that is served by an index, written as in `?sort=`; `regex`
-    names the fields that a filter may search with `$regex`.
-    """
+    #: The path of the collection: "/article" when it is left out.
+    prefix: str | None
+    #: Its name in the store: "article".
+    collection: str | None
+    #: The name of a store: "main".
+    store: str | None
+    #: Those that are served; all of `OPERATIONS` when it is left out.
+    operations: Sequence[str] | None
+    #: Sorts that are served by an index, each written as in `?sort=`.
+    index: Sequence[str] | None
+    #: Names of the fields that a filter may search with `$regex`.
+    regex: Sequence[str] | None
+
+
+#: The options, in the order in which messages list them.
+OPTIONS = tuple(CrudOptions.__annotations__)
+
+#: Those that are lists, which one string is not.
+_LISTS = ("index", "regex")
+
+
+def schema_for(model: type[BaseModel], **options: Unpack[CrudOptions]) -> dict[str, Any]:
+    """The schema of a model's resource, checked by compiling it."""
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise CrudError(f"{model!r} is not a model: native CRUD takes a subclass of BaseModel")
     name = model.__name__
+    given: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
+    for option in given:
+        if option not in OPTIONS:
+            raise CrudError(
+                f"{name}: {option}= is not an option of CRUD; it takes {', '.join(OPTIONS)}"
+            )
     schema: dict[str, Any] = {
         "databridge": 1,
         "model": name,
-        "collection": name.lower() if collection is None else collection,
-        "prefix": f"/{name.lower()}" if prefix is None else prefix,
-        "store": store,
-        "operations": list(OPERATIONS if operations is None else operations),
+        "collection": given.get("collection", name.lower()),
+        "prefix": given.get("prefix", f"/{name.lower()}"),
+        "store": given.get("store", "main"),
+        "operations": list(given.get("operations", OPERATIONS)),
     }
-    for option, names in (("index", index), ("regex", regex)):
+    for option in _LISTS:
+        names = given.get(option, ())
         if isinstance(names, str):
             raise CrudError(f"{name}: {option}={names!r} must be a list: [{names!r}]")
         if names:

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import Receive, Scope, Send
 
-from databridge.crud import schema_for
+from databridge.crud import CrudOptions, schema_for
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -144,26 +144,8 @@ class CrudRoute(BaseRoute):
     application, and then says so.
     """
 
-    def __init__(
-        self,
-        model: type[BaseModel],
-        *,
-        prefix: str | None = None,
-        collection: str | None = None,
-        store: str = "main",
-        operations: Sequence[str] | None = None,
-        index: Sequence[str] = (),
-        regex: Sequence[str] = (),
-    ) -> None:
-        self.schema = schema_for(
-            model,
-            collection=collection,
-            prefix=prefix,
-            store=store,
-            operations=operations,
-            index=index,
-            regex=regex,
-        )
+    def __init__(self, model: type[BaseModel], **options: Unpack[CrudOptions]) -> None:
+        self.schema = schema_for(model, **options)
         self.model = model
         self.name = model.__name__
         self.prefix = self.path = str(self.schema["prefix"])
