@@ -22,6 +22,7 @@
 
 typedef struct {
     db_store_op_t    op;
+    db_store_item_t  item;
     sem_t           *done;
     char             id[32];
 } call_t;
@@ -99,10 +100,12 @@ bench_insert(size_t size, unsigned first, unsigned n, unsigned flight)
         calls[i].done = &done;
         calls[i].op.kind = DB_STORE_INSERT;
         calls[i].op.collection = &collection;
-        calls[i].op.id.kind = DB_VALUE_TEXT;
-        calls[i].op.id.text = (db_str_t) { calls[i].id,
-                                           strlen(calls[i].id) };
-        calls[i].op.document = (db_str_t) { document, size };
+        calls[i].op.items = &calls[i].item;
+        calls[i].op.nitems = 1;
+        calls[i].item.id.kind = DB_VALUE_TEXT;
+        calls[i].item.id.text = (db_str_t) { calls[i].id,
+                                             strlen(calls[i].id) };
+        calls[i].item.document = (db_str_t) { document, size };
         calls[i].op.done = bench_done;
 
         db_store_submit(store, &calls[i].op);

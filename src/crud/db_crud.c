@@ -525,6 +525,12 @@ db_crud_begin(db_crud_call_t *call)
 
     call->op.document = (db_str_t) { call->out.data, call->out.len };
 
+    if (call->op.kind == DB_STORE_INSERT) {
+        call->item = (db_store_item_t) { call->op.id, call->op.document };
+        call->op.items = &call->item;
+        call->op.nitems = 1;
+    }
+
     return DB_OK;
 }
 

@@ -56,6 +56,7 @@ typedef struct {
     /* to the store and back */
 
     db_store_op_t         op;
+    db_store_item_t       item;         /* of a create */
     db_buf_t              out;
     struct db_regex_s    *patterns;     /* of the filter */
 

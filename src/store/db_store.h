@@ -221,9 +221,10 @@ struct db_store_op_s {
 
     /*
      * MODIFY.  Called on a thread of the store with the document as it is,
-     * data NULL for an upsert of a new one; leaves op->document.  DB_OK;
-     * DB_DECLINED: nothing is written; DB_ERROR: out of memory.  Called again
-     * when somebody else has written meanwhile.
+     * data NULL for an upsert of a new one; leaves op->document, of which no
+     * part is in what it was given.  DB_OK; DB_DECLINED: nothing is written;
+     * DB_ERROR: out of memory.  Called again when somebody else has written
+     * meanwhile.
      */
     int                   (*modify)(db_store_op_t *op, db_str_t current);
 

@@ -195,9 +195,6 @@ db_sqlite_status(int rc)
     case SQLITE_OK:
         return DB_STORE_OK;
 
-    case SQLITE_CONSTRAINT:
-        return DB_STORE_CONFLICT;
-
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
     case SQLITE_INTERRUPT:

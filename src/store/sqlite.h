@@ -3,8 +3,8 @@
  *
  * Connections belong to one thread each: "reader" to the nginx thread,
  * "writer" to the writer thread, those of the free list to whichever pool
- * thread has taken one out.  A collection is a table of ids and documents;
- * a document is the JSON text that clients see.
+ * thread has taken one out.  A collection is a table of ids, documents and
+ * their versions; a document is the JSON text that clients see.
  *
  * Beside the database lies "<database>.writer".  Whoever holds its flock may
  * write: fair, and freed by the kernel when a process is killed.  Its first
@@ -40,6 +40,7 @@ typedef enum {
     DB_SHAPE_GET,
     DB_SHAPE_LIST,
     DB_SHAPE_COUNT,
+    DB_SHAPE_LOOK,                        /* before a write */
     DB_SHAPE_INSERT,
     DB_SHAPE_REPLACE,
     DB_SHAPE_REMOVE
@@ -59,6 +60,7 @@ typedef struct {
     const db_condition_t   *condition;
     db_value_kind_t         kind;
     unsigned                nparams;
+    unsigned                unique;       /* of an index that has no nulls */
 } db_term_t;
 
 
@@ -178,10 +180,26 @@ int db_sqlite_prepare(db_store_t *base, const db_collection_t *collection,
     char *error, size_t size);
 
 
+/* sqlite_index.c */
+
+/* DB_OK, or DB_ERROR with a message. */
+int db_sqlite_prepare_indexes(db_connection_t *conn,
+    const db_collection_t *collection, char *error, size_t size);
+
+/*
+ * What a constraint has failed for, of which the connection's last error is.
+ * Sets op->conflict.
+ */
+db_store_status_t db_sqlite_conflict(db_connection_t *conn,
+    db_store_op_t *op, int rc);
+
+
 /* sqlite_key.c: keys of documents */
 
 int db_sqlite_is_id(const db_path_t *path);
 void db_sqlite_key(sqlite3_str *sql, const db_path_t *path,
+    db_value_kind_t kind);
+void db_sqlite_unique_key(sqlite3_str *sql, const db_path_t *path,
     db_value_kind_t kind);
 int db_sqlite_bind_key(sqlite3_stmt *stmt, int n, const db_value_t *value);
 
@@ -199,6 +217,8 @@ int db_query_init(db_query_t *query, const db_store_op_t *op,
     db_shape_kind_t kind);
 char *db_query_sql(const db_query_t *query);      /* for sqlite3_free() */
 int db_query_bind(const db_query_t *query, sqlite3_stmt *stmt);
+int db_query_bind_write(const db_query_t *query, const db_store_item_t *item,
+    sqlite3_stmt *stmt);
 
 /* The SQL function databridge_match(doc, conditions). */
 void db_sqlite_match(sqlite3_context *context, int argc,
@@ -208,6 +228,16 @@ void db_sqlite_match(sqlite3_context *context, int argc,
 /* sqlite_read.c: GET and LIST inside a transaction of the caller's */
 
 void db_sqlite_read(db_connection_t *conn, db_store_op_t *op);
+
+
+/* sqlite_write.c */
+
+/*
+ * Inside a transaction of the caller's.  What concerns the operation alone
+ * becomes its status, and leaves nothing written; an error of the database
+ * is returned.
+ */
+int db_sqlite_write(db_connection_t *conn, db_store_op_t *op);
 
 
 /* sqlite_lock.c */

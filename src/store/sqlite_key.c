@@ -5,7 +5,8 @@
  * the index is not used.
  *
  * Null is -Inf, which no document holds, so that keys are never NULL and
- * compare as any other; booleans are blobs, which come after texts.
+ * compare as any other; booleans are blobs, which come after texts.  In a
+ * unique index it is NULL after all, which is like no other.
  */
 
 #include "store/sqlite.h"
@@ -88,6 +89,16 @@ db_sqlite_key(sqlite3_str *sql, const db_path_t *path, db_value_kind_t kind)
                           " x'00' ELSE coalesce(");
     db_sqlite_call(sql, "json_extract", path);
     sqlite3_str_appendall(sql, ", -9e999) END");
+}
+
+
+void
+db_sqlite_unique_key(sqlite3_str *sql, const db_path_t *path,
+    db_value_kind_t kind)
+{
+    sqlite3_str_appendall(sql, "nullif(");
+    db_sqlite_key(sql, path, kind);
+    sqlite3_str_appendall(sql, ", -9e999)");
 }
 
 

@@ -48,41 +48,7 @@ db_sqlite_read_failed(db_connection_t *conn, int rc)
 }
 
 
-static db_store_status_t
-db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
-    db_statement_t *statement, const db_query_t *query)
-{
-    int            rc;
-    sqlite3_stmt  *stmt;
-
-    stmt = statement->stmt;
-    rc = db_sqlite_bound(conn, statement, query);
-
-    if (rc == SQLITE_OK) {
-        rc = sqlite3_step(stmt);
-    }
-
-    if (rc == SQLITE_ROW) {
-        db_sqlite_append(op->out, stmt);
-    }
-
-    sqlite3_reset(stmt);
-
-    switch (rc) {
-
-    case SQLITE_ROW:
-        return DB_STORE_OK;
-
-    case SQLITE_DONE:
-        return DB_STORE_NOT_FOUND;
-
-    default:
-        return db_sqlite_read_failed(conn, rc);
-    }
-}
-
-
-/* One document of a list, whole or in part. */
+/* A document, whole or in part. */
 
 static int
 db_sqlite_item(db_store_op_t *op, sqlite3_stmt *stmt)
@@ -119,6 +85,44 @@ db_sqlite_item(db_store_op_t *op, sqlite3_stmt *stmt)
     }
 
     return rc == DB_OK ? SQLITE_OK : SQLITE_NOMEM;
+}
+
+
+static db_store_status_t
+db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
+    db_statement_t *statement, const db_query_t *query)
+{
+    int            rc;
+    sqlite3_stmt  *stmt;
+
+    stmt = statement->stmt;
+    rc = db_sqlite_bound(conn, statement, query);
+
+    if (rc == SQLITE_OK) {
+        rc = sqlite3_step(stmt);
+    }
+
+    if (rc == SQLITE_ROW) {
+        rc = db_sqlite_item(op, stmt);
+
+        if (op->collection->versioned) {
+            op->version = (uint64_t) sqlite3_column_int64(stmt, 1);
+        }
+    }
+
+    sqlite3_reset(stmt);
+
+    switch (rc) {
+
+    case SQLITE_OK:
+        return DB_STORE_OK;
+
+    case SQLITE_DONE:
+        return DB_STORE_NOT_FOUND;
+
+    default:
+        return db_sqlite_read_failed(conn, rc);
+    }
 }
 
 

@@ -119,6 +119,35 @@ db_query_fits(db_value_kind_t kind, const db_value_t *value, int null)
 }
 
 
+/* Whether a unique index may have what the condition looks for. */
+
+static int
+db_query_is_unique(const db_collection_t *collection,
+    const db_condition_t *condition)
+{
+    unsigned           i, j;
+    const db_index_t  *index;
+
+    for (i = 0; i < condition->nvalues; i++) {
+        if (condition->values[i].kind == DB_VALUE_NULL) {
+            return 0;
+        }
+    }
+
+    for (i = 0; i < collection->nindexes; i++) {
+        index = &collection->indexes[i];
+
+        for (j = 0; index->unique && j < index->nkeys; j++) {
+            if (db_path_eq(&index->keys[j].path, &condition->path)) {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 static void
 db_query_term(db_query_t *query, const db_condition_t *condition,
     db_value_kind_t kind)
@@ -129,6 +158,7 @@ db_query_term(db_query_t *query, const db_condition_t *condition,
     term->condition = condition;
     term->kind = kind;
     term->nparams = 1;
+    term->unique = db_query_is_unique(query->op->collection, condition);
 
     /* a round number of parameters: the last value fills it up */
 
@@ -137,6 +167,7 @@ db_query_term(db_query_t *query, const db_condition_t *condition,
     }
 
     db_recipe_letter(query, (char) condition->kind);
+    db_recipe_letter(query, (char) term->unique);
     db_recipe_add(query, &term->nparams, sizeof(term->nparams));
     db_recipe_key(query, &condition->path, kind);
 }
@@ -231,7 +262,25 @@ db_query_init(db_query_t *query, const db_store_op_t *op,
     query->shape.kind = kind;
     query->shape.len = 0;
 
-    if (kind != DB_SHAPE_LIST && kind != DB_SHAPE_COUNT) {
+    switch (kind) {
+
+    case DB_SHAPE_LIST:
+    case DB_SHAPE_COUNT:
+        break;
+
+    case DB_SHAPE_GET:
+    case DB_SHAPE_LOOK:
+
+        /* of one document all of them are asked by databridge_match() */
+
+        if (op->conditions) {
+            query->match = 1;
+            db_recipe_letter(query, 1);
+        }
+
+        return DB_OK;
+
+    default:
         return DB_OK;
     }
 
@@ -281,32 +330,21 @@ db_query_bounded(const db_query_t *query, unsigned n)
 }
 
 
+/* The open end of a range stays within the values of the type. */
+
 static void
-db_sql_range(sqlite3_str *sql, const db_query_t *query, unsigned n,
-    unsigned param)
+db_sql_open_end(sqlite3_str *sql, const db_query_t *query, unsigned n)
 {
     int                    upper, text;
     const db_term_t       *term;
     const db_condition_t  *condition;
 
-    static const char  *const operators[] = {
-        [DB_CONDITION_GT] = ">",
-        [DB_CONDITION_GTE] = ">=",
-        [DB_CONDITION_LT] = "<",
-        [DB_CONDITION_LTE] = "<=",
-    };
-
     term = &query->terms[n];
     condition = term->condition;
-
-    db_sqlite_key(sql, &condition->path, term->kind);
-    sqlite3_str_appendf(sql, " %s ?%u", operators[condition->kind], param);
 
     if (db_sqlite_is_id(&condition->path) || db_query_bounded(query, n)) {
         return;
     }
-
-    /* the open end stays within the values of the type */
 
     upper = condition->kind == DB_CONDITION_LT
             || condition->kind == DB_CONDITION_LTE;
@@ -319,36 +357,60 @@ db_sql_range(sqlite3_str *sql, const db_query_t *query, unsigned n,
 }
 
 
+/* What follows a key: the comparison with its values. */
+
+static void
+db_sql_values(sqlite3_str *sql, const db_term_t *term, unsigned param)
+{
+    unsigned  i;
+
+    static const char  *const operators[] = {
+        [DB_CONDITION_EQ] = "=",
+        [DB_CONDITION_GT] = ">",
+        [DB_CONDITION_GTE] = ">=",
+        [DB_CONDITION_LT] = "<",
+        [DB_CONDITION_LTE] = "<=",
+    };
+
+    if (term->condition->kind != DB_CONDITION_IN) {
+        sqlite3_str_appendf(sql, " %s ?%u", operators[term->condition->kind],
+                            param);
+        return;
+    }
+
+    for (i = 0; i < term->nparams; i++) {
+        sqlite3_str_appendf(sql, i ? ", ?%u" : " IN (?%u", param + i);
+    }
+
+    sqlite3_str_appendall(sql, ")");
+}
+
+
 static void
 db_sql_term(sqlite3_str *sql, const db_query_t *query, unsigned n,
     unsigned param)
 {
-    unsigned               i;
-    const db_term_t       *term;
-    const db_condition_t  *condition;
+    const db_term_t  *term;
+    const db_path_t  *path;
 
     term = &query->terms[n];
-    condition = term->condition;
+    path = &term->condition->path;
 
-    switch (condition->kind) {
+    db_sqlite_key(sql, path, term->kind);
+    db_sql_values(sql, term, param);
 
-    case DB_CONDITION_EQ:
-        db_sqlite_key(sql, &condition->path, term->kind);
-        sqlite3_str_appendf(sql, " = ?%u", param);
-        return;
+    if (term->condition->kind != DB_CONDITION_EQ
+        && term->condition->kind != DB_CONDITION_IN)
+    {
+        db_sql_open_end(sql, query, n);
+    }
 
-    case DB_CONDITION_IN:
-        db_sqlite_key(sql, &condition->path, term->kind);
+    /* once more as a unique index has it, for either to be used */
 
-        for (i = 0; i < term->nparams; i++) {
-            sqlite3_str_appendf(sql, i ? ", ?%u" : " IN (?%u", param + i);
-        }
-
-        sqlite3_str_appendall(sql, ")");
-        return;
-
-    default:
-        db_sql_range(sql, query, n, param);
+    if (term->unique) {
+        sqlite3_str_appendall(sql, " AND ");
+        db_sqlite_unique_key(sql, path, term->kind);
+        db_sql_values(sql, term, param);
     }
 }
 
@@ -472,17 +534,25 @@ db_query_sql(const db_query_t *query)
     switch ((db_shape_kind_t) query->shape.kind) {
 
     case DB_SHAPE_GET:
-        sqlite3_str_appendf(sql, "SELECT doc FROM \"%.*w\" WHERE id = ?1",
-                            len, name);
+        sqlite3_str_appendf(sql, "SELECT doc%s FROM \"%.*w\" WHERE id = ?1%s",
+                            query->shape.collection->versioned ? ", v" : "",
+                            len, name, query->match
+                            ? " AND databridge_match(doc, ?2)" : "");
+        break;
+
+    case DB_SHAPE_LOOK:
+        sqlite3_str_appendf(sql, "SELECT doc, v%s FROM \"%.*w\""
+                            " WHERE id = ?1", query->match
+                            ? ", databridge_match(doc, ?2)" : "", len, name);
         break;
 
     case DB_SHAPE_INSERT:
-        sqlite3_str_appendf(sql, "INSERT INTO \"%.*w\" (id, doc)"
-                            " VALUES (?1, ?2)", len, name);
+        sqlite3_str_appendf(sql, "INSERT INTO \"%.*w\" (id, doc, v)"
+                            " VALUES (?1, ?2, 1)", len, name);
         break;
 
     case DB_SHAPE_REPLACE:
-        sqlite3_str_appendf(sql, "UPDATE \"%.*w\" SET doc = ?2"
+        sqlite3_str_appendf(sql, "UPDATE \"%.*w\" SET doc = ?2, v = v + 1"
                             " WHERE id = ?1", len, name);
         break;
 
@@ -574,27 +644,49 @@ db_bind_list(const db_query_t *query, sqlite3_stmt *stmt)
 }
 
 
+static int
+db_bind_one(const db_query_t *query, sqlite3_stmt *stmt)
+{
+    int  rc;
+
+    rc = db_sqlite_bind_key(stmt, 1, &query->op->id);
+
+    if (rc == SQLITE_OK && query->match) {
+        rc = sqlite3_bind_pointer(stmt, 2, query->op->conditions,
+                                  DB_SQLITE_MATCH, NULL);
+    }
+
+    return rc;
+}
+
+
 int
 db_query_bind(const db_query_t *query, sqlite3_stmt *stmt)
 {
-    int                   rc;
-    const db_store_op_t  *op;
+    switch ((db_shape_kind_t) query->shape.kind) {
 
-    op = query->op;
-
-    if (query->shape.kind == DB_SHAPE_LIST
-        || query->shape.kind == DB_SHAPE_COUNT)
-    {
+    case DB_SHAPE_LIST:
+    case DB_SHAPE_COUNT:
         return db_bind_list(query, stmt);
+
+    default:
+        return db_bind_one(query, stmt);
     }
+}
 
-    rc = db_sqlite_bind_key(stmt, 1, &op->id);
 
-    if (rc == SQLITE_OK && (query->shape.kind == DB_SHAPE_INSERT
-                            || query->shape.kind == DB_SHAPE_REPLACE))
-    {
-        rc = sqlite3_bind_text64(stmt, 2, op->document.data,
-                                 op->document.len, SQLITE_STATIC, SQLITE_UTF8);
+int
+db_query_bind_write(const db_query_t *query, const db_store_item_t *item,
+    sqlite3_stmt *stmt)
+{
+    int  rc;
+
+    rc = db_sqlite_bind_key(stmt, 1, &item->id);
+
+    if (rc == SQLITE_OK && query->shape.kind != DB_SHAPE_REMOVE) {
+        rc = sqlite3_bind_text64(stmt, 2, item->document.data,
+                                 item->document.len, SQLITE_STATIC,
+                                 SQLITE_UTF8);
     }
 
     return rc;

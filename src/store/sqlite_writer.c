@@ -82,63 +82,6 @@ db_writer_take(db_sqlite_t *store)
 }
 
 
-/*
- * Runs one operation.  What concerns it alone becomes its status, and its
- * statement has undone itself; an error of the database is returned.
- */
-
-static int
-db_writer_run(db_writer_t *writer, db_store_op_t *op)
-{
-    int              rc;
-    db_query_t       query;
-    db_shape_kind_t  kind;
-    db_statement_t  *statement;
-
-    kind = (op->kind == DB_STORE_INSERT) ? DB_SHAPE_INSERT
-           : (op->kind == DB_STORE_REPLACE) ? DB_SHAPE_REPLACE
-           : DB_SHAPE_REMOVE;
-
-    (void) db_query_init(&query, op, kind);
-
-    statement = db_sqlite_statement(writer->conn, &query);
-
-    if (statement == NULL) {
-        rc = sqlite3_errcode(writer->conn->db) & 0xff;
-
-        if (rc == SQLITE_ERROR) {
-            op->status = DB_STORE_FAILED;
-            return SQLITE_OK;
-        }
-
-        return rc == SQLITE_OK ? SQLITE_NOMEM : rc;
-    }
-
-    rc = db_query_bind(&query, statement->stmt);
-
-    if (rc == SQLITE_OK) {
-        rc = db_sqlite_step(statement->stmt);
-    }
-
-    switch (rc & 0xff) {
-
-    case SQLITE_OK:
-        op->status = (op->kind != DB_STORE_INSERT
-                      && sqlite3_changes(writer->conn->db) == 0)
-                     ? DB_STORE_NOT_FOUND : DB_STORE_OK;
-        return SQLITE_OK;
-
-    case SQLITE_CONSTRAINT:
-    case SQLITE_TOOBIG:
-        op->status = db_sqlite_status(rc);
-        return SQLITE_OK;
-
-    default:
-        return rc;
-    }
-}
-
-
 /* A write to a file that has lost its name would be acknowledged and gone. */
 
 static int
@@ -212,7 +155,7 @@ db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
     rc = db_sqlite_step(writer->conn->begin);
 
     for (op = batch; op && rc == SQLITE_OK; op = op->next) {
-        rc = db_writer_run(writer, op);
+        rc = db_sqlite_write(writer->conn, op);
     }
 
     if (rc == SQLITE_OK) {

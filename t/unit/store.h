@@ -27,11 +27,12 @@ typedef struct {
 
 
 typedef struct {
-    db_store_op_t  op;               /* first: done() gets its address */
-    sem_t          done;
-    db_buf_t       out;
-    char           id[32];
-    char           document[256];
+    db_store_op_t    op;             /* first: done() gets its address */
+    sem_t            done;
+    db_buf_t         out;
+    db_store_item_t  item;           /* of an INSERT */
+    char             id[32];
+    char             document[256];
 } call_t;
 
 
@@ -182,6 +183,9 @@ call_init(call_t *call, db_store_kind_t kind, const char *id,
     call->op.collection = &texts;
     call->op.id = text_value(call->id);
     call->op.document = str(call->document);
+    call->item = (db_store_item_t) { call->op.id, call->op.document };
+    call->op.items = &call->item;
+    call->op.nitems = 1;
     call->op.done = call_done;
     call->op.out = &call->out;
 }

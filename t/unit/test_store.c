@@ -155,7 +155,7 @@ test_integer_ids_are_ordered_as_numbers(void **state)
         snprintf(id, sizeof(id), "%lld", (long long) ids[i]);
         call_init(&call, DB_STORE_INSERT, "", id);
         call.op.collection = &ints;
-        call.op.id = int_value(ids[i]);
+        call.item.id = int_value(ids[i]);
         db_store_submit(f->store, &call.op);
         call_wait(&call);
         assert_int_equal(call.op.status, DB_STORE_OK);
@@ -721,18 +721,20 @@ test_a_table_of_another_shape_is_refused(void **state)
         "CREATE TABLE other (id INTEGER PRIMARY KEY, doc TEXT)",
         "CREATE TABLE other (id TEXT PRIMARY KEY, doc TEXT, x)",
         "CREATE TABLE other (doc TEXT, id TEXT PRIMARY KEY)",
+        "CREATE TABLE other (id TEXT PRIMARY KEY, doc TEXT, v INTEGER, x)",
     };
 
     assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
 
-    for (i = 0; i < 5; i++) {
+    for (i = 0; i < 6; i++) {
         assert_int_equal(sqlite3_exec(db, tables[i], NULL, NULL, NULL),
                          SQLITE_OK);
 
         assert_int_equal(db_store_prepare(f->store, &other, error,
                                           sizeof(error)), DB_ERROR);
         assert_non_null(strstr(error, "collection \"other\": its table is"
-                               " not (id TEXT PRIMARY KEY, doc TEXT)"));
+                               " not (id TEXT PRIMARY KEY, doc TEXT,"
+                               " v INTEGER)"));
 
         assert_int_equal(sqlite3_exec(db, "DROP TABLE other", NULL, NULL,
                                       NULL), SQLITE_OK);
