@@ -6,6 +6,7 @@
 #include "store.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
@@ -17,12 +18,16 @@
 #define WORKERS  4
 #define WRITES   150
 #define KILLS    15
+#define RACES    200
 
 
 typedef struct {
     atomic_uint    acknowledged[WORKERS];
     atomic_uint    missing;
     atomic_uint    failed;
+    atomic_uint    created;
+    atomic_uint    arrived[RACES];
+    atomic_uint    won[RACES];
 } shared_t;
 
 
@@ -69,6 +74,25 @@ find_one(fixture_t *f, unsigned worker, unsigned n)
 }
 
 
+/* Waits for every child and counts those that have failed. */
+
+static int
+count_failed(const pid_t *pids, unsigned n)
+{
+    int       status, failed;
+    unsigned  i;
+
+    failed = 0;
+
+    for (i = 0; i < n; i++) {
+        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
+        failed += (status != 0);
+    }
+
+    return failed;
+}
+
+
 static void
 worker_process(fixture_t *f, unsigned self)
 {
@@ -109,7 +133,6 @@ worker_process(fixture_t *f, unsigned self)
 static void
 test_workers_see_each_others_acknowledged_writes(void **state)
 {
-    int        status, bad;
     pid_t      pids[WORKERS];
     unsigned   i;
     fixture_t  f;
@@ -126,14 +149,7 @@ test_workers_see_each_others_acknowledged_writes(void **state)
         }
     }
 
-    bad = 0;
-
-    for (i = 0; i < WORKERS; i++) {
-        assert_int_equal(waitpid(pids[i], &status, 0), pids[i]);
-        bad += (status != 0);
-    }
-
-    assert_int_equal(bad, 0);
+    assert_int_equal(count_failed(pids, WORKERS), 0);
     assert_int_equal(atomic_load(&shared->failed), 0);
     assert_int_equal(atomic_load(&shared->missing), 0);
 
@@ -268,12 +284,276 @@ test_a_killed_worker_loses_nothing_acknowledged(void **state)
 }
 
 
+/* Both write the same version at once, again and again. */
+
+static void
+racer_process(fixture_t *f, unsigned self)
+{
+    call_t    call;
+    uint64_t  version;
+
+    fixture_open(f);
+
+    for (version = 1; version <= RACES; version++) {
+        call_init(&call, DB_STORE_REPLACE, "raced", self ? "1" : "0");
+        call.op.versions = &version;
+        call.op.nversions = 1;
+
+        atomic_fetch_add(&shared->arrived[version - 1], 1);
+
+        while (atomic_load(&shared->arrived[version - 1]) < 2) {
+            sched_yield();
+        }
+
+        db_store_submit(f->store, &call.op);
+        call_wait(&call);
+
+        if (call.op.status == DB_STORE_OK && call.op.version == version + 1) {
+            atomic_fetch_add(&shared->won[version - 1], 1);
+
+        } else if (call.op.status != DB_STORE_MISMATCH) {
+            atomic_fetch_add(&shared->failed, 1);
+        }
+    }
+
+    fixture_close(f);
+    _exit(f->log[0] != '\0');
+}
+
+
+static void
+first_process(fixture_t *f)
+{
+    fixture_open(f);
+    insert(f, "raced", "0");
+    fixture_close(f);
+    _exit(0);
+}
+
+
+static void
+test_one_of_two_writers_of_a_version_wins(void **state)
+{
+    pid_t      pids[2], pid;
+    unsigned   i;
+    fixture_t  f;
+
+    fixture_dir(&f);
+    memset(shared, 0, sizeof(*shared));
+
+    pid = fork();
+    assert_true(pid >= 0);
+
+    if (pid == 0) {
+        first_process(&f);
+    }
+
+    assert_int_equal(count_failed(&pid, 1), 0);
+
+    for (i = 0; i < 2; i++) {
+        pids[i] = fork();
+        assert_true(pids[i] >= 0);
+
+        if (pids[i] == 0) {
+            racer_process(&f, i);
+        }
+    }
+
+    assert_int_equal(count_failed(pids, 2), 0);
+    assert_int_equal(atomic_load(&shared->failed), 0);
+
+    for (i = 0; i < RACES; i++) {
+        assert_int_equal(atomic_load(&shared->won[i]), 1);
+    }
+
+    fixture_remove(&f);
+}
+
+
+/* The document is a number, which every modify() raises by one. */
+
+static int
+modify_raise(db_store_op_t *op, db_str_t current)
+{
+    call_t *call = (call_t *) op;
+
+    int  n;
+
+    memcpy(call->document, current.data ? current.data : "0",
+           current.data ? current.len : 1);
+
+    n = (int) strtol(call->document, NULL, 10);
+
+    snprintf(call->document, sizeof(call->document), "%d", n + 1);
+    op->document = str(call->document);
+
+    return DB_OK;
+}
+
+
+static void
+counter_process(fixture_t *f, unsigned self)
+{
+    call_t    call;
+    unsigned  i;
+
+    fixture_open(f);
+
+    for (i = 0; i < WRITES; i++) {
+        call_init(&call, DB_STORE_MODIFY, "counter", "");
+        call.op.modify = modify_raise;
+        call.op.upsert = 1;
+        db_store_submit(f->store, &call.op);
+        call_wait(&call);
+
+        if (call.op.status != DB_STORE_OK) {
+            atomic_fetch_add(&shared->failed, 1);
+        }
+
+        atomic_fetch_add(&shared->created, call.op.created);
+    }
+
+    fixture_close(f);
+    _exit(f->log[0] != '\0');
+}
+
+
+static void
+counted_process(fixture_t *f)
+{
+    char      want[16];
+    db_str_t  out;
+
+    fixture_open(f);
+    snprintf(want, sizeof(want), "%d", WORKERS * WRITES);
+
+    if (get(f, "counter", &out) != DB_STORE_OK
+        || !db_str_eq(out, str(want)))
+    {
+        _exit(1);
+    }
+
+    fixture_close(f);
+    _exit(0);
+}
+
+
+static void
+test_modifications_of_several_processes_lose_nothing(void **state)
+{
+    pid_t      pids[WORKERS];
+    unsigned   i;
+    fixture_t  f;
+
+    fixture_dir(&f);
+    memset(shared, 0, sizeof(*shared));
+
+    for (i = 0; i < WORKERS; i++) {
+        pids[i] = fork();
+        assert_true(pids[i] >= 0);
+
+        if (pids[i] == 0) {
+            counter_process(&f, i);
+        }
+    }
+
+    assert_int_equal(count_failed(pids, WORKERS), 0);
+    assert_int_equal(atomic_load(&shared->failed), 0);
+    assert_int_equal(atomic_load(&shared->created), 1);
+
+    pids[0] = fork();
+
+    if (pids[0] == 0) {
+        counted_process(&f);
+    }
+
+    assert_int_equal(count_failed(pids, 1), 0);
+
+    fixture_remove(&f);
+}
+
+
+/* A table of before, and several new processes that start with it at once. */
+
+static void
+upgrader_process(fixture_t *f, unsigned self)
+{
+    char      id[32];
+    call_t    call;
+    uint64_t  zero = 0;
+
+    fixture_open(f);
+
+    call_init(&call, DB_STORE_REPLACE, "old", "new");
+    call.op.versions = &zero;
+    call.op.nversions = 1;
+    db_store_submit(f->store, &call.op);
+    call_wait(&call);
+
+    if (call.op.status == DB_STORE_OK) {
+        atomic_fetch_add(&shared->won[0], 1);
+
+    } else if (call.op.status != DB_STORE_MISMATCH) {
+        atomic_fetch_add(&shared->failed, 1);
+    }
+
+    id_of(id, 0, self, 0);
+
+    if (!write_one(f, id)) {
+        atomic_fetch_add(&shared->failed, 1);
+    }
+
+    fixture_close(f);
+    _exit(f->log[0] != '\0');
+}
+
+
+static void
+test_processes_that_start_at_once_upgrade_a_table(void **state)
+{
+    pid_t      pids[WORKERS];
+    sqlite3   *db;
+    unsigned   i;
+    fixture_t  f;
+
+    fixture_dir(&f);
+    memset(shared, 0, sizeof(*shared));
+
+    assert_int_equal(sqlite3_open(f.path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, "PRAGMA journal_mode = WAL;"
+                                  "CREATE TABLE texts (id TEXT PRIMARY KEY"
+                                  " NOT NULL, doc TEXT NOT NULL) WITHOUT"
+                                  " ROWID;"
+                                  "INSERT INTO texts VALUES ('old', '{}')",
+                                  NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+
+    for (i = 0; i < WORKERS; i++) {
+        pids[i] = fork();
+        assert_true(pids[i] >= 0);
+
+        if (pids[i] == 0) {
+            upgrader_process(&f, i);
+        }
+    }
+
+    assert_int_equal(count_failed(pids, WORKERS), 0);
+    assert_int_equal(atomic_load(&shared->failed), 0);
+    assert_int_equal(atomic_load(&shared->won[0]), 1);
+
+    fixture_remove(&f);
+}
+
+
 int
 main(void)
 {
     const struct CMUnitTest  tests[] = {
         cmocka_unit_test(test_workers_see_each_others_acknowledged_writes),
         cmocka_unit_test(test_a_killed_worker_loses_nothing_acknowledged),
+        cmocka_unit_test(test_one_of_two_writers_of_a_version_wins),
+        cmocka_unit_test(test_modifications_of_several_processes_lose_nothing),
+        cmocka_unit_test(test_processes_that_start_at_once_upgrade_a_table),
     };
 
     return cmocka_run_group_tests(tests, map_shared, NULL);
