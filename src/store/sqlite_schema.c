@@ -262,6 +262,9 @@ db_sqlite_prepare(db_store_t *base, const db_collection_t *collection,
             rc = db_sqlite_prepare_indexes(conn, collection, error, size);
         }
 
+        /* a cycle that reads already is to see it as well */
+
+        db_writer_committed(&store->lock);
         db_writer_unlock(&store->lock);
     }
 

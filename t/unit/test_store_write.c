@@ -807,6 +807,7 @@ static void
 a_table_of_before_gets_versions_without_being_rewritten(void **state)
 {
     call_t      call;
+    db_str_t    out;
     uint64_t    version, zero = 0;
     fixture_t  *f = *state;
 
@@ -815,6 +816,9 @@ a_table_of_before_gets_versions_without_being_rewritten(void **state)
         " NULL) WITHOUT ROWID;"
         "INSERT INTO versioned VALUES ('a', '1'), ('b', '2')");
 
+    /* in a cycle that has begun before */
+
+    assert_int_equal(get(f, "a", &out), DB_STORE_NOT_FOUND);
     prepare(f, &versioned);
     prepare(f, &versioned);
 
