@@ -69,7 +69,7 @@ typedef struct {
  */
 
 typedef struct {
-    db_str_t         name;         /* as the model declares it: "-views,title" */
+    db_str_t         name;         /* as the model has it: "-views,title" */
     const db_key_t  *keys;
     unsigned         nkeys;
     unsigned         unique:1;

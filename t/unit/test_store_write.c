@@ -756,7 +756,7 @@ duplicates_that_are_there_already_are_named(void **state)
 
 
 static void
-what_somebody_else_forbids_is_refused_with_a_line_in_the_log(void **state)
+what_somebody_else_forbids_is_refused_and_logged(void **state)
 {
     call_t      call;
     fixture_t  *f = *state;
@@ -859,7 +859,7 @@ main(void)
         write_test(a_conflict_of_items_names_item_and_index),
         write_test(a_unique_index_serves_its_lookups),
         write_test(duplicates_that_are_there_already_are_named),
-        write_test(what_somebody_else_forbids_is_refused_with_a_line_in_the_log),
+        write_test(what_somebody_else_forbids_is_refused_and_logged),
         write_test(a_document_that_is_not_json_fails_alone),
         write_test(a_table_of_before_gets_versions_without_being_rewritten),
     };
