@@ -12,7 +12,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -194,30 +194,30 @@ def wrk(case: Case, seconds: float, connections: int) -> tuple[int, float]:
     """How many requests, and how many a second."""
     script = ["-s", str(ROOT / "bench" / case.script)] if case.script else []
     url = f"http://127.0.0.1:{case.port}{case.path}"
-    output = _run(["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url], seconds)
+    output = run(["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url], seconds)
 
     if "Non-2xx" in output or "Socket errors" in output:
         raise RuntimeError(f"{case.name}:\n{output}")
 
-    return int(_number(output, r"(\d+) requests in")), _number(output, r"Requests/sec:\s+([\d.]+)")
+    return int(number(output, r"(\d+) requests in")), number(output, r"Requests/sec:\s+([\d.]+)")
 
 
 def echo(case: Case, seconds: float, connections: int) -> tuple[int, float]:
     """The same of messages and their echoes."""
     tool = compiled("echo")
-    messages, took = _run(
+    messages, took = run(
         [tool, str(case.port), case.path, f"{seconds:g}", str(connections)], seconds
     ).split()
     return int(messages), int(messages) / float(took)
 
 
-def _run(command: list[str | Path], seconds: float) -> str:
+def run(command: Sequence[str | Path], seconds: float) -> str:
     return subprocess.run(
         command, capture_output=True, check=True, text=True, timeout=seconds + 30
     ).stdout
 
 
-def _number(text: str, pattern: str) -> float:
+def number(text: str, pattern: str) -> float:
     found = re.search(pattern, text)
     assert found, text
     return float(found[1])
@@ -226,7 +226,7 @@ def _number(text: str, pattern: str) -> float:
 def latency(case: Case, rate: int, seconds: float) -> tuple[float, float, float]:
     """p50, p99 and p999 in microseconds at a fixed rate, 32 connections."""
     tool, port, time = compiled("rate"), str(case.port), f"{max(1, round(seconds))}"
-    fields = _run([tool, port, case.path, str(rate), time, "32"], seconds).split()
+    fields = run([tool, port, case.path, str(rate), time, "32"], seconds).split()
 
     if fields[1] != "0":
         raise RuntimeError(f"{case.name}: {fields[1]} of {fields[0]} requests failed")

@@ -44,6 +44,12 @@ bench: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
 	@PYTHONPATH=t $(PY) -m bench.serving $(BENCH)
 
+#: make bench-crud  the same of native CRUD beside FastAPI with Beanie
+bench-crud: packages packages-test packages-bench \
+            $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+	@$(MAKE) --no-print-directory build
+	@PYTHONPATH=t $(PY) -m bench.crud $(BENCH)
+
 #: make memory      bytes of an idle connection, beside nginx's and uvicorn's
 memory: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build

@@ -160,8 +160,9 @@ class Uvicorn(Command):
 
     clean_exits = (0, -signal.SIGTERM)
 
-    def run(self, target: str, *options: str) -> None:
-        self.launch(self._command(target, *options), {"LD_PRELOAD": "", "PYTHONPATH": ""})
+    def run(self, target: str, *options: str, env: Mapping[str, str] | None = None) -> None:
+        env = {"LD_PRELOAD": "", "PYTHONPATH": "", **(env or {})}
+        self.launch(self._command(target, *options), env)
         self.wait_ready()
 
     def refuse(self, target: str) -> str:

@@ -1,0 +1,294 @@
+"""
+make bench-crud: native CRUD beside FastAPI with Beanie, per request.
+
+The servers run on core 0, the load on core 1, and so does MongoDB, which is
+mongo-java-server and whose CPU is not counted.  CPU is that of the processes
+that serve HTTP, nginx's master excepted, at 32 connections.  The rounds
+interleave all lines; the table shows medians, and how many times less than
+Beanie's they are.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from statistics import median
+from typing import Any
+
+import httpx
+from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, number, run
+from pymongo import MongoClient
+
+from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
+from harness.mongo import MongoServer
+
+PAGE = "/articles?published=true&sort=-views&limit=20"
+READ = 1000
+RANDOM = 100_000
+WRITTEN = 300_000
+BATCH = 500
+CONNECTIONS = 32
+
+
+def article(views: int) -> dict[str, Any]:
+    return {
+        "title": "A title of some length",
+        "text": "All work and no play makes a dull day. " * 5,
+        "author": {"name": "A. N. Author", "email": "author@example.com"},
+        "tags": ["one", "two", "three"],
+        "views": views,
+        "rating": 4.5,
+        "published": True,
+        "created": "2026-01-02T03:04:05Z",
+    }
+
+
+@dataclass
+class Server:
+    """One that serves /articles, and the ids of those it was filled with."""
+
+    port: int
+    pids: Callable[[], list[int]]
+    collection: str = ""
+    ids: list[str] = field(default_factory=list)
+
+    def fill(self, count: int) -> None:
+        """By arrays; Beanie's, which knows none, in its collection."""
+        for first in range(0, count, BATCH):
+            articles = [article(views) for views in range(first, min(first + BATCH, count))]
+
+            if self.collection:
+                for one in articles:
+                    one["created"] = datetime.now(UTC)
+                with MongoClient[dict[str, Any]](self.collection) as client:
+                    stored = client.get_default_database().peer.insert_many(articles)
+                self.ids += [str(name) for name in stored.inserted_ids]
+            else:
+                answer = httpx.post(f"http://127.0.0.1:{self.port}/articles", json=articles)
+                self.ids += [stored["id"] for stored in answer.raise_for_status().json()]
+
+
+@dataclass
+class Case:
+    """A kind of request: of each document in turn, or of one path."""
+
+    name: str
+    method: str
+    documents: int
+    path: str = "/articles/{id}"
+    body: bool = False
+    once: bool = False
+
+
+CASES = (
+    Case("get by id", "GET", READ),
+    Case("get, 100,000 random", "GET", RANDOM),
+    Case("list of 20", "GET", READ, PAGE),
+    Case("list with total", "GET", READ, PAGE + "&count=true"),
+    Case("create", "POST", 0, "/articles", body=True),
+    Case("update", "PUT", READ, body=True),
+    Case("delete", "DELETE", WRITTEN, once=True),
+)
+
+
+@dataclass
+class Line:
+    """A case with a store."""
+
+    case: Case
+    store: str
+    server: Server
+    samples: list[Sample] = field(default_factory=list)
+    done: int = 0
+
+    def measure(self, seconds: float) -> None:
+        pids = self.server.pids()
+        cpu = sum(map(processes.cpu_seconds, pids))
+        requests, rate = self.load(seconds)
+        cpu = sum(map(processes.cpu_seconds, pids)) - cpu
+        self.samples.append(Sample(rate, cpu * 1e6 / requests, 0))
+
+    def load(self, seconds: float) -> tuple[int, float]:
+        room = BUILD / "bench"
+        paths, body = room / "paths", room / "body"
+        paths.write_text("".join(f"{path}\n" for path in self.paths()))
+        body.write_text(json.dumps(article(7)))
+
+        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s"]
+        command += ["-s", f"{ROOT}/bench/requests.lua", f"http://127.0.0.1:{self.server.port}"]
+        command += ["--", self.case.method, f"{paths}", *([f"{body}"] if self.case.body else [])]
+        output = run(command, seconds)
+
+        if "Non-2xx" in output or "Socket errors" in output:
+            raise RuntimeError(f"{self.case.name}, {self.store}:\n{output}")
+
+        requests = int(number(output, r"(\d+) requests in"))
+        self.done += requests + CONNECTIONS
+        return requests, number(output, r"Requests/sec:\s+([\d.]+)")
+
+    def paths(self) -> list[str]:
+        if "{id}" not in self.case.path:
+            return [self.case.path]
+
+        ids = self.server.ids[self.done :] if self.case.once else self.server.ids
+        return [self.case.path.format(id=name) for name in ids]
+
+    @property
+    def cpu(self) -> float:
+        return median(sample.cpu for sample in self.samples)
+
+    @property
+    def rate(self) -> float:
+        return median(sample.rate for sample in self.samples)
+
+
+class Fleet:
+    """Servers of each kind, each with a collection of its own."""
+
+    def __init__(self, stores: Sequence[str]) -> None:
+        self.stores = stores
+        self.mongo = MongoServer()
+        self.servers: list[Nginx | Uvicorn] = []
+        self.schema = BUILD / "bench/article.schema.json"
+
+    def start(self) -> None:
+        self.schema.parent.mkdir(parents=True, exist_ok=True)
+        command = [DATABRIDGE, "schema", "bench.article:Article", "--app-dir", f"{ROOT}"]
+        command += ["--prefix", "/articles", "--index", "published,-views"]
+        self.schema.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
+        self.mongo.start()
+
+    def server(self, store: str) -> Server:
+        """A new one, on the core of the servers."""
+        os.sched_setaffinity(0, {SERVER_CORE})
+        database = f"bench{len(self.servers)}"
+        try:
+            if store == "beanie":
+                return self.beanie(self.mongo.uri(database))
+            if store == "mongodb":
+                return self.native(self.mongo.uri(database))
+            return self.native(f"sqlite:{{prefix}}/bench.db{store.removeprefix('sqlite')}")
+        finally:
+            os.sched_setaffinity(0, {LOAD_CORE})
+
+    def beanie(self, uri: str) -> Server:
+        server = Uvicorn()
+        self.servers.append(server)
+        options = ("--loop", "uvloop", "--http", "httptools", "--no-access-log")
+        server.run("bench.peer:app", "--app-dir", f"{ROOT}", *options, env={"MONGODB_URI": uri})
+        assert server.process
+        pid = server.process.pid
+        return Server(server.port, lambda: [pid], uri)
+
+    def native(self, uri: str) -> Server:
+        server = Nginx()
+        self.servers.append(server)
+        server.configure(
+            http=f"databridge_store main {uri.format(prefix=server.prefix)};",
+            server=f"{NGINX} client_body_buffer_size 1m; location /articles "
+            f"{{ databridge_crud article schema={self.schema} store=main; }}",
+        )
+        server.start()
+        return Server(server.port, server.workers)
+
+    def plain(self) -> Server:
+        """nginx's own answer, as long as a document."""
+        os.sched_setaffinity(0, {SERVER_CORE})
+        text = json.dumps({"id": "0" * 24, **article(7)}, separators=(",", ":"))
+        server = Nginx(plain=True)
+        self.servers.append(server)
+        server.configure(f"default_type application/json; return 200 '{text}';", server=NGINX)
+        server.start("/")
+        os.sched_setaffinity(0, {LOAD_CORE})
+        return Server(server.port, server.workers, ids=["1"])
+
+    def finish(self) -> list[str]:
+        problems = [problem for server in reversed(self.servers) for problem in server.finish()]
+        self.mongo.stop()
+        return problems
+
+
+def prepare(fleet: Fleet, cases: Sequence[Case]) -> list[Line]:
+    """The lines; those of a store that need as many documents share a server."""
+    lines = [Line(Case("nginx return 200", "GET", 0), "", fleet.plain())]
+    servers: dict[tuple[str, int], Server] = {}
+
+    for case in cases:
+        for store in fleet.stores:
+            key = store, case.documents
+
+            if key not in servers:
+                servers[key] = fleet.server(store)
+                servers[key].fill(case.documents)
+
+            lines.append(Line(case, store, servers[key]))
+
+    for server in servers.values():
+        random.shuffle(server.ids)
+
+    return lines
+
+
+def show(lines: Sequence[Line], stores: Sequence[str]) -> None:
+    print(f"\n{'':22}" + "".join(f"{store:>28}" for store in stores))
+    print(f"{'':22}" + f"{'requests/s':>14}{'CPU us':>8}{'':>6}" * len(stores))
+    plain, *rest = lines
+    print(f"{plain.case.name:22}{plain.rate:>14.0f}{plain.cpu:>8.1f}")
+    base = 0.0
+
+    for line in rest:
+        if line.store == stores[0]:
+            base = line.cpu
+            print(f"\n{line.case.name:22}", end="")
+
+        ratio = "" if line.store == stores[0] else f"{base / line.cpu:.1f}x"
+        print(f"{line.rate:>14.0f}{line.cpu:>8.1f}{ratio:>6}", end="")
+
+    print("\n\nCPU is of the side that serves HTTP, per request; the ratios are of it.")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="make bench-crud BENCH=", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--cases", default="", help="a regular expression on their names")
+    parser.add_argument(
+        "--stores", default="beanie,sqlite,sqlite?synchronous=normal,mongodb", help="a list"
+    )
+    options = parser.parse_args()
+
+    if len(os.sched_getaffinity(0)) < 2:
+        print("databridge: the benchmark needs two cores", file=sys.stderr)
+        return 1
+
+    stores = options.stores.split(",")
+    fleet = Fleet(stores)
+
+    try:
+        fleet.start()
+        lines = prepare(fleet, [case for case in CASES if re.search(options.cases, case.name)])
+
+        for count in range(options.rounds):
+            print(f"round {count + 1} of {options.rounds}", file=sys.stderr)
+
+            for line in lines:
+                line.measure(options.seconds)
+
+        show(lines, stores)
+    finally:
+        problems = fleet.finish()
+
+    for problem in problems:
+        print(problem, file=sys.stderr)
+
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
