@@ -64,8 +64,9 @@ db_sqlite_configure(db_connection_t *conn)
              "PRAGMA %s",
              conn->role == DB_ROLE_READER ? DB_SQLITE_READER_CACHE
                                           : DB_SQLITE_OTHER_CACHE,
-             conn->role == DB_ROLE_WRITER ? "synchronous = FULL"
-                                          : "query_only = ON");
+             conn->role != DB_ROLE_WRITER ? "query_only = ON"
+             : conn->store->normal ? "synchronous = NORMAL"
+                                   : "synchronous = FULL");
 
     rc = sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
     if (rc != SQLITE_OK) {

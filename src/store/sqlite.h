@@ -122,6 +122,7 @@ typedef struct {
 struct db_sqlite_s {
     db_store_t                 base;      /* first */
     char                      *path;
+    unsigned                   normal:1;  /* synchronous; else FULL */
     db_log_pt                  log;
     void                      *log_ctx;
     db_writer_lock_t           lock;

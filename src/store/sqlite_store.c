@@ -9,12 +9,42 @@
 
 
 /*
+ * Takes "?synchronous=full" or "?synchronous=normal" from the path.  With
+ * the latter, which syncs at checkpoints alone, what was acknowledged last
+ * may be gone when the machine, not merely a process, is lost.
+ */
+
+static int
+db_sqlite_options(db_str_t *path, unsigned *normal)
+{
+    db_str_t     option;
+    const char  *mark;
+
+    *normal = 0;
+    mark = path->len ? memchr(path->data, '?', path->len) : NULL;
+
+    if (mark == NULL) {
+        return DB_OK;
+    }
+
+    option.data = mark + 1;
+    option.len = path->len - (size_t) (option.data - path->data);
+    path->len = (size_t) (mark - path->data);
+
+    *normal = db_str_eq(option, db_string("synchronous=normal"));
+
+    return *normal || db_str_eq(option, db_string("synchronous=full"))
+           ? DB_OK : DB_DECLINED;
+}
+
+
+/*
  * The path in "sqlite:rel", "sqlite:/abs" or "sqlite:///abs"; data is NULL,
  * with a message, when what follows the scheme is none of them.
  */
 
 static db_str_t
-db_sqlite_path(db_str_t uri, char *error, size_t size)
+db_sqlite_path(db_str_t uri, unsigned *normal, char *error, size_t size)
 {
     int        len;
     db_str_t   path;
@@ -22,6 +52,13 @@ db_sqlite_path(db_str_t uri, char *error, size_t size)
     len = (int) uri.len;
 
     path = (db_str_t) { uri.data + 7, uri.len - 7 };
+
+    if (db_sqlite_options(&path, normal) != DB_OK) {
+        snprintf(error, size, "\"%.*s\": the only option of an SQLite store"
+                 " is ?synchronous=full, the default, or normal", len,
+                 uri.data);
+        return db_null_string;
+    }
 
     if (path.len >= 2 && memcmp(path.data, "//", 2) == 0) {
         path.data += 2;
@@ -42,10 +79,9 @@ db_sqlite_path(db_str_t uri, char *error, size_t size)
         return db_null_string;
     }
 
-    if (path.data[0] == ':' || memchr(path.data, '?', path.len)) {
-        snprintf(error, size, "\"%.*s\": neither options nor a database in"
-                 " memory, which workers cannot share, are supported", len,
-                 uri.data);
+    if (path.data[0] == ':') {
+        snprintf(error, size, "\"%.*s\": a database in memory, which workers"
+                 " cannot share, is not supported", len, uri.data);
         return db_null_string;
     }
 
@@ -56,7 +92,9 @@ db_sqlite_path(db_str_t uri, char *error, size_t size)
 static int
 db_sqlite_check_uri(db_str_t uri, char *error, size_t size)
 {
-    return db_sqlite_path(uri, error, size).data ? DB_OK : DB_ERROR;
+    unsigned  normal;
+
+    return db_sqlite_path(uri, &normal, error, size).data ? DB_OK : DB_ERROR;
 }
 
 
@@ -115,10 +153,11 @@ static db_store_t *
 db_sqlite_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
     size_t size)
 {
-    db_str_t     path;
+    db_str_t      path;
+    unsigned      normal;
     db_sqlite_t  *store;
 
-    path = db_sqlite_path(uri, error, size);
+    path = db_sqlite_path(uri, &normal, error, size);
     if (path.data == NULL) {
         return NULL;
     }
@@ -133,6 +172,7 @@ db_sqlite_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
     memcpy(store->path, path.data, path.len);
 
     store->base.driver = &db_sqlite_driver;
+    store->normal = normal;
     store->log = log;
     store->log_ctx = log_ctx;
 

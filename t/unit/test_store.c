@@ -5,6 +5,7 @@
 #define _GNU_SOURCE              /* memmem() */
 
 #include "store.h"
+#include "store/sqlite.h"
 
 #include <fcntl.h>
 #include <pthread.h>
@@ -638,7 +639,7 @@ test_stores_that_cannot_be_opened_say_why(void **state)
     expect_refused(&f, "sqlite:/tmp/", "sqlite:/tmp/", "names no file");
     expect_refused(&f, "sqlite://host/x.db", "host", "names a host");
     expect_refused(&f, "sqlite::memory:", ":memory:", "in memory");
-    expect_refused(&f, "sqlite:x.db?mode=ro", "mode", "options");
+    expect_refused(&f, "sqlite:x.db?mode=ro", "mode", "the only option");
     expect_refused(&f, "mongodb://h/db", "mongodb://h/db", "not a store");
 
     fixture_remove(&f);
@@ -690,10 +691,11 @@ test_uris(void **state)
 
     static const char  *good[] = {
         "sqlite:x.db", "sqlite:/var/x.db", "sqlite:///var/x.db",
-        "sqlite:./x.db",
+        "sqlite:./x.db", "sqlite:x.db?synchronous=normal",
+        "sqlite:x.db?synchronous=full",
     };
 
-    for (i = 0; i < 4; i++) {
+    for (i = 0; i < 6; i++) {
         assert_int_equal(db_store_check_uri(str(good[i]), error,
                                             sizeof(error)), DB_OK);
     }
@@ -702,6 +704,49 @@ test_uris(void **state)
                      DB_ERROR);
     assert_string_equal(error, "\"x.db\" is not a store: expected"
                         " sqlite:/path/to/file.db");
+
+    assert_int_equal(db_store_check_uri(str("sqlite:x.db?synchronous=off"),
+                                        error, sizeof(error)), DB_ERROR);
+    assert_string_equal(error, "\"sqlite:x.db?synchronous=off\": the only"
+                        " option of an SQLite store is ?synchronous=full,"
+                        " the default, or normal");
+}
+
+
+static void
+test_the_writer_syncs_as_the_uri_says(void **state)
+{
+    char              error[256], uri[320];
+    size_t            i;
+    fixture_t        *f = *state;
+    db_store_t       *store;
+    sqlite3_stmt     *stmt;
+    db_connection_t  *writer;
+
+    static const struct {
+        const char  *option;
+        int          level;
+    } cases[] = {
+        { "", 2 }, { "?synchronous=full", 2 }, { "?synchronous=normal", 1 },
+    };
+
+    for (i = 0; i < 3; i++) {
+        snprintf(uri, sizeof(uri), "sqlite:%s%s", f->path, cases[i].option);
+
+        store = db_store_open(str(uri), fixture_log, f, error, sizeof(error));
+        assert_non_null(store);
+
+        /* the writer thread waits: nothing was submitted */
+
+        writer = ((db_sqlite_t *) store)->writer;
+        assert_int_equal(sqlite3_prepare_v2(writer->db, "PRAGMA synchronous",
+                                            -1, &stmt, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+        assert_int_equal(sqlite3_column_int(stmt, 0), cases[i].level);
+        sqlite3_finalize(stmt);
+
+        db_store_close(store);
+    }
 }
 
 
@@ -795,6 +840,7 @@ main(void)
         cmocka_unit_test(test_stores_that_cannot_be_opened_say_why),
         cmocka_unit_test(test_a_directory_of_somebody_else_is_named),
         cmocka_unit_test(test_uris),
+        store_test(test_the_writer_syncs_as_the_uri_says),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
