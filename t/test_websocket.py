@@ -99,6 +99,23 @@ async def misuse(scope, receive, send):
     await attempt(type="websocket.send", bytes=memoryview(b"view"))
     await attempt(type="websocket.close")
 
+async def early(scope, receive, send):
+    for i in range(2):
+        await send({"type": "websocket.send", "text": str(i)})
+    await echo(scope, receive, send)
+
+async def brief(scope, receive, send):
+    await send({"type": "websocket.send", "text": "bye"})
+    await send({"type": "websocket.close", "code": 4000, "reason": "at once"})
+
+async def huge(scope, receive, send):
+    "Its answer is more than a connection's buffers take."
+    await send({"type": "websocket.send", "text": "after it"})
+    progress["sent"] = 16_000_000
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({**message, "type": "websocket.send"})
+    notes.append(("huge", message["code"]))
+
 async def late(scope, receive, send):
     "Never accepts."
     progress["late"] = True
@@ -108,13 +125,17 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         return
     if scope["type"] == "http":
+        if scope["path"] == "/mirror":
+            await asyncio.sleep(0.3)
         if scope["path"] == "/go":
             progress["go"] = True
         await answer(send, repr(notes) if scope["path"] == "/notes" else progress)
         return
     assert (await receive()) == {"type": "websocket.connect"}
     if scope["path"] != "/late":
-        await send({"type": "websocket.accept"})
+        size = 16_000_000 if scope["path"] == "/huge" else 0
+        headers = [(b"x-huge", b"x" * size)] if size else []
+        await send({"type": "websocket.accept", "headers": headers})
     await globals()[scope["path"][1:]](scope, receive, send)
 """
 
@@ -137,9 +158,9 @@ def socket(shared_app: Nginx) -> Iterator[WebSocket]:
         yield client
 
 
-def opened(server: Nginx, path: str, timeout: float = 15) -> WebSocket:
-    client = WebSocket(server.port, timeout)
-    client.open(path)
+def opened(server: Nginx, path: str, more: bytes = b"") -> WebSocket:
+    client = WebSocket(server.port, 15)
+    client.open(path, more=more)
     return client
 
 
@@ -370,6 +391,8 @@ def test_sockets_are_closed_with_1012_when_the_worker_ends(
         assert client.closed()
         client.socket.close()
     until("the end of the worker", lambda: not processes.alive(old), 10)
+    if number == signal.SIGQUIT:
+        assert server.wait() == 0
     assert len(server.error_log.find(r"told 1012")) == 3
 
 
@@ -401,6 +424,7 @@ def test_a_client_that_does_not_answer_the_close_holds_the_worker_to_its_deadlin
         assert client.closed_with() == (1012, "")
         until("the end of the worker", lambda: not server.workers(), 4)
         assert client.closed()
+    assert server.wait() == 0
 
 
 # TLS, limits of nginx, FastAPI
@@ -439,22 +463,119 @@ def test_sockets_over_tls(nginx: StartNginx, certificate: Path) -> None:
     noted(server, (1000, ""))
 
 
-def test_limit_rate_slows_a_socket(app: StartApp) -> None:
-    server = app(APP, location="limit_rate 200k;")
+def test_limit_rate_is_for_responses_and_not_for_sockets(app: StartApp) -> None:
+    server = app(APP, location="limit_rate 1k;")
     with opened(server, "/echo") as client:
-        begin = time.monotonic()
         client.binary(bytes(300_000))
         assert client.message() == bytes(300_000)
-        assert time.monotonic() - begin > 0.4
 
 
-def test_the_access_log_has_the_socket_when_it_has_ended(shared_app: Nginx) -> None:
+def test_the_access_log_has_the_socket_when_it_is_accepted(shared_app: Nginx) -> None:
     log = shared_app.prefix / "access.log"
     with opened(shared_app, "/echo?logged") as client:
+        until("a line", lambda: '"GET /echo?logged HTTP/1.1" 101' in log.read_text())
         client.text("x")
         assert client.message() == "x"
-        assert "?logged" not in log.read_text()
-    until("a line", lambda: '"GET /echo?logged HTTP/1.1" 101' in log.read_text())
+    noted(shared_app, (1006, ""))
+    assert log.read_text().count("?logged") == 1
+
+
+# from the request to the socket
+
+
+def test_limit_conn_counts_a_socket_until_its_end(app: StartApp) -> None:
+    server = app(
+        APP,
+        ready=None,
+        http="limit_conn_zone $server_port zone=clients:64k;",
+        location="limit_conn clients 1;",
+    )
+    until("an answer", lambda: server.client.get("/").status_code == 200)
+    with opened(server, "/echo") as client:
+        for i in range(3):
+            client.text(str(i))
+            assert client.message() == str(i)
+            assert server.client.get("/").status_code == 503
+    until("room for another", lambda: server.client.get("/").status_code == 200)
+    log = server.prefix / "access.log"
+    until("a line", lambda: '"GET /echo HTTP/1.1" 101' in log.read_text())
+
+
+MIRROR = "mirror /mirror; } location = /mirror { internal; databridge_app app:app; mirror off;"
+
+
+def test_a_mirror_delays_a_socket_and_loses_nothing_of_it(app: StartApp) -> None:
+    server = app(APP, location=MIRROR)
+    with opened(server, "/early", frame(TEXT, b"first")) as client:
+        assert [client.message() for _ in range(3)] == ["0", "1", "first"]
+        client.send(closing(1000))
+        assert client.closed_with() == (1000, "")
+
+
+def test_a_handshake_that_the_workers_end_cuts_takes_its_mirror_with_it(app: StartApp) -> None:
+    server = app(APP, location=MIRROR)
+    with WebSocket(server.port, 15) as client:
+        client.send(handshake("/late"))
+        until("the request", lambda: "late" in server.client.get("/").text)
+        server.client.close()
+        server.kill(signal.SIGQUIT)
+        assert client.head().status == 503
+    assert server.wait(10) == 0
+
+
+def test_what_is_sent_at_once_after_accept_arrives_in_order(shared_app: Nginx) -> None:
+    for more in (b"", frame(TEXT, b"x"), frame(TEXT, b"x") * 100 + frame(PING, b"y")):
+        with opened(shared_app, "/early", more) as client:
+            assert [client.message() for _ in range(2)] == ["0", "1"]
+            for _ in range(more.count(frame(TEXT, b"x"))):
+                assert client.message() == "x"
+            client.send(closing(1000))
+            assert client.closed_with() == (1000, "")
+
+
+def test_an_application_that_accepts_and_closes_at_once_is_heard(shared_app: Nginx) -> None:
+    for _ in range(20):
+        with opened(shared_app, "/brief", frame(TEXT, b"x")) as client:
+            assert client.message() == "bye"
+            assert client.closed_with() == (4000, "at once")
+            client.send(closing(4000))
+            assert client.closed()
+
+
+def test_frames_behind_a_handshake_in_great_buffers_are_read(shared_app: Nginx) -> None:
+    for size in (100, 1000, 3000, 7000):
+        headers = b"X-Long: " + b"x" * size + b"\r\n"
+        with WebSocket(shared_app.port, 15) as client:
+            client.open("/echo", headers, frame(TEXT, b"behind") + frame(BINARY, b"it")[:-1])
+            assert client.message() == "behind"
+            client.send(frame(BINARY, b"it")[-1:])
+            assert client.message() == b"it"
+
+
+def test_an_answer_that_the_client_takes_slowly_is_followed_by_its_messages(
+    shared_app: Nginx,
+) -> None:
+    with WebSocket(shared_app.port, 15 * SLOWER) as client:
+        client.send(handshake("/huge") + frame(TEXT, b"x"))
+        until("it is sent", lambda: sent(shared_app) == 16_000_000)
+        answer = client.head()
+        assert answer.status == 101
+        assert len(answer.headers["x-huge"]) == 16_000_000
+        assert client.message() == "after it"
+        assert client.message() == "x"
+
+
+def test_a_client_that_leaves_before_its_answer_is_sent_is_1006(shared_app: Nginx) -> None:
+    with WebSocket(shared_app.port, 15) as client:
+        client.send(handshake("/huge"))
+        until("it is sent", lambda: sent(shared_app) == 16_000_000)
+    noted(shared_app, ("huge", 1006))
+
+
+def test_a_client_that_does_not_read_is_cut_off_after_send_timeout(app: StartApp) -> None:
+    server = app(APP, location="send_timeout 300ms; databridge_websocket_ping 50ms;")
+    with opened(server, "/firehose"):
+        noted(server, "ClientDisconnected")
 
 
 FASTAPI = """

@@ -118,10 +118,10 @@ typedef struct {
 } ngx_http_databridge_loc_conf_t;
 
 
-/* Requests with the same time limit, in order of their deadlines. */
+/* Owners of jobs with the same time limit, in order of their deadlines. */
 
 typedef struct {
-    ngx_queue_t                       requests;
+    ngx_queue_t                       owners;
     ngx_event_t                       event;   /* for the head */
     ngx_msec_t                        value;
 } ngx_http_databridge_timeout_t;
@@ -159,9 +159,9 @@ typedef struct {
     db_queue_t                        written;   /* pushed by the writers */
 
     ngx_queue_t                       waiting;   /* requests, until ready */
-    ngx_queue_t                       running;   /* requests, once with
-                                                    Python */
-    ngx_queue_t                       outputs;   /* requests, in a turn */
+    ngx_queue_t                       running;   /* owners of jobs, to
+                                                    their end */
+    ngx_queue_t                       outputs;   /* owners, in a turn */
     ngx_array_t                       timeouts;  /* ..._timeout_t * */
     ngx_event_t                       hold;      /* keeps a worker that exits */
     ngx_msec_t                        deadline;  /* but not beyond this */
@@ -191,23 +191,78 @@ typedef struct {
 } ngx_http_databridge_worker_t;
 
 
-/* A WebSocket, or a request to become one. */
+/*
+ * What a job is for: a request, or the WebSocket that has come of one.  It
+ * is the first member of both, and all that the job, the queues and the
+ * timeouts know of them.
+ */
+
+typedef struct ngx_http_databridge_owner_s  ngx_http_databridge_owner_t;
+
+typedef void (*ngx_http_databridge_owner_pt)(
+    ngx_http_databridge_owner_t *owner);
+typedef void (*ngx_http_databridge_part_pt)(ngx_http_databridge_owner_t *owner,
+    db_part_t *part);
 
 typedef struct {
+    ngx_http_databridge_part_pt       part;      /* has come of Python */
+    ngx_http_databridge_owner_pt      taken;     /* ahead has become less */
+    ngx_http_databridge_owner_pt      flush;     /* its output, at last */
+    ngx_http_databridge_owner_pt      expire;    /* its timeout is over */
+    ngx_http_databridge_owner_pt      leave;     /* the worker quits */
+    ngx_http_databridge_owner_pt      cut;       /* and waits no longer */
+} ngx_http_databridge_ops_t;
+
+struct ngx_http_databridge_owner_s {
+    const ngx_http_databridge_ops_t  *ops;
+    db_job_t                         *job;       /* NULL: not, or no longer */
+
+    ngx_queue_t                       link;      /* waiting or running */
+    ngx_queue_t                       queue;     /* of the timeout */
+    ngx_http_databridge_timeout_t    *timeout;   /* NULL: none armed */
+    ngx_msec_t                        expires;
+    ngx_queue_t                       output;    /* of worker->outputs */
+
+    size_t                            ahead;     /* sent to Python, not taken */
+    size_t                            sent;      /* not yet given back */
+
+    unsigned                          linked:1;
+    unsigned                          pending:1; /* there is output */
+    unsigned                          paused:1;  /* it is far ahead */
+};
+
+
+/*
+ * A WebSocket: its connection is its own, the request has been freed.  A
+ * block of its own, which ends with the connection.
+ */
+
+typedef struct {
+    ngx_http_databridge_owner_t       owner;     /* first */
+    ngx_connection_t                 *connection;
+    ngx_http_request_t               *request;   /* kept for a limit, or NULL */
+    ngx_http_core_loc_conf_t         *clcf;
+    ngx_http_databridge_loc_conf_t   *dlcf;
+
     db_frames_t                       frames;
+    db_str_t                          unread;    /* of the request's buffer */
+
+    db_chain_t                        out;       /* parts, their bodies what
+                                                    is left of them */
     db_part_t                        *pong;      /* not yet sent, or NULL */
 
     unsigned                          pinged:1;  /* nothing has come since */
     unsigned                          closing:1; /* a close was sent */
-    unsigned                          counted:1; /* among the open ones */
+    unsigned                          ending:1;  /* with what is to be sent */
+    unsigned                          lingering:1;  /* the client may send */
 } ngx_http_databridge_websocket_t;
 
 
 /* A request to an application. */
 
 typedef struct {
+    ngx_http_databridge_owner_t       owner;     /* first */
     ngx_http_request_t               *request;
-    db_job_t                         *job;       /* NULL: not, or no longer */
     ngx_int_t                         app;
 
     ngx_str_t                         target;    /* the path as received */
@@ -215,32 +270,22 @@ typedef struct {
     db_str_t                          prefix;    /* and its path */
     db_str_t                          rest;
 
-    ngx_queue_t                       link;      /* waiting or running */
-    ngx_queue_t                       queue;     /* of the timeout */
-    ngx_http_databridge_timeout_t    *timeout;   /* NULL: none armed */
-    ngx_msec_t                        limit;     /* what it is armed for */
-    ngx_msec_t                        expires;
-
-    size_t                            ahead;     /* of the body, not taken */
-    size_t                            sent;      /* not yet given back */
+    ngx_msec_t                        limit;     /* of the timeout */
     ngx_int_t                         result;    /* when the body is drained */
 
     db_part_t                        *head;      /* headers point into it */
-    ngx_queue_t                       output;    /* of worker->outputs */
     ngx_chain_t                      *out;       /* its last is *last_out */
     ngx_chain_t                     **last_out;
     ngx_chain_t                      *free;
     ngx_chain_t                      *busy;
 
-    ngx_http_databridge_websocket_t  *websocket; /* NULL: none, or denied */
+    db_chain_t                        early;     /* parts for the WebSocket */
 
-    unsigned                          linked:1;
     unsigned                          detached:1; /* from its job */
     unsigned                          deferred:1; /* the body is not begun */
-    unsigned                          paused:1;   /* it is far ahead */
     unsigned                          started:1;  /* the header was sent */
-    unsigned                          pending:1;  /* something is in "out" */
     unsigned                          leaving:1;  /* Python knows that we do */
+    unsigned                          websocket:1;  /* not if denied */
 } ngx_http_databridge_ctx_t;
 
 
@@ -331,17 +376,32 @@ void ngx_http_databridge_recycle_count(ngx_http_databridge_worker_t *worker);
 
 /* ngx_http_databridge_timeout.c */
 
-ngx_int_t ngx_http_databridge_timeout_add(ngx_http_databridge_ctx_t *ctx,
+ngx_int_t ngx_http_databridge_timeout_add(ngx_http_databridge_owner_t *owner,
     ngx_msec_t value);
-void ngx_http_databridge_timeout_del(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_timeout_del(ngx_http_databridge_owner_t *owner);
+
+/* ngx_http_databridge_owner.c */
+
+void ngx_http_databridge_part(db_part_t *part);
+void ngx_http_databridge_pass_part(db_job_t *job, db_part_t *part);
+void ngx_http_databridge_free_part(db_part_t *part);
+void ngx_http_databridge_taken(db_notice_t *notice);
+void ngx_http_databridge_give_back(ngx_http_databridge_owner_t *owner,
+    size_t size);
+void ngx_http_databridge_post_output(ngx_http_databridge_owner_t *owner);
+void ngx_http_databridge_unpost_output(ngx_http_databridge_owner_t *owner);
+void ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker);
+void ngx_http_databridge_link(ngx_http_databridge_owner_t *owner,
+    ngx_queue_t *queue);
+void ngx_http_databridge_unlink(ngx_http_databridge_owner_t *owner);
+void ngx_http_databridge_let_go(ngx_http_databridge_owner_t *owner,
+    db_notice_t *notice);
 
 /* ngx_http_databridge_handler.c */
 
 ngx_int_t ngx_http_databridge_app_handler(ngx_http_request_t *r);
 void ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_leave(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_leave(ngx_http_databridge_owner_t *owner);
 void ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     db_notice_t *notice);
 ngx_int_t ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx);
@@ -351,7 +411,7 @@ ngx_int_t ngx_http_databridge_unavailable(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_databridge_begin_body(ngx_http_databridge_ctx_t *ctx);
 void ngx_http_databridge_stream_body(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_taken(db_notice_t *notice);
+void ngx_http_databridge_body_taken(ngx_http_databridge_owner_t *owner);
 void ngx_http_databridge_drain(ngx_http_databridge_ctx_t *ctx, ngx_int_t rc);
 ngx_int_t ngx_http_databridge_watch_client(ngx_http_request_t *r);
 
@@ -371,29 +431,43 @@ void ngx_http_databridge_user(ngx_http_request_t *r, ngx_str_t *user);
 
 /* ngx_http_databridge_response.c */
 
-void ngx_http_databridge_part(db_part_t *part);
-void ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker);
-ngx_int_t ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
+void ngx_http_databridge_respond(ngx_http_databridge_owner_t *owner,
     db_part_t *part);
-void ngx_http_databridge_post_output(ngx_http_databridge_ctx_t *ctx);
-ngx_int_t ngx_http_databridge_send_output(ngx_http_databridge_ctx_t *ctx);
+void ngx_http_databridge_flush_output(ngx_http_databridge_owner_t *owner);
 ngx_int_t ngx_http_databridge_watch_output(ngx_http_request_t *r);
-void ngx_http_databridge_free_part(db_part_t *part);
 
 /* ngx_http_databridge_handshake.c */
 
 ngx_int_t ngx_http_databridge_handshake(ngx_http_databridge_ctx_t *ctx);
 ngx_int_t ngx_http_databridge_upgrade(ngx_http_databridge_ctx_t *ctx);
+ngx_int_t ngx_http_databridge_accepted(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part);
+void ngx_http_databridge_switch(ngx_http_request_t *r);
+void ngx_http_databridge_drop_early(ngx_http_databridge_ctx_t *ctx);
+
+/* ngx_http_databridge_socket.c */
+
+ngx_http_databridge_websocket_t *ngx_http_databridge_socket_create(
+    ngx_http_request_t *r);
+void ngx_http_databridge_socket_start(ngx_http_databridge_websocket_t *ws,
+    ngx_http_request_t *r);
+ngx_int_t ngx_http_databridge_socket_read(
+    ngx_http_databridge_websocket_t *ws);
+ngx_int_t ngx_http_databridge_socket_send(
+    ngx_http_databridge_websocket_t *ws);
+void ngx_http_databridge_socket_settle(ngx_http_databridge_websocket_t *ws,
+    ngx_int_t rc);
+void ngx_http_databridge_socket_end(ngx_http_databridge_websocket_t *ws);
 
 /* ngx_http_databridge_websocket.c */
 
-void ngx_http_databridge_websocket_part(ngx_http_databridge_ctx_t *ctx,
+extern const ngx_http_databridge_ops_t  ngx_http_databridge_websocket_ops;
+
+void ngx_http_databridge_websocket_open(ngx_http_databridge_websocket_t *ws);
+ngx_int_t ngx_http_databridge_websocket_frames(
+    ngx_http_databridge_websocket_t *ws, u_char *data, size_t len);
+void ngx_http_databridge_websocket_add(ngx_http_databridge_websocket_t *ws,
     db_part_t *part);
-void ngx_http_databridge_websocket_taken(ngx_http_databridge_ctx_t *ctx);
-ngx_int_t ngx_http_databridge_websocket_sent(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_websocket_expire(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_websocket_leave(ngx_http_databridge_ctx_t *ctx);
-void ngx_http_databridge_websocket_free(ngx_http_databridge_ctx_t *ctx);
 
 /* ngx_http_databridge_headers.c */
 

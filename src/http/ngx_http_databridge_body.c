@@ -129,34 +129,22 @@ ngx_http_databridge_stream_body(ngx_http_databridge_ctx_t *ctx)
 /* Python has taken some of the body, or asks for its beginning. */
 
 void
-ngx_http_databridge_taken(db_notice_t *notice)
+ngx_http_databridge_body_taken(ngx_http_databridge_owner_t *owner)
 {
-    size_t                      bytes;
     ngx_int_t                   rc;
     ngx_connection_t           *c;
     ngx_http_request_t         *r;
     ngx_http_databridge_ctx_t  *ctx;
 
-    ctx = notice->job->owner;
-    bytes = db_credit_take(&notice->job->taken);
-
-    if (ctx == NULL) {
-        return;
-    }
-
+    ctx = (ngx_http_databridge_ctx_t *) owner;
     r = ctx->request;
     c = r->connection;
 
     ngx_http_set_log_request(c->log, r);
 
-    ctx->ahead -= bytes;
-
-    if (ctx->websocket) {
-        ngx_http_databridge_websocket_taken(ctx);
-
-    } else if (ctx->deferred) {
+    if (ctx->deferred) {
         ctx->deferred = 0;
-        ngx_http_databridge_timeout_del(ctx);
+        ngx_http_databridge_timeout_del(owner);
 
         r->request_body_no_buffering = 1;
 
@@ -177,9 +165,9 @@ ngx_http_databridge_taken(db_notice_t *notice)
             ngx_http_finalize_request(r, NGX_DONE);
         }
 
-    } else if (ctx->paused && ctx->ahead < DB_AHEAD_MAX) {
-        ctx->paused = 0;
-        ngx_http_databridge_timeout_del(ctx);
+    } else if (owner->paused && owner->ahead < DB_AHEAD_MAX) {
+        owner->paused = 0;
+        ngx_http_databridge_timeout_del(owner);
         ngx_http_databridge_read_body(r);
     }
 
@@ -226,7 +214,7 @@ ngx_http_databridge_read_body(ngx_http_request_t *r)
             return;
         }
 
-        if (ctx->ahead >= DB_AHEAD_MAX) {
+        if (ctx->owner.ahead >= DB_AHEAD_MAX) {
             ngx_http_databridge_pause(ctx);
             return;
         }
@@ -273,7 +261,7 @@ ngx_http_databridge_chunk(ngx_http_databridge_ctx_t *ctx, ngx_uint_t last)
         return 0;
     }
 
-    chunk = db_chunk_create(ctx->job, size);
+    chunk = db_chunk_create(ctx->owner.job, size);
     if (chunk == NULL) {
         return NGX_ERROR;
     }
@@ -282,7 +270,7 @@ ngx_http_databridge_chunk(ngx_http_databridge_ctx_t *ctx, ngx_uint_t last)
     (void) ngx_http_databridge_copy_body(r, (u_char *) chunk->data.data);
     ngx_http_databridge_drop_body(r);
 
-    ctx->ahead += size;
+    ctx->owner.ahead += size;
     ngx_http_databridge_submit(&chunk->msg.node);
 
     return size;
@@ -302,14 +290,14 @@ ngx_http_databridge_pause(ngx_http_databridge_ctx_t *ctx)
         ngx_del_timer(rev);
     }
 
-    if (ctx->paused) {
+    if (ctx->owner.paused) {
         return;
     }
 
-    ctx->paused = 1;
+    ctx->owner.paused = 1;
 
     if (!ctx->started
-        && ngx_http_databridge_timeout_add(ctx, ctx->limit) != NGX_OK)
+        && ngx_http_databridge_timeout_add(&ctx->owner, ctx->limit) != NGX_OK)
     {
         ngx_http_databridge_body_failed(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR);
     }
@@ -320,7 +308,7 @@ static void
 ngx_http_databridge_body_read(ngx_http_databridge_ctx_t *ctx)
 {
     if ((!ctx->started
-         && ngx_http_databridge_timeout_add(ctx, ctx->limit) != NGX_OK)
+         && ngx_http_databridge_timeout_add(&ctx->owner, ctx->limit) != NGX_OK)
         || ngx_http_databridge_watch_client(ctx->request) == NGX_ERROR)
     {
         ngx_http_databridge_body_failed(ctx, NGX_HTTP_INTERNAL_SERVER_ERROR);
@@ -331,7 +319,7 @@ ngx_http_databridge_body_read(ngx_http_databridge_ctx_t *ctx)
 static void
 ngx_http_databridge_body_failed(ngx_http_databridge_ctx_t *ctx, ngx_int_t rc)
 {
-    ngx_http_databridge_detach(ctx, &ctx->job->disconnect);
+    ngx_http_databridge_detach(ctx, &ctx->owner.job->disconnect);
 
     ngx_http_finalize_request(ctx->request, ctx->started ? NGX_ERROR : rc);
 }

@@ -21,7 +21,7 @@ static ngx_uint_t ngx_http_databridge_clients(
     ngx_http_databridge_worker_t *worker);
 static void ngx_http_databridge_close_silent(
     ngx_http_databridge_worker_t *worker);
-static void ngx_http_databridge_cut_all(ngx_queue_t *requests);
+static void ngx_http_databridge_cut_all(ngx_queue_t *owners);
 static void ngx_http_databridge_stop(ngx_http_databridge_worker_t *worker,
     db_msg_kind_t kind);
 static ngx_int_t ngx_http_databridge_stop_fast(
@@ -33,7 +33,10 @@ static ngx_int_t ngx_http_databridge_drop_results(
 void
 ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
 {
-    ngx_queue_t  *q, *next;
+    ngx_queue_t                  *q;
+    ngx_http_databridge_owner_t  *owner;
+
+    static ngx_queue_t  told;    /* those that come after it know */
 
     if (worker->exiting) {
         return;
@@ -50,13 +53,22 @@ ngx_http_databridge_quit(ngx_http_databridge_worker_t *worker)
 
     ngx_add_timer(&worker->hold, NGX_HTTP_DATABRIDGE_HOLD_STEP);
 
-    for (q = ngx_queue_head(&worker->running);
-         q != ngx_queue_sentinel(&worker->running);
-         q = next)
-    {
-        next = ngx_queue_next(q);
-        ngx_http_databridge_leave(ngx_queue_data(q, ngx_http_databridge_ctx_t,
-                                                 link));
+    /* one that leaves may take others with it, as those of its subrequests */
+
+    ngx_queue_insert_tail(&worker->running, &told);
+
+    for ( ;; ) {
+        q = ngx_queue_head(&worker->running);
+        ngx_queue_remove(q);
+
+        if (q == &told) {
+            break;
+        }
+
+        ngx_queue_insert_tail(&worker->running, q);
+
+        owner = ngx_queue_data(q, ngx_http_databridge_owner_t, link);
+        owner->ops->leave(owner);
     }
 }
 
@@ -161,16 +173,16 @@ ngx_http_databridge_close_silent(ngx_http_databridge_worker_t *worker)
 
 
 static void
-ngx_http_databridge_cut_all(ngx_queue_t *requests)
+ngx_http_databridge_cut_all(ngx_queue_t *owners)
 {
-    ngx_queue_t                *q;
-    ngx_http_databridge_ctx_t  *ctx;
+    ngx_queue_t                  *q;
+    ngx_http_databridge_owner_t  *owner;
 
-    while (!ngx_queue_empty(requests)) {
-        q = ngx_queue_head(requests);
-        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, link);
+    while (!ngx_queue_empty(owners)) {
+        q = ngx_queue_head(owners);
+        owner = ngx_queue_data(q, ngx_http_databridge_owner_t, link);
 
-        ngx_http_databridge_cut(ctx);
+        owner->ops->cut(owner);
     }
 }
 

@@ -1,8 +1,8 @@
 /*
  * A request to an application: route, hand-over, and the ways in which it
- * ends before Python answers.  From the hand-over on the request and its
- * job know each other through ctx->job and job->owner, until either the
- * response is complete or ngx_http_databridge_detach() parts them.
+ * ends before Python answers.  From the hand-over on the request is the
+ * owner of its job, until either the response is complete or
+ * ngx_http_databridge_detach() parts them.
  */
 
 #include "http/ngx_http_databridge.h"
@@ -12,7 +12,8 @@
 static ngx_http_databridge_ctx_t *ngx_http_databridge_create_ctx(
     ngx_http_request_t *r);
 static void ngx_http_databridge_cleanup(void *data);
-static void ngx_http_databridge_unlink(ngx_http_databridge_ctx_t *ctx);
+static void ngx_http_databridge_expire(ngx_http_databridge_owner_t *owner);
+static void ngx_http_databridge_cut(ngx_http_databridge_owner_t *owner);
 static ngx_int_t ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx,
@@ -22,6 +23,16 @@ static const db_route_t *ngx_http_databridge_route(db_table_t *table,
 static ngx_int_t ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
     const db_route_t *route, db_str_t path);
 static void ngx_http_databridge_native_body_handler(ngx_http_request_t *r);
+
+
+static const ngx_http_databridge_ops_t  ngx_http_databridge_request_ops = {
+    ngx_http_databridge_respond,
+    ngx_http_databridge_body_taken,
+    ngx_http_databridge_flush_output,
+    ngx_http_databridge_expire,
+    ngx_http_databridge_leave,
+    ngx_http_databridge_cut
+};
 
 
 ngx_int_t
@@ -69,9 +80,11 @@ ngx_http_databridge_create_ctx(ngx_http_request_t *r)
 
     dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
 
+    ctx->owner.ops = &ngx_http_databridge_request_ops;
     ctx->request = r;
     ctx->app = dlcf->app;
     ctx->last_out = &ctx->out;
+    db_chain_init(&ctx->early);
 
     cln->handler = ngx_http_databridge_cleanup;
     cln->data = ctx;
@@ -87,28 +100,19 @@ ngx_http_databridge_cleanup(void *data)
 {
     ngx_http_databridge_ctx_t *ctx = data;
 
+    db_job_t  *job;
+
     /* the request ends; with a job left, the client has gone */
 
-    if (ctx->job) {
+    job = ctx->owner.job;
+
+    if (job) {
         ngx_http_databridge_metric_add(disconnects, 1);
     }
 
-    ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
-    ngx_http_databridge_unlink(ctx);
-
-    if (ctx->websocket) {
-        ngx_http_databridge_websocket_free(ctx);
-    }
-}
-
-
-static void
-ngx_http_databridge_unlink(ngx_http_databridge_ctx_t *ctx)
-{
-    if (ctx->linked) {
-        ctx->linked = 0;
-        ngx_queue_remove(&ctx->link);
-    }
+    ngx_http_databridge_detach(ctx, job ? &job->disconnect : NULL);
+    ngx_http_databridge_unlink(&ctx->owner);
+    ngx_http_databridge_drop_early(ctx);
 }
 
 
@@ -118,40 +122,20 @@ void
 ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     db_notice_t *notice)
 {
-    db_job_t  *job;
+    if (ctx->owner.job == NULL) {
+        ngx_http_databridge_unlink(&ctx->owner);
 
-    ngx_http_databridge_timeout_del(ctx);
+    } else {
+        ctx->detached = 1;
 
-    if (ctx->pending) {
-        ctx->pending = 0;
-        ngx_queue_remove(&ctx->output);
-    }
+        /* what else the client sends is not for Python */
 
-    job = ctx->job;
-
-    if (job == NULL) {
-        ngx_http_databridge_unlink(ctx);
-        return;
-    }
-
-    ctx->job = NULL;
-    ctx->detached = 1;
-    job->owner = NULL;
-
-    /* what else the client sends is not for Python */
-
-    if (ctx->websocket == NULL) {
         ctx->request->read_event_handler = ngx_http_block_reading;
+
+        ngx_http_databridge_record_job(ctx->request, ctx->owner.job);
     }
 
-    ngx_http_databridge_record_job(ctx->request, job);
-
-    if (notice) {
-        db_job_retain(job);
-        ngx_http_databridge_submit(&notice->msg.node);
-    }
-
-    db_job_release(job);
+    ngx_http_databridge_let_go(&ctx->owner, notice);
 }
 
 
@@ -168,12 +152,13 @@ ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx)
 
     ngx_http_databridge_record_wait(r);
 
-    if (ngx_http_databridge_timeout_add(ctx, dlcf->timeout) != NGX_OK) {
+    if (ngx_http_databridge_timeout_add(&ctx->owner, dlcf->timeout) != NGX_OK)
+    {
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
-    ctx->linked = 1;
-    ngx_queue_insert_tail(&ngx_http_databridge_worker->waiting, &ctx->link);
+    ngx_http_databridge_link(&ctx->owner,
+                             &ngx_http_databridge_worker->waiting);
 
     r->main->count++;
 
@@ -190,8 +175,8 @@ ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx)
     r = ctx->request;
     c = r->connection;
 
-    ngx_http_databridge_unlink(ctx);
-    ngx_http_databridge_timeout_del(ctx);
+    ngx_http_databridge_unlink(&ctx->owner);
+    ngx_http_databridge_timeout_del(&ctx->owner);
 
     ngx_http_set_log_request(c->log, r);
 
@@ -203,17 +188,14 @@ ngx_http_databridge_resume(ngx_http_databridge_ctx_t *ctx)
 }
 
 
-void
-ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
+static void
+ngx_http_databridge_expire(ngx_http_databridge_owner_t *owner)
 {
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
+    ngx_connection_t           *c;
+    ngx_http_request_t         *r;
+    ngx_http_databridge_ctx_t  *ctx;
 
-    if (ctx->websocket && ctx->started) {
-        ngx_http_databridge_websocket_expire(ctx);
-        return;
-    }
-
+    ctx = (ngx_http_databridge_ctx_t *) owner;
     r = ctx->request;
     c = r->connection;
 
@@ -221,10 +203,10 @@ ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
 
     ngx_log_error(NGX_LOG_ERR, c->log, 0,
                   "databridge: no response within %M ms",
-                  ctx->timeout->value);
+                  owner->timeout->value);
 
     ngx_http_databridge_metric_add(timeouts, 1);
-    ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->cancel : NULL);
+    ngx_http_databridge_detach(ctx, owner->job ? &owner->job->cancel : NULL);
 
     ngx_http_finalize_request(r, NGX_HTTP_GATEWAY_TIME_OUT);
 
@@ -237,18 +219,20 @@ ngx_http_databridge_expire(ngx_http_databridge_ctx_t *ctx)
  * done with, the client may still have to read, or to send.
  */
 
-void
-ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
+static void
+ngx_http_databridge_cut(ngx_http_databridge_owner_t *owner)
 {
-    ngx_connection_t    *c;
-    ngx_http_request_t  *r;
+    ngx_connection_t           *c;
+    ngx_http_request_t         *r;
+    ngx_http_databridge_ctx_t  *ctx;
 
+    ctx = (ngx_http_databridge_ctx_t *) owner;
     r = ctx->request;
     c = r->connection;
 
     ngx_http_set_log_request(c->log, r);
 
-    ngx_http_databridge_unlink(ctx);
+    ngx_http_databridge_unlink(owner);
 
     if (ctx->detached) {
         ngx_http_finalize_request(r->main, NGX_ERROR);
@@ -256,7 +240,8 @@ ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
         return;
     }
 
-    ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
+    ngx_http_databridge_detach(ctx,
+                               owner->job ? &owner->job->disconnect : NULL);
 
     ngx_http_finalize_request(r, ctx->started
                                  ? NGX_ERROR
@@ -269,21 +254,31 @@ ngx_http_databridge_cut(ngx_http_databridge_ctx_t *ctx)
 /* The worker quits: Python is told that a response should come to its end. */
 
 void
-ngx_http_databridge_leave(ngx_http_databridge_ctx_t *ctx)
+ngx_http_databridge_leave(ngx_http_databridge_owner_t *owner)
 {
+    ngx_http_databridge_ctx_t  *ctx;
+
+    ctx = (ngx_http_databridge_ctx_t *) owner;
+
     if (ctx->websocket) {
-        ngx_http_databridge_websocket_leave(ctx);
+
+        /* one that is accepted leaves as soon as it is a WebSocket */
+
+        if (!ctx->started) {
+            ngx_http_databridge_cut(owner);
+        }
+
         return;
     }
 
-    if (ctx->job == NULL || !ctx->started || ctx->leaving) {
+    if (owner->job == NULL || !ctx->started || ctx->leaving) {
         return;
     }
 
     ctx->leaving = 1;
 
-    db_job_retain(ctx->job);
-    ngx_http_databridge_submit(&ctx->job->leave.msg.node);
+    db_job_retain(owner->job);
+    ngx_http_databridge_submit(&owner->job->leave.msg.node);
 }
 
 
@@ -502,7 +497,8 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
     /* while the client sends, the time is the client's */
 
     if ((!job->streamed || job->deferred)
-        && ngx_http_databridge_timeout_add(ctx, ctx->limit) != NGX_OK)
+        && ngx_http_databridge_timeout_add(&ctx->owner, ctx->limit)
+           != NGX_OK)
     {
         db_job_release(job);
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
@@ -516,12 +512,11 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
     }
 
     job->app = ctx->app;
-    job->owner = ctx;
+    job->owner = &ctx->owner;
     job->queued = 1;
-    ctx->job = job;
-    ctx->linked = 1;
+    ctx->owner.job = job;
 
-    ngx_queue_insert_tail(&worker->running, &ctx->link);
+    ngx_http_databridge_link(&ctx->owner, &worker->running);
     worker->queued++;
     ngx_http_databridge_metric_add(unanswered, 1);
     worker->jobs++;

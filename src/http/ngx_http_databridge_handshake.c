@@ -1,6 +1,11 @@
 /*
  * The handshake of a WebSocket, RFC 6455 4.2: recognised before the request
  * goes to Python, and answered when the application has accepted it.
+ *
+ * Once the answer is sent, the request has ended and its connection is the
+ * WebSocket's.  That is done by the connection's own event, as nothing that
+ * runs for a request expects it to be freed but by nginx; what Python sends
+ * until then is kept in ctx->early.
  */
 
 #include "http/ngx_http_databridge.h"
@@ -10,6 +15,7 @@
 
 #define NGX_HTTP_DATABRIDGE_KEY_LEN     24
 #define NGX_HTTP_DATABRIDGE_ACCEPT_LEN  28
+#define NGX_HTTP_DATABRIDGE_STEP        50      /* ms between looks */
 
 
 static ngx_uint_t ngx_http_databridge_upgrades(ngx_http_request_t *r);
@@ -21,6 +27,9 @@ static ngx_uint_t ngx_http_databridge_key_ok(ngx_str_t *key);
 static ngx_int_t ngx_http_databridge_refuse(ngx_http_request_t *r,
     ngx_int_t status, db_str_t name, db_str_t value);
 static ngx_int_t ngx_http_databridge_accept(ngx_http_request_t *r);
+static void ngx_http_databridge_take_over(ngx_event_t *rev);
+static void ngx_http_databridge_become(ngx_http_databridge_ctx_t *ctx,
+    ngx_http_databridge_websocket_t *ws);
 
 
 /* NGX_OK, with ctx->websocket when it is a handshake, or a status. */
@@ -69,11 +78,7 @@ ngx_http_databridge_handshake(ngx_http_databridge_ctx_t *ctx)
         return ngx_http_databridge_unavailable(r);
     }
 
-    ctx->websocket = ngx_pcalloc(r->pool,
-                                 sizeof(ngx_http_databridge_websocket_t));
-    if (ctx->websocket == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    ctx->websocket = 1;
 
     return NGX_OK;
 }
@@ -202,7 +207,7 @@ ngx_http_databridge_upgrade(ngx_http_databridge_ctx_t *ctx)
 
     if (r->headers_out.status != NGX_HTTP_SWITCHING_PROTOCOLS) {
         r->lingering_close = 1;
-        ctx->websocket = NULL;
+        ctx->websocket = 0;
         return NGX_OK;
     }
 
@@ -257,4 +262,142 @@ ngx_http_databridge_accept(ngx_http_request_t *r)
     }
 
     return NGX_OK;
+}
+
+
+/* A part of one that is accepted: the first of them is the header's. */
+
+ngx_int_t
+ngx_http_databridge_accepted(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+{
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
+    if (!(part->flags & DB_PART_START)) {
+        db_chain_append(&ctx->early, &part->msg.node);
+        return NGX_OK;
+    }
+
+    if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR
+        || ngx_http_databridge_watch_output(r) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    ngx_http_databridge_switch(r);
+
+    return NGX_OK;
+}
+
+
+/* The header may have been sent. */
+
+void
+ngx_http_databridge_switch(ngx_http_request_t *r)
+{
+    ngx_connection_t  *c;
+
+    c = r->connection;
+
+    if (r->out || r->buffered || c->buffered) {
+        return;
+    }
+
+    r->write_event_handler = ngx_http_request_empty_handler;
+
+    c->read->handler = ngx_http_databridge_take_over;
+    ngx_post_event(c->read, &ngx_posted_events);
+}
+
+
+static void
+ngx_http_databridge_take_over(ngx_event_t *rev)
+{
+    ngx_connection_t                 *c;
+    ngx_http_request_t               *r;
+    ngx_http_databridge_websocket_t  *ws;
+
+    c = rev->data;
+    r = c->data;
+
+    ngx_http_set_log_request(c->log, r);
+
+    /* a mirror's subrequest needs the request until it has its answer */
+
+    if (!c->close && (r->count != 1 || r->blocked)) {
+        ngx_add_timer(rev, NGX_HTTP_DATABRIDGE_STEP);
+        return;
+    }
+
+    ws = c->close ? NULL : ngx_http_databridge_socket_create(r);
+
+    if (ws == NULL) {
+        ngx_http_finalize_request(r, NGX_ERROR);
+        ngx_http_run_posted_requests(c);
+        return;
+    }
+
+    ngx_http_databridge_become(ngx_http_get_module_ctx(r,
+                                                 ngx_http_databridge_module),
+                               ws);
+}
+
+
+/* The request's job goes to the socket, and the request is freed. */
+
+static void
+ngx_http_databridge_become(ngx_http_databridge_ctx_t *ctx,
+    ngx_http_databridge_websocket_t *ws)
+{
+    db_job_t   *job;
+    db_node_t  *node, *next;
+
+    job = ctx->owner.job;
+    node = ctx->early.head;
+
+    db_job_retain(job);
+    db_chain_init(&ctx->early);
+
+    ngx_http_databridge_record_job(ctx->request, job);
+    ngx_http_databridge_unlink(&ctx->owner);
+
+    ctx->owner.job = NULL;
+    ws->owner.job = job;
+    ws->owner.sent = ctx->owner.sent;
+    job->owner = &ws->owner;
+
+    ngx_http_databridge_socket_start(ws, ctx->request);
+    ngx_http_databridge_websocket_open(ws);
+
+    /* each of them may be the socket's end */
+
+    for ( /* void */ ; node; node = next) {
+        next = node->next;
+        ngx_http_databridge_pass_part(job, (db_part_t *) node);
+    }
+
+    /* the turn that has brought them is over */
+
+    ngx_http_databridge_flush_outputs(ngx_http_databridge_worker);
+
+    if (ngx_http_databridge_worker->exiting && job->owner) {
+        ws->owner.ops->leave(&ws->owner);
+    }
+
+    db_job_release(job);
+}
+
+
+void
+ngx_http_databridge_drop_early(ngx_http_databridge_ctx_t *ctx)
+{
+    db_node_t  *node, *next;
+
+    for (node = ctx->early.head; node; node = next) {
+        next = node->next;
+        ngx_http_databridge_free_part((db_part_t *) node);
+    }
+
+    db_chain_init(&ctx->early);
 }

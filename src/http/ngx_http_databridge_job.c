@@ -135,7 +135,7 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
 
     ngx_http_databridge_copy_headers(job, r, &p);
 
-    job->websocket = ctx->websocket != NULL;
+    job->websocket = ctx->websocket;
     job->deferred = ctx->deferred;
     job->streamed = ctx->deferred || r->reading_body;
     job->hints = r == r->main && r->http_version == NGX_HTTP_VERSION_11;

@@ -18,12 +18,16 @@ typedef struct {
 } ngx_http_databridge_piece_t;
 
 
-static void ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx,
+static void ngx_http_databridge_answer_part(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 static ngx_int_t ngx_http_databridge_send_header(
     ngx_http_databridge_ctx_t *ctx, db_part_t *part);
 static ngx_int_t ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
+static ngx_int_t ngx_http_databridge_add_output(
+    ngx_http_databridge_ctx_t *ctx, db_part_t *part);
+static ngx_int_t ngx_http_databridge_send_output(
+    ngx_http_databridge_ctx_t *ctx);
 static ngx_chain_t *ngx_http_databridge_file(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part);
 static ngx_chain_t *ngx_http_databridge_piece(ngx_http_databridge_ctx_t *ctx,
@@ -32,8 +36,6 @@ static void ngx_http_databridge_mark(ngx_http_request_t *r, ngx_buf_t *b,
     ngx_uint_t flags);
 static void ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx,
     ngx_chain_t *out);
-static void ngx_http_databridge_give_back(ngx_http_databridge_ctx_t *ctx,
-    size_t size);
 static void ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx,
     ngx_int_t rc, ngx_uint_t last);
 static void ngx_http_databridge_write(ngx_http_request_t *r);
@@ -45,47 +47,26 @@ static void ngx_http_databridge_drop_part(ngx_http_databridge_ctx_t *ctx,
 
 
 void
-ngx_http_databridge_part(db_part_t *part)
+ngx_http_databridge_respond(ngx_http_databridge_owner_t *owner,
+    db_part_t *part)
 {
-    db_job_t                      *job;
-    ngx_uint_t                     flags;
-    ngx_connection_t              *c;
-    ngx_http_request_t            *r;
-    ngx_http_databridge_ctx_t     *ctx;
-    ngx_http_databridge_worker_t  *worker;
+    ngx_connection_t           *c;
+    ngx_http_request_t         *r;
+    ngx_http_databridge_ctx_t  *ctx;
 
-    worker = ngx_http_databridge_worker;
-    flags = part->flags;
-    job = part->job;
-    ctx = job->owner;
+    ctx = (ngx_http_databridge_ctx_t *) owner;
+    r = ctx->request;
+    c = r->connection;
 
-    if (job->queued && !(flags & DB_PART_HINT)) {
-        job->queued = 0;
-        worker->queued--;
-        db_counter_sub(&worker->meter.row->unanswered, 1);
-    }
-
-    if (ctx == NULL) {
-        ngx_http_databridge_free_part(part);
-
-    } else {
-        r = ctx->request;
-        c = r->connection;
-
-        ngx_http_set_log_request(c->log, r);
-        ngx_http_databridge_respond(ctx, part);
-        ngx_http_run_posted_requests(c);
-    }
-
-    if (flags & DB_PART_DONE) {
-        worker->jobs--;
-        db_job_release(job);
-    }
+    ngx_http_set_log_request(c->log, r);
+    ngx_http_databridge_answer_part(ctx, part);
+    ngx_http_run_posted_requests(c);
 }
 
 
 static void
-ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+ngx_http_databridge_answer_part(ngx_http_databridge_ctx_t *ctx,
+    db_part_t *part)
 {
     ngx_int_t   rc;
     ngx_uint_t  last, flags;
@@ -105,7 +86,7 @@ ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     }
 
     if (flags & DB_PART_START) {
-        ngx_http_databridge_timeout_del(ctx);
+        ngx_http_databridge_timeout_del(&ctx->owner);
 
         rc = ngx_http_databridge_send_header(ctx, part);
 
@@ -116,7 +97,10 @@ ngx_http_databridge_respond(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     }
 
     if (ctx->websocket && ctx->started) {
-        ngx_http_databridge_websocket_part(ctx, part);
+        if (ngx_http_databridge_accepted(ctx, part) != NGX_OK) {
+            ngx_http_databridge_finish(ctx, NGX_ERROR, 0);
+        }
+
         return;
     }
 
@@ -175,7 +159,7 @@ ngx_http_databridge_send_header(ngx_http_databridge_ctx_t *ctx,
     if (ngx_http_databridge_worker->exiting
         && !(part->flags & (DB_PART_LAST|DB_PART_DONE)))
     {
-        ngx_http_databridge_leave(ctx);
+        ngx_http_databridge_leave(&ctx->owner);
     }
 
     return ngx_http_send_header(r);
@@ -204,7 +188,7 @@ ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     }
 
     if (!last) {
-        ngx_http_databridge_post_output(ctx);
+        ngx_http_databridge_post_output(&ctx->owner);
         return NGX_OK;
     }
 
@@ -218,29 +202,16 @@ ngx_http_databridge_output(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 }
 
 
-/* What else this turn brings goes out with it. */
-
-void
-ngx_http_databridge_post_output(ngx_http_databridge_ctx_t *ctx)
-{
-    if (!ctx->pending) {
-        ctx->pending = 1;
-        ngx_queue_insert_tail(&ngx_http_databridge_worker->outputs,
-                              &ctx->output);
-    }
-}
-
-
 /* Takes over the part. */
 
-ngx_int_t
+static ngx_int_t
 ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
     db_part_t *part)
 {
     ngx_chain_t  *cl;
 
     if (ctx->request->header_only) {
-        ngx_http_databridge_give_back(ctx, part->credit);
+        ngx_http_databridge_give_back(&ctx->owner, part->credit);
         ngx_http_databridge_drop_part(ctx, part);
         return NGX_OK;
     }
@@ -260,16 +231,13 @@ ngx_http_databridge_add_output(ngx_http_databridge_ctx_t *ctx,
 }
 
 
-ngx_int_t
+static ngx_int_t
 ngx_http_databridge_send_output(ngx_http_databridge_ctx_t *ctx)
 {
     ngx_int_t     rc;
     ngx_chain_t  *out;
 
-    if (ctx->pending) {
-        ctx->pending = 0;
-        ngx_queue_remove(&ctx->output);
-    }
+    ngx_http_databridge_unpost_output(&ctx->owner);
 
     out = ctx->out;
 
@@ -288,33 +256,28 @@ ngx_http_databridge_send_output(ngx_http_databridge_ctx_t *ctx)
 }
 
 
-/* The end of a turn: one call of the filters for all parts of a response. */
+/* The end of a turn: one call of the filters for all parts. */
 
 void
-ngx_http_databridge_flush_outputs(ngx_http_databridge_worker_t *worker)
+ngx_http_databridge_flush_output(ngx_http_databridge_owner_t *owner)
 {
-    ngx_queue_t                *q;
     ngx_connection_t           *c;
     ngx_http_request_t         *r;
     ngx_http_databridge_ctx_t  *ctx;
 
-    while (!ngx_queue_empty(&worker->outputs)) {
-        q = ngx_queue_head(&worker->outputs);
-        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, output);
+    ctx = (ngx_http_databridge_ctx_t *) owner;
+    r = ctx->request;
+    c = r->connection;
 
-        r = ctx->request;
-        c = r->connection;
+    ngx_http_set_log_request(c->log, r);
 
-        ngx_http_set_log_request(c->log, r);
-
-        if (ngx_http_databridge_send_output(ctx) == NGX_ERROR
-            || ngx_http_databridge_watch_output(r) != NGX_OK)
-        {
-            ngx_http_databridge_finish(ctx, NGX_ERROR, 0);
-        }
-
-        ngx_http_run_posted_requests(c);
+    if (ngx_http_databridge_send_output(ctx) == NGX_ERROR
+        || ngx_http_databridge_watch_output(r) != NGX_OK)
+    {
+        ngx_http_databridge_finish(ctx, NGX_ERROR, 0);
     }
+
+    ngx_http_run_posted_requests(c);
 }
 
 
@@ -480,26 +443,7 @@ ngx_http_databridge_update(ngx_http_databridge_ctx_t *ctx, ngx_chain_t *out)
         }
     }
 
-    ngx_http_databridge_give_back(ctx, size);
-}
-
-
-static void
-ngx_http_databridge_give_back(ngx_http_databridge_ctx_t *ctx, size_t size)
-{
-    db_msg_t  *msg;
-
-    ctx->sent += size;
-
-    if (ctx->sent >= DB_CREDIT_MIN && ctx->job) {
-
-        msg = db_credit_give(&ctx->job->sent, ctx->sent);
-        ctx->sent = 0;
-
-        if (msg) {
-            ngx_http_databridge_submit(&msg->node);
-        }
-    }
+    ngx_http_databridge_give_back(&ctx->owner, size);
 }
 
 
@@ -561,12 +505,13 @@ ngx_http_databridge_write(ngx_http_request_t *r)
 
     ngx_http_databridge_update(ctx, NULL);
 
-    if (ctx->websocket && rc != NGX_ERROR) {
-        rc = ngx_http_databridge_websocket_sent(ctx);
-    }
-
     if (rc == NGX_ERROR || ngx_http_databridge_watch_output(r) != NGX_OK) {
         ngx_http_finalize_request(r, NGX_ERROR);
+        return;
+    }
+
+    if (ctx->websocket) {
+        ngx_http_databridge_switch(r);
     }
 }
 
@@ -581,7 +526,7 @@ ngx_http_databridge_finish(ngx_http_databridge_ctx_t *ctx, ngx_int_t rc,
 
     r = ctx->request;
 
-    ngx_http_databridge_detach(ctx, last ? NULL : &ctx->job->disconnect);
+    ngx_http_databridge_detach(ctx, last ? NULL : &ctx->owner.job->disconnect);
 
     if (r->reading_body && rc != NGX_ERROR) {
         ngx_http_databridge_drain(ctx, rc);
@@ -657,17 +602,4 @@ ngx_http_databridge_drop_part(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
     if (part != ctx->head) {
         ngx_http_databridge_free_part(part);
     }
-}
-
-
-void
-ngx_http_databridge_free_part(db_part_t *part)
-{
-    if (part->object == NULL) {
-        db_part_destroy(part);
-        return;
-    }
-
-    part->msg.kind = DB_MSG_RELEASE;
-    ngx_http_databridge_submit(&part->msg.node);
 }

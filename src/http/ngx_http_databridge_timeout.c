@@ -1,8 +1,8 @@
 /*
- * Time limits of requests.  A few distinct values serve very many requests,
+ * Time limits of jobs' owners.  A few distinct values serve very many of them,
  * so each value has a FIFO, whose head is the next to expire, and one timer
  * for that head.  The timer is left armed when the head goes, and does
- * nothing when it then fires early: adding and removing a request is O(1).
+ * nothing when it then fires early: adding and removing an owner is O(1).
  */
 
 #include "http/ngx_http_databridge.h"
@@ -14,13 +14,13 @@ static void ngx_http_databridge_timeout_handler(ngx_event_t *ev);
 
 
 ngx_int_t
-ngx_http_databridge_timeout_add(ngx_http_databridge_ctx_t *ctx,
+ngx_http_databridge_timeout_add(ngx_http_databridge_owner_t *owner,
     ngx_msec_t value)
 {
     ngx_http_databridge_timeout_t  *timeout;
 
-    if (ctx->timeout) {
-        ngx_http_databridge_timeout_del(ctx);
+    if (owner->timeout) {
+        ngx_http_databridge_timeout_del(owner);
     }
 
     if (value == 0) {
@@ -32,9 +32,9 @@ ngx_http_databridge_timeout_add(ngx_http_databridge_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    ctx->timeout = timeout;
-    ctx->expires = ngx_current_msec + value;
-    ngx_queue_insert_tail(&timeout->requests, &ctx->queue);
+    owner->timeout = timeout;
+    owner->expires = ngx_current_msec + value;
+    ngx_queue_insert_tail(&timeout->owners, &owner->queue);
 
     if (!timeout->event.timer_set) {
         ngx_add_timer(&timeout->event, value);
@@ -45,11 +45,11 @@ ngx_http_databridge_timeout_add(ngx_http_databridge_ctx_t *ctx,
 
 
 void
-ngx_http_databridge_timeout_del(ngx_http_databridge_ctx_t *ctx)
+ngx_http_databridge_timeout_del(ngx_http_databridge_owner_t *owner)
 {
-    if (ctx->timeout) {
-        ngx_queue_remove(&ctx->queue);
-        ctx->timeout = NULL;
+    if (owner->timeout) {
+        ngx_queue_remove(&owner->queue);
+        owner->timeout = NULL;
     }
 }
 
@@ -87,11 +87,11 @@ ngx_http_databridge_timeout_get(ngx_msec_t value)
     timeout->event.data = timeout;
     timeout->event.log = ngx_cycle->log;
 
-    /* a worker that exits is held by its requests, not by this */
+    /* a worker that exits is held by its owners, not by this */
 
     timeout->event.cancelable = 1;
 
-    ngx_queue_init(&timeout->requests);
+    ngx_queue_init(&timeout->owners);
     *slot = timeout;
 
     return timeout;
@@ -103,23 +103,23 @@ ngx_http_databridge_timeout_handler(ngx_event_t *ev)
 {
     ngx_queue_t                    *q;
     ngx_msec_int_t                  left;
-    ngx_http_databridge_ctx_t      *ctx;
+    ngx_http_databridge_owner_t    *owner;
     ngx_http_databridge_timeout_t  *timeout;
 
     timeout = ev->data;
 
-    while (!ngx_queue_empty(&timeout->requests)) {
+    while (!ngx_queue_empty(&timeout->owners)) {
 
-        q = ngx_queue_head(&timeout->requests);
-        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, queue);
+        q = ngx_queue_head(&timeout->owners);
+        owner = ngx_queue_data(q, ngx_http_databridge_owner_t, queue);
 
-        left = (ngx_msec_int_t) (ctx->expires - ngx_current_msec);
+        left = (ngx_msec_int_t) (owner->expires - ngx_current_msec);
 
         if (left > 0) {
             ngx_add_timer(ev, left);
             return;
         }
 
-        ngx_http_databridge_expire(ctx);
+        owner->ops->expire(owner);
     }
 }

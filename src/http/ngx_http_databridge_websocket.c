@@ -1,6 +1,6 @@
 /*
- * A WebSocket, from the 101 to its end.  The client's frames become chunks,
- * Python's parts become frames; pings, pongs and closes are answered here.
+ * The messages of a WebSocket: the client's frames become chunks, Python's
+ * parts become frames; pings, pongs and closes are answered here.
  *
  * A socket that closes has no job any more: Python has been told, and all
  * that is left is to wait, not for long, for the client's close.  While the
@@ -10,198 +10,210 @@
 #include "http/ngx_http_databridge.h"
 
 
-#define NGX_HTTP_DATABRIDGE_READ_SIZE   16384
-#define NGX_HTTP_DATABRIDGE_READ_MAX    8        /* at once */
 #define NGX_HTTP_DATABRIDGE_CLOSE_TIME  10000    /* ms, for the client's */
 
 
-static ngx_int_t ngx_http_databridge_open(ngx_http_databridge_ctx_t *ctx);
-static void ngx_http_databridge_read(ngx_http_request_t *r);
-static ngx_int_t ngx_http_databridge_frames(ngx_http_databridge_ctx_t *ctx,
-    u_char *data, size_t len);
-static void ngx_http_databridge_message(ngx_http_databridge_ctx_t *ctx);
-static void ngx_http_databridge_heard(ngx_http_databridge_ctx_t *ctx);
-static ngx_int_t ngx_http_databridge_pong(ngx_http_databridge_ctx_t *ctx);
-static ngx_int_t ngx_http_databridge_control(ngx_http_databridge_ctx_t *ctx,
-    ngx_uint_t opcode, db_str_t data);
+static void ngx_http_databridge_websocket_part(
+    ngx_http_databridge_owner_t *owner, db_part_t *part);
+static void ngx_http_databridge_websocket_taken(
+    ngx_http_databridge_owner_t *owner);
+static void ngx_http_databridge_websocket_flush(
+    ngx_http_databridge_owner_t *owner);
+static void ngx_http_databridge_websocket_expire(
+    ngx_http_databridge_owner_t *owner);
+static void ngx_http_databridge_websocket_leave(
+    ngx_http_databridge_owner_t *owner);
+static void ngx_http_databridge_websocket_cut(
+    ngx_http_databridge_owner_t *owner);
+static void ngx_http_databridge_message(ngx_http_databridge_websocket_t *ws);
+static void ngx_http_databridge_heard(ngx_http_databridge_websocket_t *ws);
+static ngx_int_t ngx_http_databridge_pong(ngx_http_databridge_websocket_t *ws);
+static ngx_int_t ngx_http_databridge_control(
+    ngx_http_databridge_websocket_t *ws, ngx_uint_t opcode, db_str_t data);
 static db_part_t *ngx_http_databridge_control_part(ngx_uint_t opcode,
     db_str_t data);
-static ngx_int_t ngx_http_databridge_send_frame(
-    ngx_http_databridge_ctx_t *ctx, db_part_t *part);
-static ngx_int_t ngx_http_databridge_add_frame(ngx_http_databridge_ctx_t *ctx,
-    db_part_t *part);
-static ngx_int_t ngx_http_databridge_close(ngx_http_databridge_ctx_t *ctx,
+static ngx_int_t ngx_http_databridge_add_frame(
+    ngx_http_databridge_websocket_t *ws, db_part_t *part);
+static ngx_int_t ngx_http_databridge_close(ngx_http_databridge_websocket_t *ws,
     ngx_uint_t code, db_str_t reason);
-static void ngx_http_databridge_closing(ngx_http_databridge_ctx_t *ctx);
-static void ngx_http_databridge_closed(ngx_http_databridge_ctx_t *ctx);
-static void ngx_http_databridge_fail(ngx_http_databridge_ctx_t *ctx,
+static ngx_int_t ngx_http_databridge_closing(
+    ngx_http_databridge_websocket_t *ws);
+static ngx_int_t ngx_http_databridge_fail(ngx_http_databridge_websocket_t *ws,
     ngx_uint_t code, db_str_t reason);
-static void ngx_http_databridge_lost(ngx_http_databridge_ctx_t *ctx);
 
 
-/* A part of Python's, after the header was sent if it had one. */
+const ngx_http_databridge_ops_t  ngx_http_databridge_websocket_ops = {
+    ngx_http_databridge_websocket_part,
+    ngx_http_databridge_websocket_taken,
+    ngx_http_databridge_websocket_flush,
+    ngx_http_databridge_websocket_expire,
+    ngx_http_databridge_websocket_leave,
+    ngx_http_databridge_websocket_cut
+};
+
 
 void
-ngx_http_databridge_websocket_part(ngx_http_databridge_ctx_t *ctx,
+ngx_http_databridge_websocket_open(ngx_http_databridge_websocket_t *ws)
+{
+    db_frames_init(&ws->frames, ws->dlcf->websocket_max_size,
+                   sizeof(db_chunk_t));
+
+    ngx_http_databridge_socket_settle(ws,
+                    ngx_http_databridge_timeout_add(&ws->owner,
+                                                    ws->dlcf->websocket_ping));
+}
+
+
+static void
+ngx_http_databridge_websocket_part(ngx_http_databridge_owner_t *owner,
     db_part_t *part)
 {
     ngx_int_t                         rc;
     ngx_http_databridge_websocket_t  *ws;
 
-    ws = ctx->websocket;
+    ws = (ngx_http_databridge_websocket_t *) owner;
 
-    if (part->flags & DB_PART_START) {
-        rc = ngx_http_databridge_open(ctx);
+    switch (part->opcode) {
 
-    } else if (part->opcode == DB_WS_CLOSE) {
-        ws->closing = 1;
-        rc = ngx_http_databridge_send_frame(ctx, part);
+    case 0:
 
-    } else if (part->opcode) {
-        rc = ngx_http_databridge_add_frame(ctx, part);
-        ngx_http_databridge_post_output(ctx);
-
-    } else {
         /* Python had no memory to end it in order */
+
         ngx_http_databridge_free_part(part);
         rc = NGX_ERROR;
+        break;
+
+    case DB_WS_CLOSE:
+        ws->closing = 1;
+        rc = ngx_http_databridge_add_frame(ws, part);
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_databridge_closing(ws);
+        }
+
+        break;
+
+    default:
+        rc = ngx_http_databridge_add_frame(ws, part);
+        ngx_http_databridge_post_output(owner);
     }
 
-    if (rc == NGX_ERROR) {
-        ngx_http_databridge_lost(ctx);
-
-    } else if (ws->closing) {
-        ngx_http_databridge_closing(ctx);
-    }
-}
-
-
-static ngx_int_t
-ngx_http_databridge_open(ngx_http_databridge_ctx_t *ctx)
-{
-    ngx_http_request_t              *r;
-    ngx_http_databridge_loc_conf_t  *dlcf;
-
-    r = ctx->request;
-    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
-
-    db_frames_init(&ctx->websocket->frames, dlcf->websocket_max_size,
-                   sizeof(db_chunk_t));
-
-    ctx->websocket->counted = 1;
-    ngx_http_databridge_metric_socket(1);
-
-    r->connection->log->action = "handling WebSocket";
-    r->read_event_handler = ngx_http_databridge_read;
-
-    if (ngx_http_databridge_timeout_add(ctx, dlcf->websocket_ping) != NGX_OK
-        || ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR)
-    {
-        return NGX_ERROR;
-    }
-
-    /* frames may have come with the request, or before the answer */
-
-    ngx_post_event(r->connection->read, &ngx_posted_events);
-
-    return ngx_http_databridge_watch_output(r);
+    ngx_http_databridge_socket_settle(ws, rc);
 }
 
 
 /* Python has taken messages. */
 
-void
-ngx_http_databridge_websocket_taken(ngx_http_databridge_ctx_t *ctx)
+static void
+ngx_http_databridge_websocket_taken(ngx_http_databridge_owner_t *owner)
 {
-    if (ctx->paused && ctx->ahead < DB_AHEAD_MAX) {
-        ngx_http_databridge_read(ctx->request);
+    ngx_http_databridge_websocket_t  *ws;
+
+    ws = (ngx_http_databridge_websocket_t *) owner;
+
+    if (owner->paused && owner->ahead < DB_AHEAD_MAX) {
+        ngx_http_databridge_socket_settle(ws,
+                                        ngx_http_databridge_socket_read(ws));
     }
 }
 
 
 static void
-ngx_http_databridge_read(ngx_http_request_t *r)
+ngx_http_databridge_websocket_flush(ngx_http_databridge_owner_t *owner)
 {
-    u_char                     *p;
-    ssize_t                     n;
-    ngx_buf_t                  *b;
-    ngx_uint_t                  i;
-    ngx_event_t                *rev;
-    ngx_connection_t           *c;
-    ngx_http_databridge_ctx_t  *ctx;
+    ngx_http_databridge_websocket_t  *ws;
 
-    /* the worker's only one: nothing of it is needed after a round */
+    ws = (ngx_http_databridge_websocket_t *) owner;
 
-    static u_char  buffer[NGX_HTTP_DATABRIDGE_READ_SIZE];
-
-    c = r->connection;
-    b = r->header_in;
-    rev = c->read;
-
-    ctx = ngx_http_get_module_ctx(r, ngx_http_databridge_module);
-
-    for (i = 0; i < NGX_HTTP_DATABRIDGE_READ_MAX; i++) {
-
-        ctx->paused = ctx->ahead >= DB_AHEAD_MAX
-                      && !ctx->websocket->closing;
-
-        if (ctx->paused) {
-            return;
-        }
-
-        if (b->pos < b->last) {
-            p = b->pos;
-            n = b->last - b->pos;
-            b->pos = b->last;
-
-        } else {
-            p = buffer;
-            n = c->recv(c, buffer, NGX_HTTP_DATABRIDGE_READ_SIZE);
-        }
-
-        if (n == NGX_AGAIN) {
-            if (ngx_handle_read_event(rev, 0) != NGX_OK) {
-                ngx_http_databridge_lost(ctx);
-            }
-
-            return;
-        }
-
-        if (n == 0 || n == NGX_ERROR) {
-            ngx_log_error(NGX_LOG_INFO, c->log, 0, "client closed its "
-                          "connection without closing the WebSocket");
-
-            ngx_http_databridge_lost(ctx);
-            return;
-        }
-
-        ngx_http_databridge_heard(ctx);
-
-        if (ngx_http_databridge_frames(ctx, p, n) != NGX_OK) {
-            return;
-        }
-    }
-
-    /* others have their turn */
-
-    ngx_post_event(rev, &ngx_posted_next_events);
+    ngx_http_databridge_socket_settle(ws, ngx_http_databridge_socket_send(ws));
 }
 
 
-/* NGX_OK to read on; else the request has been finalized. */
+/* Time for a ping, or none is left for its answer or for the close. */
 
-static ngx_int_t
-ngx_http_databridge_frames(ngx_http_databridge_ctx_t *ctx, u_char *data,
-    size_t len)
+static void
+ngx_http_databridge_websocket_expire(ngx_http_databridge_owner_t *owner)
+{
+    ngx_int_t                         rc;
+    ngx_msec_t                        time;
+    ngx_http_databridge_websocket_t  *ws;
+
+    ws = (ngx_http_databridge_websocket_t *) owner;
+
+    if (ws->closing) {
+        ngx_log_error(NGX_LOG_INFO, ws->connection->log, NGX_ETIMEDOUT,
+                      "client did not close its WebSocket");
+        rc = NGX_ERROR;
+
+    } else if (ws->pinged && !owner->paused) {
+        rc = ngx_http_databridge_fail(ws, DB_CLOSE_INTERNAL,
+                                      db_string("keepalive ping timeout"));
+
+    } else {
+        ws->pinged = ws->dlcf->websocket_timeout != 0;
+        time = ws->pinged ? ws->dlcf->websocket_timeout
+                          : ws->dlcf->websocket_ping;
+
+        rc = ngx_http_databridge_timeout_add(owner, time);
+
+        if (rc == NGX_OK) {
+            rc = ngx_http_databridge_control(ws, DB_FRAME_PING, db_string(""));
+        }
+    }
+
+    ngx_http_databridge_socket_settle(ws, rc);
+}
+
+
+/* The worker quits. */
+
+static void
+ngx_http_databridge_websocket_leave(ngx_http_databridge_owner_t *owner)
+{
+    ngx_int_t                         rc;
+    ngx_http_databridge_websocket_t  *ws;
+
+    ws = (ngx_http_databridge_websocket_t *) owner;
+
+    if (ws->closing) {
+        return;
+    }
+
+    rc = ngx_http_databridge_close(ws, DB_CLOSE_RESTART, db_string(""));
+
+    if (rc == NGX_OK) {
+        rc = ngx_http_databridge_closing(ws);
+    }
+
+    ngx_http_databridge_socket_settle(ws, rc);
+}
+
+
+/* The worker's time is over. */
+
+static void
+ngx_http_databridge_websocket_cut(ngx_http_databridge_owner_t *owner)
+{
+    ngx_http_databridge_let_go(owner,
+                               owner->job ? &owner->job->disconnect : NULL);
+
+    ngx_http_databridge_socket_end((ngx_http_databridge_websocket_t *) owner);
+}
+
+
+ngx_int_t
+ngx_http_databridge_websocket_frames(ngx_http_databridge_websocket_t *ws,
+    u_char *data, size_t len)
 {
     db_frames_t        *frames;
     db_frames_event_t   event;
 
-    frames = &ctx->websocket->frames;
+    frames = &ws->frames;
+
+    ngx_http_databridge_heard(ws);
 
     if (db_frames_feed(frames, (char *) data, len) != DB_OK) {
-        ngx_http_databridge_fail(ctx, DB_CLOSE_INTERNAL, db_string(""));
-        return NGX_DONE;
+        return ngx_http_databridge_fail(ws, DB_CLOSE_INTERNAL, db_string(""));
     }
 
     for ( ;; ) {
@@ -211,13 +223,12 @@ ngx_http_databridge_frames(ngx_http_databridge_ctx_t *ctx, u_char *data,
         switch (event) {
 
         case DB_FRAMES_MESSAGE:
-            ngx_http_databridge_message(ctx);
+            ngx_http_databridge_message(ws);
             break;
 
         case DB_FRAMES_PING:
-            if (ngx_http_databridge_pong(ctx) == NGX_ERROR) {
-                ngx_http_databridge_lost(ctx);
-                return NGX_DONE;
+            if (ngx_http_databridge_pong(ws) != NGX_OK) {
+                return NGX_ERROR;
             }
 
             break;
@@ -226,17 +237,15 @@ ngx_http_databridge_frames(ngx_http_databridge_ctx_t *ctx, u_char *data,
             break;
 
         case DB_FRAMES_CLOSE:
-            ngx_http_databridge_fail(ctx, frames->code, frames->data);
-            return NGX_DONE;
+            return ngx_http_databridge_fail(ws, frames->code, frames->data);
 
         case DB_FRAMES_ERROR:
-            ngx_log_error(NGX_LOG_INFO, ctx->request->connection->log, 0,
+            ngx_log_error(NGX_LOG_INFO, ws->connection->log, 0,
                           "client sent what closes its WebSocket with %ui",
                           (ngx_uint_t) frames->code);
 
-            ctx->request->lingering_close = 1;
-            ngx_http_databridge_fail(ctx, frames->code, frames->data);
-            return NGX_DONE;
+            ws->lingering = 1;
+            return ngx_http_databridge_fail(ws, frames->code, frames->data);
 
         default:  /* DB_FRAMES_AGAIN */
             return NGX_OK;
@@ -246,43 +255,39 @@ ngx_http_databridge_frames(ngx_http_databridge_ctx_t *ctx, u_char *data,
 
 
 static void
-ngx_http_databridge_message(ngx_http_databridge_ctx_t *ctx)
+ngx_http_databridge_message(ngx_http_databridge_websocket_t *ws)
 {
     db_chunk_t   *chunk;
     db_frames_t  *frames;
 
-    frames = &ctx->websocket->frames;
+    frames = &ws->frames;
 
-    if (ctx->job == NULL) {
+    if (ws->owner.job == NULL) {
         ngx_free(frames->block);
         return;
     }
 
-    chunk = db_chunk_adopt(ctx->job, frames->block, frames->data.len);
+    chunk = db_chunk_adopt(ws->owner.job, frames->block, frames->data.len);
     chunk->opcode = frames->opcode;
 
-    ctx->ahead += db_message_cost(frames->data.len);
+    ws->owner.ahead += db_message_cost(frames->data.len);
     ngx_http_databridge_submit(&chunk->msg.node);
 }
 
 
 static void
-ngx_http_databridge_heard(ngx_http_databridge_ctx_t *ctx)
+ngx_http_databridge_heard(ngx_http_databridge_websocket_t *ws)
 {
-    ngx_http_databridge_loc_conf_t  *dlcf;
-
-    if (!ctx->websocket->pinged) {
+    if (!ws->pinged || ws->closing) {
         return;
     }
 
-    dlcf = ngx_http_get_module_loc_conf(ctx->request,
-                                        ngx_http_databridge_module);
-
-    ctx->websocket->pinged = 0;
+    ws->pinged = 0;
 
     /* a time that is in use already: nothing is allocated */
 
-    (void) ngx_http_databridge_timeout_add(ctx, dlcf->websocket_ping);
+    (void) ngx_http_databridge_timeout_add(&ws->owner,
+                                           ws->dlcf->websocket_ping);
 }
 
 
@@ -292,12 +297,9 @@ ngx_http_databridge_heard(ngx_http_databridge_ctx_t *ctx)
  */
 
 static ngx_int_t
-ngx_http_databridge_pong(ngx_http_databridge_ctx_t *ctx)
+ngx_http_databridge_pong(ngx_http_databridge_websocket_t *ws)
 {
-    db_part_t                        *part;
-    ngx_http_databridge_websocket_t  *ws;
-
-    ws = ctx->websocket;
+    db_part_t  *part;
 
     if (ws->closing) {
         return NGX_OK;
@@ -314,33 +316,14 @@ ngx_http_databridge_pong(ngx_http_databridge_ctx_t *ctx)
 
     ws->pong = part;
 
-    return ngx_http_databridge_websocket_sent(ctx);
+    return ngx_http_databridge_socket_send(ws);
 }
 
 
-/* What was sent may have left. */
-
-ngx_int_t
-ngx_http_databridge_websocket_sent(ngx_http_databridge_ctx_t *ctx)
-{
-    db_part_t           *part;
-    ngx_http_request_t  *r;
-
-    r = ctx->request;
-    part = ctx->websocket->pong;
-
-    if (part == NULL || r->buffered || r->connection->buffered) {
-        return NGX_OK;
-    }
-
-    ctx->websocket->pong = NULL;
-
-    return ngx_http_databridge_send_frame(ctx, part);
-}
-
+/* At once, after what waits to be sent. */
 
 static ngx_int_t
-ngx_http_databridge_control(ngx_http_databridge_ctx_t *ctx,
+ngx_http_databridge_control(ngx_http_databridge_websocket_t *ws,
     ngx_uint_t opcode, db_str_t data)
 {
     db_part_t  *part;
@@ -350,23 +333,9 @@ ngx_http_databridge_control(ngx_http_databridge_ctx_t *ctx,
         return NGX_ERROR;
     }
 
-    return ngx_http_databridge_send_frame(ctx, part);
-}
+    ngx_http_databridge_websocket_add(ws, part);
 
-
-/* At once, after what waits to be sent. */
-
-static ngx_int_t
-ngx_http_databridge_send_frame(ngx_http_databridge_ctx_t *ctx,
-    db_part_t *part)
-{
-    if (ngx_http_databridge_add_frame(ctx, part) != NGX_OK
-        || ngx_http_databridge_send_output(ctx) == NGX_ERROR)
-    {
-        return NGX_ERROR;
-    }
-
-    return ngx_http_databridge_watch_output(ctx->request);
+    return ngx_http_databridge_socket_send(ws);
 }
 
 
@@ -395,54 +364,63 @@ ngx_http_databridge_control_part(ngx_uint_t opcode, db_str_t data)
 }
 
 
-/*
- * A body in the part's own block has room for the head in front of it; one
- * that lies in a Python object has not.
- */
+/* A frame whose body lies in the part's block, where its head has room. */
 
-static ngx_int_t
-ngx_http_databridge_add_frame(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
+void
+ngx_http_databridge_websocket_add(ngx_http_databridge_websocket_t *ws,
+    db_part_t *part)
 {
-    char       *p;
-    u_char      head[DB_FRAME_HEAD_MAX];
-    size_t      n;
-    db_part_t  *first;
+    char    *p;
+    u_char   head[DB_FRAME_HEAD_MAX];
+    size_t   n;
 
     n = db_frame_head(head, part->opcode, part->body.len);
 
+    p = (char *) part->body.data - n;
+    ngx_memcpy(p, head, n);
+
+    part->body.data = p;
+    part->body.len += n;
+
+    db_chain_append(&ws->out, &part->msg.node);
+}
+
+
+/* Takes over the part.  A body in a Python object has its head before it. */
+
+static ngx_int_t
+ngx_http_databridge_add_frame(ngx_http_databridge_websocket_t *ws,
+    db_part_t *part)
+{
+    char       *p;
+    db_part_t  *head;
+
     if (part->object == NULL) {
-        p = (char *) part->body.data - n;
-        ngx_memcpy(p, head, n);
-
-        part->body.data = p;
-        part->body.len += n;
-
-        return ngx_http_databridge_add_output(ctx, part);
+        ngx_http_databridge_websocket_add(ws, part);
+        return NGX_OK;
     }
 
-    first = db_part_create(NULL, 0, n, &p);
-
-    if (first) {
-        ngx_memcpy(p, head, n);
-
-        first->body.data = p;
-        first->body.len = n;
-    }
-
-    if (first == NULL || ngx_http_databridge_add_output(ctx, first) != NGX_OK)
-    {
+    head = db_part_create(NULL, 0, DB_FRAME_HEAD_MAX, &p);
+    if (head == NULL) {
         ngx_http_databridge_free_part(part);
         return NGX_ERROR;
     }
 
-    return ngx_http_databridge_add_output(ctx, part);
+    head->body.data = p;
+    head->body.len = db_frame_head((u_char *) p, part->opcode,
+                                   part->body.len);
+
+    db_chain_append(&ws->out, &head->msg.node);
+    db_chain_append(&ws->out, &part->msg.node);
+
+    return NGX_OK;
 }
 
 
 /* Tells Python, and the client, that the socket closes and why. */
 
 static ngx_int_t
-ngx_http_databridge_close(ngx_http_databridge_ctx_t *ctx, ngx_uint_t code,
+ngx_http_databridge_close(ngx_http_databridge_websocket_t *ws, ngx_uint_t code,
     db_str_t reason)
 {
     char        *p;
@@ -460,8 +438,8 @@ ngx_http_databridge_close(ngx_http_databridge_ctx_t *ctx, ngx_uint_t code,
     close.data = (char *) data;
     close.len = 2 + reason.len;
 
-    if (ctx->job) {
-        chunk = db_chunk_create(ctx->job, close.len);
+    if (ws->owner.job) {
+        chunk = db_chunk_create(ws->owner.job, close.len);
 
         if (chunk) {
             p = (char *) chunk->data.data;
@@ -472,180 +450,62 @@ ngx_http_databridge_close(ngx_http_databridge_ctx_t *ctx, ngx_uint_t code,
         }
     }
 
-    ctx->websocket->closing = 1;
+    ws->closing = 1;
 
     if (code == DB_CLOSE_NO_CODE) {
         close.len = 0;
     }
 
-    return ngx_http_databridge_control(ctx, DB_FRAME_CLOSE, close);
+    return ngx_http_databridge_control(ws, DB_FRAME_CLOSE, close);
 }
 
 
-/* The close was sent: what is left is the client's. */
+/* The close is on its way: what is left is the client's. */
 
-static void
-ngx_http_databridge_closing(ngx_http_databridge_ctx_t *ctx)
+static ngx_int_t
+ngx_http_databridge_closing(ngx_http_databridge_websocket_t *ws)
 {
-    ngx_http_databridge_closed(ctx);
+    db_job_t  *job;
 
-    /* a worker that exits still has to cut it off in the end */
+    job = ws->owner.job;
 
-    if (!ctx->linked) {
-        ctx->linked = 1;
-        ngx_queue_insert_tail(&ngx_http_databridge_worker->running,
-                              &ctx->link);
+    ngx_http_databridge_let_go(&ws->owner, job ? &job->disconnect : NULL);
+
+    if (ws->owner.paused) {
+        ngx_post_event(ws->connection->read, &ngx_posted_events);
     }
 
-    if (ngx_http_databridge_timeout_add(ctx, NGX_HTTP_DATABRIDGE_CLOSE_TIME)
+    if (ngx_http_databridge_timeout_add(&ws->owner,
+                                        NGX_HTTP_DATABRIDGE_CLOSE_TIME)
         != NGX_OK)
     {
-        ngx_http_databridge_lost(ctx);
-        return;
+        return NGX_ERROR;
     }
 
-    if (ctx->paused) {
-        ngx_post_event(ctx->request->connection->read, &ngx_posted_events);
-    }
-}
-
-
-/* For Python the socket has ended. */
-
-static void
-ngx_http_databridge_closed(ngx_http_databridge_ctx_t *ctx)
-{
-    ngx_http_databridge_detach(ctx, ctx->job ? &ctx->job->disconnect : NULL);
+    return ngx_http_databridge_socket_send(ws);
 }
 
 
 /* The socket ends here, with a close unless one was sent before. */
 
-static void
-ngx_http_databridge_fail(ngx_http_databridge_ctx_t *ctx, ngx_uint_t code,
+static ngx_int_t
+ngx_http_databridge_fail(ngx_http_databridge_websocket_t *ws, ngx_uint_t code,
     db_str_t reason)
 {
-    ngx_int_t  rc;
+    db_job_t   *job;
+    ngx_int_t   rc;
 
     rc = NGX_OK;
 
-    if (!ctx->websocket->closing) {
-        rc = ngx_http_databridge_close(ctx, code, reason);
+    if (!ws->closing) {
+        rc = ngx_http_databridge_close(ws, code, reason);
     }
 
-    ngx_http_databridge_closed(ctx);
+    job = ws->owner.job;
 
-    ngx_http_finalize_request(ctx->request, rc == NGX_ERROR ? rc : NGX_OK);
-}
+    ngx_http_databridge_let_go(&ws->owner, job ? &job->disconnect : NULL);
 
+    ws->ending = 1;
 
-/* The connection ends, without a close. */
-
-static void
-ngx_http_databridge_lost(ngx_http_databridge_ctx_t *ctx)
-{
-    ngx_connection_t  *c;
-
-    c = ctx->request->connection;
-    c->error = 1;
-
-#if (NGX_HTTP_SSL)
-    if (c->ssl) {
-        c->ssl->no_send_shutdown = 1;
-    }
-#endif
-
-    ngx_http_finalize_request(ctx->request, NGX_HTTP_CLIENT_CLOSED_REQUEST);
-}
-
-
-/* Time for a ping, or none is left for its answer or for the close. */
-
-void
-ngx_http_databridge_websocket_expire(ngx_http_databridge_ctx_t *ctx)
-{
-    ngx_msec_t                        time;
-    ngx_connection_t                 *c;
-    ngx_http_request_t               *r;
-    ngx_http_databridge_loc_conf_t   *dlcf;
-    ngx_http_databridge_websocket_t  *ws;
-
-    r = ctx->request;
-    c = r->connection;
-    ws = ctx->websocket;
-
-    dlcf = ngx_http_get_module_loc_conf(r, ngx_http_databridge_module);
-
-    ngx_http_set_log_request(c->log, r);
-
-    if (ws->closing) {
-        ngx_log_error(NGX_LOG_INFO, c->log, NGX_ETIMEDOUT,
-                      "client did not close its WebSocket");
-        ngx_http_databridge_lost(ctx);
-
-    } else if (ws->pinged && !ctx->paused) {
-        ngx_http_databridge_fail(ctx, DB_CLOSE_INTERNAL,
-                                 db_string("keepalive ping timeout"));
-
-    } else {
-        ws->pinged = dlcf->websocket_timeout != 0;
-        time = ws->pinged ? dlcf->websocket_timeout : dlcf->websocket_ping;
-
-        if (ngx_http_databridge_timeout_add(ctx, time) != NGX_OK
-            || ngx_http_databridge_control(ctx, DB_FRAME_PING, db_string(""))
-               == NGX_ERROR)
-        {
-            ngx_http_databridge_lost(ctx);
-        }
-    }
-
-    ngx_http_run_posted_requests(c);
-}
-
-
-/* The worker quits. */
-
-void
-ngx_http_databridge_websocket_leave(ngx_http_databridge_ctx_t *ctx)
-{
-    ngx_connection_t  *c;
-
-    if (!ctx->started) {
-        ngx_http_databridge_cut(ctx);
-        return;
-    }
-
-    if (ctx->websocket->closing) {
-        return;
-    }
-
-    c = ctx->request->connection;
-
-    ngx_http_set_log_request(c->log, ctx->request);
-
-    if (ngx_http_databridge_close(ctx, DB_CLOSE_RESTART, db_string(""))
-        == NGX_ERROR)
-    {
-        ngx_http_databridge_lost(ctx);
-
-    } else {
-        ngx_http_databridge_closing(ctx);
-    }
-
-    ngx_http_run_posted_requests(c);
-}
-
-
-void
-ngx_http_databridge_websocket_free(ngx_http_databridge_ctx_t *ctx)
-{
-    db_frames_free(&ctx->websocket->frames);
-
-    if (ctx->websocket->pong) {
-        ngx_http_databridge_free_part(ctx->websocket->pong);
-    }
-
-    if (ctx->websocket->counted) {
-        ngx_http_databridge_metric_socket(-1);
-    }
+    return rc;
 }

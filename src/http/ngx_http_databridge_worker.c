@@ -595,7 +595,7 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
 
     while (!ngx_queue_empty(&worker->waiting)) {
         q = ngx_queue_head(&worker->waiting);
-        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, link);
+        ctx = ngx_queue_data(q, ngx_http_databridge_ctx_t, owner.link);
 
         ngx_http_databridge_resume(ctx);
     }
