@@ -13,12 +13,17 @@ endif
 	@$(PYTEST) -m 'not soak' $(T)
 
 #: make soak        the long tests; N=1000000 requests, SOCKETS=100000, and
-#:                  RATE=1000 T=3600: a load at that rate for T seconds
+#:                  RATE=1000 T=3600: a load at that rate for T seconds;
+#:                  FUZZ_SECONDS=3600 for all fuzzers side by side
 LOAD = $(shell echo "$(T)" | grep -x '[0-9]*')
 
 soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory -s host
+ifeq ($(if $(LOAD),t,$(T)),t)
+	@$(MAKE) --no-print-directory -s -j8 -f t/unit/unit.mk fuzz \
+	    FUZZ_SECONDS=$(FUZZ_SECONDS)
+endif
 	@SECONDS_OF_LOAD=$(LOAD) $(PYTEST) -m soak -rP $(if $(LOAD),t,$(T))
 
 # The unit tests of the pure C rooms, plain and sanitized, a short run of the
@@ -33,7 +38,8 @@ host:
 	@$(MAKE) --no-print-directory -s -j$(JOBS) -f t/host/host.mk
 
 #: make fuzz        the fuzzers, FUZZ_SECONDS each
-FUZZ_SECONDS ?= 60
+fuzz: FUZZ_SECONDS ?= 60
+soak: FUZZ_SECONDS ?= 3600
 
 fuzz: packages packages-test
 	@$(MAKE) --no-print-directory -s -f t/unit/unit.mk fuzz \

@@ -89,7 +89,8 @@ $(UNIT)/fuzz/fuzz_%: t/fuzz/fuzz_%.c $(HEADERS) $(UNIT)/fuzz/libpure.a
 	@$(CLANGXX) -g -fsanitize=fuzzer,address,undefined $@.o \
 	    $(UNIT)/fuzz/libpure.a $(LIBS) -o $@
 
-# The corpus is kept between runs, what crashes beside it.
+# It begins with the seeds; the corpus is kept between runs, what crashes
+# beside it.
 
 .PHONY: $(FUZZERS:%=run-%)
 $(FUZZERS:%=run-%): run-%: $(UNIT)/fuzz/%
@@ -97,6 +98,7 @@ $(FUZZERS:%=run-%): run-%: $(UNIT)/fuzz/%
 	@mkdir -p $(UNIT)/corpus/$*
 	@$< -max_total_time=$(FUZZ_SECONDS) -timeout=10 -max_len=4096 \
 	    -artifact_prefix=$(UNIT)/corpus/$*- $(UNIT)/corpus/$* \
+	    $(wildcard t/fuzz/seeds/$*) \
 	    $(patsubst %,-dict=%,$(wildcard t/fuzz/$*.dict)) \
 	    >$<.log 2>&1 || { tail -n 60 $<.log; exit 1; }
 
