@@ -148,7 +148,7 @@ def test_a_database_that_is_removed_takes_no_write_until_a_reload(app: StartApp)
     answer = server.client.post("/notes", json={"id": 2, "text": "x"})
     assert answer.status_code == 503
     assert answer.headers["retry-after"]
-    server.logged("its file was moved or removed")
+    server.logged("was moved or removed")
     assert server.client.get("/").json() == "here"
     old = server.reload()
     until("the old worker is gone", lambda: not set(old) & set(server.workers()))

@@ -689,6 +689,11 @@ db_crud_finish(db_crud_call_t *call)
                      db_string("{\"detail\":\"Service Unavailable\"}"));
         break;
 
+    case DB_STORE_TIMEOUT:
+        rc = db_crud_answer(call, 504,
+                     db_string("{\"detail\":\"Gateway Timeout\"}"));
+        break;
+
     case DB_STORE_FULL:
         rc = db_crud_answer(call, 507,
                      db_string("{\"detail\":\"Insufficient Storage\"}"));

@@ -26,7 +26,7 @@ static ngx_int_t ngx_http_databridge_find_store(ngx_conf_t *cf,
     ngx_http_databridge_main_conf_t *dmcf,
     ngx_http_databridge_crud_conf_t *crud);
 static ngx_thread_pool_t *ngx_http_databridge_pool(ngx_conf_t *cf,
-    ngx_str_t *name, ngx_uint_t threads);
+    ngx_str_t *name, ngx_uint_t threads, ngx_uint_t queue);
 
 
 char *
@@ -597,7 +597,7 @@ ngx_http_databridge_resolve(ngx_conf_t *cf,
     }
 
     if (dmcf->apps.nelts) {
-        dmcf->loop_pool = ngx_http_databridge_pool(cf, &loop, 1);
+        dmcf->loop_pool = ngx_http_databridge_pool(cf, &loop, 1, 1);
         if (dmcf->loop_pool == NULL) {
             return NGX_ERROR;
         }
@@ -605,7 +605,8 @@ ngx_http_databridge_resolve(ngx_conf_t *cf,
 
     if (dmcf->stores.nelts) {
         dmcf->store_pool = ngx_http_databridge_pool(cf, &store,
-                                                    dmcf->store_threads);
+                                                    dmcf->store_threads,
+                                                    dmcf->queue);
         if (dmcf->store_pool == NULL) {
             return NGX_ERROR;
         }
@@ -645,7 +646,8 @@ ngx_http_databridge_find_store(ngx_conf_t *cf,
 
 
 static ngx_thread_pool_t *
-ngx_http_databridge_pool(ngx_conf_t *cf, ngx_str_t *name, ngx_uint_t threads)
+ngx_http_databridge_pool(ngx_conf_t *cf, ngx_str_t *name, ngx_uint_t threads,
+    ngx_uint_t queue)
 {
     char               *rv;
     ngx_str_t          *value;
@@ -661,18 +663,21 @@ ngx_http_databridge_pool(ngx_conf_t *cf, ngx_str_t *name, ngx_uint_t threads)
         return tp;
     }
 
-    if (ngx_array_init(&args, cf->pool, 3, sizeof(ngx_str_t)) != NGX_OK) {
+    if (ngx_array_init(&args, cf->pool, 4, sizeof(ngx_str_t)) != NGX_OK) {
         return NULL;
     }
 
-    value = ngx_array_push_n(&args, 3);
+    value = ngx_array_push_n(&args, 4);
     if (value == NULL) {
         return NULL;
     }
 
     value[2].data = ngx_pnalloc(cf->pool,
                                 sizeof("threads=") + NGX_INT_T_LEN);
-    if (value[2].data == NULL) {
+    value[3].data = ngx_pnalloc(cf->pool,
+                                sizeof("max_queue=") + NGX_INT_T_LEN);
+
+    if (value[2].data == NULL || value[3].data == NULL) {
         return NULL;
     }
 
@@ -680,6 +685,8 @@ ngx_http_databridge_pool(ngx_conf_t *cf, ngx_str_t *name, ngx_uint_t threads)
     value[1] = *name;
     value[2].len = ngx_sprintf(value[2].data, "threads=%ui%Z", threads)
                    - value[2].data - 1;
+    value[3].len = ngx_sprintf(value[3].data, "max_queue=%ui%Z", queue)
+                   - value[3].data - 1;
 
     pool = *cf;
     pool.args = &args;

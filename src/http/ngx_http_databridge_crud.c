@@ -12,6 +12,10 @@
 
 #define NGX_HTTP_DATABRIDGE_MAX_DOCUMENT  (1024 * 1024)
 
+/* A read that is not cheap: seconds, from its request to its last row. */
+
+#define NGX_HTTP_DATABRIDGE_READ_TIME     10
+
 
 typedef struct {
     db_node_t             node;        /* first: pushed by the writer */
@@ -342,6 +346,9 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
             ngx_http_databridge_metric_store(op, crud->since);
             return ngx_http_databridge_crud_answer(r, crud);
         }
+
+        op->deadline = crud->since
+                       + NGX_HTTP_DATABRIDGE_READ_TIME * 1000000000ull;
 
         task = &crud->task;
         task->ctx = crud;

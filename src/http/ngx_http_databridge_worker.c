@@ -220,8 +220,9 @@ ngx_http_databridge_prepare(ngx_http_databridge_worker_t *worker)
         }
 
         ngx_log_error(NGX_LOG_EMERG, log, 0,
-                      "databridge_crud in %s:%ui: %s", crud[i]->file,
-                      crud[i]->line, error);
+                      "databridge_crud in %s:%ui: %s; it answers 503 until "
+                      "nginx is reloaded", crud[i]->file, crud[i]->line,
+                      error);
     }
 }
 

@@ -237,6 +237,8 @@ struct db_store_op_s {
     uint64_t                skip;
     unsigned                count:1;     /* compute total as well, without
                                             regard to "after" */
+    uint64_t                deadline;    /* of db_store_work(), in ns of the
+                                            steady clock; 0: the store's */
 
     /* results */
 

@@ -20,19 +20,27 @@
 #define DB_SQLITE_POOL_TICK     10000
 
 
+uint64_t
+db_sqlite_now(void)
+{
+    struct timespec  now;
+
+    clock_gettime(CLOCK_MONOTONIC, &now);
+
+    return (uint64_t) now.tv_sec * 1000000000 + (uint64_t) now.tv_nsec;
+}
+
+
 static int
 db_sqlite_tick(void *data)
 {
     db_connection_t *conn = data;
 
-    struct timespec  now;
-
     if (conn->role == DB_ROLE_READER) {
         conn->expired = conn->budgeted && ++conn->ticks > DB_SQLITE_BUDGET;
 
     } else {
-        clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-        conn->expired = conn->deadline && now.tv_sec > conn->deadline;
+        conn->expired = conn->deadline && db_sqlite_now() > conn->deadline;
     }
 
     return conn->expired;
@@ -129,10 +137,9 @@ db_sqlite_connect(db_sqlite_t *store, db_role_t role, char *error, size_t size)
     }
 
     if (rc != SQLITE_OK) {
-        snprintf(error, size, "sqlite store \"%s\": %s", store->path,
-                 (rc & 0xff) == SQLITE_NOTADB
-                 ? "not an SQLite database: name another file, or remove it"
-                 : conn->db ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc));
+        snprintf(error, size, "sqlite store \"%s\": %s%s", store->path,
+                 conn->db ? sqlite3_errmsg(conn->db) : sqlite3_errstr(rc),
+                 db_sqlite_hint(rc));
         db_sqlite_disconnect(conn);
         return NULL;
     }
@@ -178,11 +185,20 @@ db_sqlite_disconnect(db_connection_t *conn)
 void
 db_sqlite_log(db_connection_t *conn, const char *what)
 {
-    char  text[512];
+    db_sqlite_log_as(conn, sqlite3_errcode(conn->db), what);
+}
 
-    snprintf(text, sizeof(text), "sqlite store \"%s\": %s: %s (%d)",
+
+/* With the advice for another error than the connection's. */
+
+void
+db_sqlite_log_as(db_connection_t *conn, int rc, const char *what)
+{
+    char  text[768];
+
+    snprintf(text, sizeof(text), "sqlite store \"%s\": %s: %s (%d)%s",
              conn->store->path, what, sqlite3_errmsg(conn->db),
-             sqlite3_extended_errcode(conn->db));
+             sqlite3_extended_errcode(conn->db), db_sqlite_hint(rc));
 
     conn->store->log(conn->store->log_ctx, DB_LOG_ERROR, text);
 }
@@ -198,11 +214,15 @@ db_sqlite_status(int rc)
 
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
-    case SQLITE_INTERRUPT:
         return DB_STORE_BUSY;
+
+    case SQLITE_INTERRUPT:
+        return DB_STORE_TIMEOUT;
 
     case SQLITE_READONLY:
     case SQLITE_CANTOPEN:
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
         return DB_STORE_AWAY;
 
     case SQLITE_FULL:

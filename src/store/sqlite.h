@@ -20,6 +20,7 @@
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 #include <time.h>
 
 
@@ -28,7 +29,7 @@
 #define DB_SQLITE_RECIPE       1536
 #define DB_SQLITE_MATCH        "databridge"  /* what a bound pointer is */
 #define DB_SQLITE_BUSY_MS      5000      /* where a thread may wait */
-#define DB_SQLITE_TIME_LIMIT   10        /* seconds, of a pooled read */
+#define DB_SQLITE_TIME_LIMIT   10000     /* ms, of a pooled read */
 
 #define DB_SQLITE_BUCKETS      64
 #define DB_SQLITE_CACHED       512       /* plain statements a connection */
@@ -105,7 +106,7 @@ struct db_connection_s {
     sqlite3_stmt     *commit;
     int               budgeted;           /* READER: preparing is not */
     unsigned          ticks;              /* READER: of this statement */
-    time_t            deadline;           /* POOL: 0 until it has worked */
+    uint64_t          deadline;           /* POOL: ns, 0 until it worked */
     int               expired;            /* the budget is used up */
     unsigned          cached;             /* long statements count more */
     db_statement_t   *statements[DB_SQLITE_BUCKETS];
@@ -116,6 +117,7 @@ typedef struct {
     pthread_mutex_t            mutex;     /* one lock holder a process */
     int                        fd;
     _Atomic(uint64_t)         *commits;   /* shared by all processes */
+    _Atomic(uint64_t)         *inode;     /* of the database, likewise */
 } db_writer_lock_t;
 
 
@@ -126,6 +128,8 @@ struct db_sqlite_s {
     db_log_pt                  log;
     void                      *log_ctx;
     db_writer_lock_t           lock;
+    ino_t                      files[3];  /* the database, its log, the index
+                                             of that; constant once opened */
 
     /* the nginx thread */
 
@@ -148,10 +152,14 @@ struct db_sqlite_s {
     db_store_op_t            **tail;
     unsigned                   waiting:1;
     unsigned                   stop:1;
+
+    int                        uncounted; /* the writer: it has said so */
 };
 
 
 /* sqlite.c: connections and statements */
+
+uint64_t db_sqlite_now(void);                      /* ns, of a steady clock */
 
 db_connection_t *db_sqlite_connect(db_sqlite_t *store, db_role_t role,
     char *error, size_t size);
@@ -169,12 +177,21 @@ void db_sqlite_end(db_connection_t *conn);
 
 /* Logs what the connection's last error was while doing "what". */
 void db_sqlite_log(db_connection_t *conn, const char *what);
+void db_sqlite_log_as(db_connection_t *conn, int rc, const char *what);
 db_store_status_t db_sqlite_status(int rc);
 
 
-/* sqlite_schema.c: before and after a database is opened */
+/* sqlite_files.c: what lies on the disk */
 
+const char *db_sqlite_hint(int rc);
 int db_sqlite_check_path(db_sqlite_t *store, char *error, size_t size);
+int db_sqlite_check_log(db_sqlite_t *store, char *error, size_t size);
+void db_sqlite_know_files(db_sqlite_t *store);
+int db_sqlite_check_files(db_sqlite_t *store, db_connection_t *writer);
+
+
+/* sqlite_schema.c: after a database is opened */
+
 int db_sqlite_create(db_sqlite_t *store, db_connection_t *conn, char *error,
     size_t size);
 int db_sqlite_prepare(db_store_t *base, const db_collection_t *collection,

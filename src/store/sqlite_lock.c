@@ -1,7 +1,7 @@
 /*
  * The file beside the database: a lock that writers of all processes queue
- * for, and the counter of their commits.  It is never removed: a process
- * that had it open would then count for itself.
+ * for, the counter of their commits, and which file they belong to.  It is
+ * never removed: a process that had it open would then count for itself.
  */
 
 #include "store/sqlite.h"
@@ -15,6 +15,7 @@
 
 
 #define DB_WRITER_LOCK_SIZE  4096
+#define DB_WRITER_INODE      128      /* of the page: not in the same line */
 
 
 static int
@@ -39,6 +40,7 @@ db_writer_lock_map(db_writer_lock_t *lock)
     }
 
     lock->commits = page;
+    lock->inode = (void *) ((char *) page + DB_WRITER_INODE);
 
     return DB_OK;
 }

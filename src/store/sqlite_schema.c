@@ -6,8 +6,6 @@
 #include "store/sqlite.h"
 
 #include <stdio.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 
 typedef enum {
@@ -27,32 +25,6 @@ db_sqlite_error(db_sqlite_t *store, char *error, size_t size, const char *what,
              hint);
 
     return DB_ERROR;
-}
-
-
-/* Sees what SQLite would word less clearly. */
-
-int
-db_sqlite_check_path(db_sqlite_t *store, char *error, size_t size)
-{
-    struct stat  st;
-
-    if (stat(store->path, &st) == -1) {
-        return DB_OK;
-    }
-
-    if (!S_ISREG(st.st_mode)) {
-        return db_sqlite_error(store, error, size, "not a regular file",
-                               "name a file, which may be missing");
-    }
-
-    if (access(store->path, R_OK|W_OK) == -1) {
-        return db_sqlite_error(store, error, size, "cannot be written",
-                               "make the file and its directory writable"
-                               " for the worker's user");
-    }
-
-    return DB_OK;
 }
 
 
@@ -78,8 +50,9 @@ db_sqlite_create(db_sqlite_t *store, db_connection_t *conn, char *error,
     }
 
     if (rc != SQLITE_OK) {
-        return db_sqlite_error(store, error, size, "cannot be opened",
-                               sqlite3_errmsg(conn->db));
+        snprintf(error, size, "sqlite store \"%s\": cannot be opened: %s%s",
+                 store->path, sqlite3_errmsg(conn->db), db_sqlite_hint(rc));
+        return DB_ERROR;
     }
 
     if (!wal || sqlite3_db_readonly(conn->db, "main") == 1) {

@@ -111,14 +111,21 @@ db_sqlite_attach(db_sqlite_t *store, char *error, size_t size)
         return DB_ERROR;
     }
 
-    rc = DB_ERROR;
-    store->writer = db_sqlite_connect(store, DB_ROLE_WRITER, error, size);
+    rc = db_sqlite_check_log(store, error, size);
 
-    if (store->writer
-        && db_sqlite_create(store, store->writer, error, size) == DB_OK)
-    {
+    if (rc == DB_OK) {
+        store->writer = db_sqlite_connect(store, DB_ROLE_WRITER, error, size);
+        rc = store->writer
+             ? db_sqlite_create(store, store->writer, error, size) : DB_ERROR;
+    }
+
+    if (rc == DB_OK) {
         store->reader = db_sqlite_connect(store, DB_ROLE_READER, error, size);
         rc = store->reader ? DB_OK : DB_ERROR;
+    }
+
+    if (rc == DB_OK) {
+        db_sqlite_know_files(store);
     }
 
     db_writer_unlock(&store->lock);
@@ -266,6 +273,12 @@ db_sqlite_pool_take(db_sqlite_t *store)
         return conn;
     }
 
+    /* by now the path may lead to something else than the reader reads */
+
+    if (db_sqlite_check_files(store, NULL) != SQLITE_OK) {
+        return NULL;
+    }
+
     conn = db_sqlite_connect(store, DB_ROLE_POOL, error, sizeof(error));
 
     if (conn == NULL) {
@@ -292,18 +305,28 @@ db_sqlite_work(db_store_t *base, db_store_op_t *op)
     db_sqlite_t *store = (db_sqlite_t *) base;
 
     int               rc;
-    struct timespec   now;
+    uint64_t          now, limit;
     db_connection_t  *conn;
+
+    now = db_sqlite_now();
+    limit = op->deadline ? op->deadline
+                         : now + DB_SQLITE_TIME_LIMIT * 1000000ull;
+
+    /* the time went by while others were at work */
+
+    if (now >= limit) {
+        op->status = DB_STORE_BUSY;
+        return;
+    }
 
     conn = db_sqlite_pool_take(store);
 
     if (conn == NULL) {
-        op->status = DB_STORE_FAILED;
+        op->status = DB_STORE_AWAY;
         return;
     }
 
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    conn->deadline = now.tv_sec + DB_SQLITE_TIME_LIMIT;
+    conn->deadline = limit;
 
     rc = db_sqlite_step(conn->begin);
 

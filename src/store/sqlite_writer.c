@@ -16,6 +16,7 @@
 
 
 #define DB_WRITER_BATCH        256
+#define DB_WRITER_PAUSE_MS     5          /* while another program writes */
 
 /* Pages of the log: between two checkpoints, and when it must start again. */
 
@@ -82,35 +83,6 @@ db_writer_take(db_sqlite_t *store)
 }
 
 
-/* A write to a file that has lost its name would be acknowledged and gone. */
-
-static int
-db_writer_check(db_writer_t *writer)
-{
-    int          moved;
-    char         text[512];
-    db_sqlite_t  *store;
-
-    store = writer->store;
-    moved = 0;
-
-    (void) sqlite3_file_control(writer->conn->db, "main",
-                                SQLITE_FCNTL_HAS_MOVED, &moved);
-
-    if (!moved) {
-        return SQLITE_OK;
-    }
-
-    snprintf(text, sizeof(text), "sqlite store \"%s\": its file was moved or "
-             "removed, nothing is written until it is back or nginx is "
-             "reloaded", store->path);
-
-    store->log(store->log_ctx, DB_LOG_ERROR, text);
-
-    return SQLITE_READONLY_DBMOVED;
-}
-
-
 /*
  * A quota, or a limit of the process, is a full disk as well.  The errno of
  * a commit is known to the file alone that it was written to.
@@ -121,8 +93,6 @@ db_writer_error(db_writer_t *writer, int rc)
 {
     int            err;
     sqlite3_file  *log;
-
-    db_sqlite_log(writer->conn, "write");
 
     err = 0;
     log = NULL;
@@ -137,7 +107,66 @@ db_writer_error(db_writer_t *writer, int rc)
                                            &err);
     }
 
-    return (err == EFBIG || err == EDQUOT) ? SQLITE_FULL : rc;
+    if (err == EFBIG || err == EDQUOT || rc == SQLITE_IOERR_SHMSIZE) {
+        rc = SQLITE_FULL;
+    }
+
+    db_sqlite_log_as(writer->conn, rc, "write");
+
+    return rc;
+}
+
+
+/*
+ * Queues for the lock and begins a transaction.  Another program does not
+ * know that queue: while one holds SQLite's own lock, workers wait beside
+ * each other, not one behind the other.
+ */
+
+static int
+db_writer_begin(db_writer_t *writer)
+{
+    int              rc;
+    uint64_t         deadline;
+    db_sqlite_t     *store;
+    struct timespec  pause;
+
+    store = writer->store;
+    deadline = db_sqlite_now() + DB_SQLITE_BUSY_MS * 1000000ull;
+    pause = (struct timespec) { 0, DB_WRITER_PAUSE_MS * 1000000 };
+
+    for ( ;; ) {
+
+        if (db_writer_lock(&store->lock) != DB_OK) {
+            store->log(store->log_ctx, DB_LOG_ERROR,
+                       "sqlite store: cannot lock its \".writer\" file");
+            return SQLITE_IOERR;
+        }
+
+        rc = db_sqlite_check_files(store, writer->conn);
+
+        if (rc != SQLITE_OK) {
+            break;
+        }
+
+        rc = db_sqlite_step(writer->conn->begin);
+
+        if (rc == SQLITE_OK) {
+            return SQLITE_OK;
+        }
+
+        if ((rc & 0xff) != SQLITE_BUSY || db_sqlite_now() > deadline) {
+            rc = db_writer_error(writer, rc);
+            break;
+        }
+
+        db_writer_unlock(&store->lock);
+        (void) nanosleep(&pause, NULL);
+    }
+
+    db_writer_unlock(&store->lock);
+
+    return rc;
 }
 
 
@@ -147,12 +176,10 @@ db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
     int             rc;
     db_store_op_t  *op;
 
-    rc = db_writer_check(writer);
+    rc = db_writer_begin(writer);
     if (rc != SQLITE_OK) {
         return rc;
     }
-
-    rc = db_sqlite_step(writer->conn->begin);
 
     for (op = batch; op && rc == SQLITE_OK; op = op->next) {
         rc = db_sqlite_write(writer->conn, op);
@@ -162,7 +189,10 @@ db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
         rc = db_sqlite_step(writer->conn->commit);
     }
 
-    if (rc != SQLITE_OK) {
+    if (rc == SQLITE_OK) {
+        db_writer_committed(&writer->store->lock);
+
+    } else {
         rc = db_writer_error(writer, rc);
 
         /* some errors have rolled back by themselves */
@@ -172,6 +202,8 @@ db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
         }
     }
 
+    db_writer_unlock(&writer->store->lock);
+
     return rc;
 }
 
@@ -179,29 +211,10 @@ db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
 static void
 db_writer_commit(db_writer_t *writer, db_store_op_t *batch)
 {
-    int                rc;
-    db_sqlite_t       *store;
     db_store_op_t     *op, *next;
     db_store_status_t  status;
 
-    store = writer->store;
-
-    if (db_writer_lock(&store->lock) == DB_OK) {
-        rc = db_writer_transaction(writer, batch);
-
-        if (rc == SQLITE_OK) {
-            db_writer_committed(&store->lock);
-        }
-
-        db_writer_unlock(&store->lock);
-
-    } else {
-        store->log(store->log_ctx, DB_LOG_ERROR,
-                   "sqlite store: cannot lock its \".writer\" file");
-        rc = SQLITE_IOERR;
-    }
-
-    status = db_sqlite_status(rc);
+    status = db_sqlite_status(db_writer_transaction(writer, batch));
 
     for (op = batch; op; op = next) {
         next = op->next;
@@ -249,7 +262,7 @@ db_writer_checkpoint(db_writer_t *writer)
                                    NULL, NULL);
 
     if (restart) {
-        sqlite3_busy_timeout(db, DB_SQLITE_BUSY_MS);
+        sqlite3_busy_timeout(db, 0);
         db_writer_unlock(&writer->store->lock);
     }
 
@@ -274,6 +287,7 @@ db_writer_thread(void *data)
     writer.pages = 0;
     writer.checkpointed = 0;
 
+    sqlite3_busy_timeout(writer.conn->db, 0);
     sqlite3_wal_hook(writer.conn->db, db_writer_committed_pages, &writer);
 
     while ((batch = db_writer_take(store)) != NULL) {

@@ -633,7 +633,7 @@ test_stores_that_cannot_be_opened_say_why(void **state)
             " which has one hundred bytes, by at least a word or two");
     fclose(file);
     snprintf(uri, sizeof(uri), "sqlite:%s", path);
-    expect_refused(&f, uri, path, "not an SQLite database");
+    expect_refused(&f, uri, path, "name another file");
 
     expect_refused(&f, "sqlite:", "sqlite:", "names no file");
     expect_refused(&f, "sqlite:/tmp/", "sqlite:/tmp/", "names no file");
