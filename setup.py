@@ -23,7 +23,7 @@ crud = Extension(
         for room in ("core", "json", "crud", "crud/ext")
         for source in glob(f"src/{room}/*.c") + glob(f"src/{room}/*.cc")
     )
-    + ["src/route/db_query.c", "src/store/db_match.c"],
+    + ["src/route/db_query.c", "src/store/db_match.c", "src/store/db_project.c"],
     depends=sorted(glob("src/*/*.h")),
     include_dirs=["src"],
     extra_compile_args=FLAGS,

@@ -26,9 +26,10 @@ class Resource:
         query: str = "",
         content_type: str = "application/json",
         body: bytes = b"",
+        current: bytes = ...,
     ) -> (
         tuple[Literal["answer"], int, bytes]
-        | tuple[Literal["store"], str, str | int | None, bytes | Selection]
+        | tuple[Literal["store"], str, str | int | None, bytes | list[bytes] | Selection]
     ): ...
 
 def compile(schema: str, /) -> Resource: ...

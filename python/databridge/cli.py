@@ -147,33 +147,38 @@ def schema(
     app_dir: AppDir = None,
     prefix: Annotated[str | None, typer.Option(help="Path of the collection.")] = None,
     collection: Annotated[str | None, typer.Option(help="Name in the store.")] = None,
-    store: Annotated[str, typer.Option(help="Name of the store.")] = "main",
+    store: Annotated[str | None, typer.Option(help="Name of the store.")] = None,
     operations: Annotated[
-        str | None, typer.Option(help="Comma separated: list,get,create,update,delete.")
+        str | None, typer.Option(help="Comma separated: list,get,create,update,patch,delete.")
     ] = None,
     index: Annotated[
         list[str] | None, typer.Option(help="A sort to make an index for: -created,title.")
     ] = None,
     regex: Annotated[list[str] | None, typer.Option(help="A field that takes $regex.")] = None,
 ) -> None:
-    """Print the schema that nginx's databridge_crud takes, which needs no Python."""
-    from databridge.crud import CrudError
-    from databridge.routing import CrudRoute
+    """Print the schema that nginx's databridge_crud takes, which needs no Python.
+
+    The options are those that an application of the module declares for the model, but for
+    what is given here.
+    """
+    from databridge.crud import CrudError, schema_for
 
     model = loading.load_model(target, _app_dirs(app_dir))
+    given = {
+        "prefix": prefix,
+        "collection": collection,
+        "store": store,
+        "operations": operations.split(",") if operations is not None else None,
+        "index": index,
+        "regex": regex,
+    }
+    options = loading.crud_options(target, model, prefix)
+    options |= {name: value for name, value in given.items() if value is not None}
     try:
-        route = CrudRoute(
-            model,
-            prefix=prefix,
-            collection=collection,
-            store=store,
-            operations=operations.split(",") if operations is not None else None,
-            index=index,
-            regex=regex,
-        )
+        schema = schema_for(model, **options)
     except CrudError as exc:
         raise LoadError(str(exc)) from exc
-    typer.echo(json.dumps(route.schema, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
 
 
 def main() -> None:

@@ -54,6 +54,25 @@ def load_model(target: str, app_dirs: Sequence[str] = (".",)) -> "type[BaseModel
     return found
 
 
+def crud_options(target: str, model: "type[BaseModel]", prefix: str | None) -> dict[str, Any]:
+    """What the applications of a loaded model's module declare for it, under a prefix if any."""
+    from starlette.applications import Starlette
+
+    from databridge.routing import CrudRoute
+
+    for app in vars(sys.modules[split(target, "MODEL")[0]]).values():
+        if not isinstance(app, Starlette):
+            continue
+        for route in app.router.routes:
+            if (
+                isinstance(route, CrudRoute)
+                and route.model is model
+                and prefix in (None, route.prefix)
+            ):
+                return dict(route.options)
+    return {}
+
+
 @contextlib.contextmanager
 def _only_importing(app_dirs: Sequence[str]) -> Iterator[None]:
     """Imports from these directories; what is imported must not start a server."""

@@ -145,6 +145,7 @@ class CrudRoute(BaseRoute):
     """
 
     def __init__(self, model: type[BaseModel], **options: Unpack[CrudOptions]) -> None:
+        self.options = options
         self.schema = schema_for(model, **options)
         self.model = model
         self.name = model.__name__
@@ -152,7 +153,7 @@ class CrudRoute(BaseRoute):
         self.operations = tuple(self.schema["operations"])
         self.methods = _methods(self.operations, list="GET", create="POST")
         self.item_methods = _methods(
-            self.operations, get="GET", update="PUT PATCH", delete="DELETE"
+            self.operations, get="GET", update="PUT", patch="PATCH", delete="DELETE"
         )
 
     def __repr__(self) -> str:

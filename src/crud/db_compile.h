@@ -35,9 +35,19 @@ int db_compile_known(db_compiler_t *c, const db_json_t *node,
 int db_compile_text(db_compiler_t *c, const db_json_t *node,
     const char *name, db_str_t *text);
 
+/* A member that is true or false, and false when it is not there. */
+int db_compile_flag(db_compiler_t *c, const db_json_t *node,
+    const char *name, unsigned *flag);
+
+/* A field's name, and how it is written. */
+int db_compile_name(db_compiler_t *c, db_str_t name, db_field_t *field);
+
 /* A type; with "field" a field, which has members of its own as well. */
 int db_compile_type(db_compiler_t *c, const db_json_t *node,
     db_type_t *type, int field, unsigned depth);
+
+/* What the resource does, once its models and its id are known. */
+int db_compile_options(db_compiler_t *c, const db_json_t *root);
 
 /* What lists are made fast for, and what patterns may be asked of. */
 int db_compile_queries(db_compiler_t *c, const db_json_t *root);

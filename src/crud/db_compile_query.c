@@ -1,6 +1,7 @@
 /*
  * Compiles what a schema says of queries: "index", sorts that are served in
- * the order of an index, and "regex", the fields that take $regex.
+ * the order of an index, "unique", what no two documents may have in common,
+ * and "regex", the fields that take $regex.
  */
 
 #include "crud/db_compile.h"
@@ -47,25 +48,66 @@ db_compile_failed(db_compiler_t *c, const char *name, int rc,
 }
 
 
+/* What is never answered is not told by the order of a list either. */
+
 static int
-db_compile_index(db_compiler_t *c, db_filter_t *f, db_str_t text,
+db_compile_shown(db_compiler_t *c, const char *name, const db_path_t *path)
+{
+    unsigned           i;
+    const db_field_t  *field;
+
+    for (i = 0; i < c->crud->model->nfields; i++) {
+        field = &c->crud->model->fields[i];
+
+        if (field->write_only && db_str_eq(field->name, path->steps[0])) {
+            return db_compile_error(c, "\"%s\": '%.*s' is write_only: "
+                                    "nothing can be asked of it", name,
+                                    (int) field->name.len, field->name.data);
+        }
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_index(db_compiler_t *c, db_filter_t *f, db_str_t text, int unique,
     db_index_t *index)
 {
-    int  rc;
+    int          rc;
+    unsigned     i, given;
+    const char  *name;
+
+    name = unique ? "unique" : "index";
 
     rc = db_filter_sort(f, text, &index->keys, &index->nkeys);
     if (rc != DB_OK) {
-        return db_compile_failed(c, "index", rc, *f->message);
+        return db_compile_failed(c, name, rc, *f->message);
+    }
+
+    for (i = 0, given = 1; i < text.len; i++) {
+        given += (text.data[i] == ',');
     }
 
     /* an id at its end is there without being said */
 
     index->nkeys--;
 
-    if (index->nkeys == 0) {
-        return db_compile_error(c, "\"index\": the id has an index of its "
-                                "own");
+    if (index->nkeys == 0 || (unique && index->nkeys < given)) {
+        return db_compile_error(c, unique ? "\"unique\": the id is unique by "
+                                            "itself"
+                                          : "\"index\": the id has an index "
+                                            "of its own");
     }
+
+    for (i = 0; i < index->nkeys && !unique; i++) {
+        if (db_compile_shown(c, name, &index->keys[i].path) != DB_OK) {
+            return DB_ERROR;
+        }
+    }
+
+    index->name = text;
+    index->unique = unique;
 
     return DB_OK;
 }
@@ -75,21 +117,29 @@ static int
 db_compile_indexes(db_compiler_t *c, db_filter_t *f, const db_json_t *root)
 {
     int               rc;
+    unsigned          i, n;
     db_index_t       *index;
     db_collection_t  *collection;
-    const db_json_t  *list, *node;
+    const db_json_t  *list[2], *node;
 
-    list = db_compile_names_of(c, root, "index", &rc);
-    if (list == NULL) {
+    list[0] = db_compile_names_of(c, root, "index", &rc);
+
+    if (rc == DB_OK) {
+        list[1] = db_compile_names_of(c, root, "unique", &rc);
+    }
+
+    if (rc != DB_OK) {
         return rc;
     }
 
-    if (list->count > DB_COMPILE_MAX_INDEXES) {
-        return db_compile_error(c, "\"index\" can have at most %d",
-                                DB_COMPILE_MAX_INDEXES);
+    n = (list[0] ? list[0]->count : 0) + (list[1] ? list[1]->count : 0);
+
+    if (n > DB_COMPILE_MAX_INDEXES) {
+        return db_compile_error(c, "\"index\" and \"unique\" can have at "
+                                "most %d together", DB_COMPILE_MAX_INDEXES);
     }
 
-    index = db_arena_calloc(f->arena, (list->count + 1) * sizeof(db_index_t));
+    index = db_arena_calloc(f->arena, (n + 1) * sizeof(db_index_t));
     if (index == NULL) {
         return db_compile_error(c, "out of memory");
     }
@@ -97,12 +147,17 @@ db_compile_indexes(db_compiler_t *c, db_filter_t *f, const db_json_t *root)
     collection = &c->crud->collection;
     collection->indexes = index;
 
-    for (node = list->u.child; node; node = node->next) {
-        if (db_compile_index(c, f, node->u.text, index++) != DB_OK) {
-            return DB_ERROR;
-        }
+    for (i = 0; i < 2; i++) {
 
-        collection->nindexes++;
+        for (node = list[i] ? list[i]->u.child : NULL; node; node = node->next)
+        {
+            if (db_compile_index(c, f, node->u.text, i == 1, index++) != DB_OK)
+            {
+                return DB_ERROR;
+            }
+
+            collection->nindexes++;
+        }
     }
 
     return DB_OK;
@@ -137,6 +192,10 @@ db_compile_regex(db_compiler_t *c, db_filter_t *f, const db_json_t *root)
             return db_compile_failed(c, "regex", rc, *f->message);
         }
 
+        if (db_compile_shown(c, "regex", &member.path) != DB_OK) {
+            return DB_ERROR;
+        }
+
         type = member.type;
 
         if (type->kind == DB_TYPE_LIST) {
@@ -163,7 +222,7 @@ db_compile_queries(db_compiler_t *c, const db_json_t *root)
     db_filter_t  f;
 
     f = (db_filter_t) { .crud = c->crud, .arena = c->crud->arena,
-                        .message = &message };
+                        .message = &message, .declaring = 1 };
 
     if (db_compile_indexes(c, &f, root) != DB_OK) {
         return DB_ERROR;

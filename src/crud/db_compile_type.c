@@ -11,7 +11,8 @@
 #define DB_SCHEMA_MAX_DEPTH   16       /* of lists and dicts in each other */
 
 
-#define DB_FIELD_MEMBERS      "name", "default", "default_factory"
+#define DB_FIELD_MEMBERS      "name", "default", "default_factory",          \
+                              "read_only", "immutable", "write_only"
 
 
 int
@@ -113,7 +114,7 @@ db_compile_text(db_compiler_t *c, const db_json_t *node, const char *name,
 }
 
 
-static int
+int
 db_compile_flag(db_compiler_t *c, const db_json_t *node, const char *name,
     unsigned *flag)
 {
@@ -420,8 +421,8 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
     static const struct {
         const char      *name;
         db_type_kind_t   kind;
-        const char      *known[12];
-        const char      *known_field[12];
+        const char      *known[16];
+        const char      *known_field[16];
     } types[] = {
         { "str", DB_TYPE_STR,
           { "type", "nullable", "min_length", "max_length", "pattern",

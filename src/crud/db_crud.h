@@ -21,6 +21,7 @@ typedef enum {
     DB_CRUD_GET,
     DB_CRUD_CREATE,
     DB_CRUD_UPDATE,
+    DB_CRUD_PATCH,
     DB_CRUD_DELETE,
     DB_CRUD_OPERATIONS       /* their number */
 } db_crud_operation_t;
@@ -38,6 +39,10 @@ db_str_t db_crud_name(const db_crud_t *crud);       /* the model's */
 db_str_t db_crud_prefix(const db_crud_t *crud);     /* "/articles" */
 db_str_t db_crud_store(const db_crud_t *crud);      /* "main" */
 unsigned db_crud_operations(const db_crud_t *crud); /* bit 1 << operation */
+unsigned db_crud_timeout(const db_crud_t *crud);    /* ms; 0: none */
+
+/* The variables, without "$", that say whose documents a caller sees. */
+const db_str_t *db_crud_variables(const db_crud_t *crud, unsigned *n);
 
 
 typedef struct {
@@ -45,13 +50,27 @@ typedef struct {
     db_crud_operation_t   operation;
     db_arena_t           *arena;        /* holds the call itself too */
 
-    /* asked: the caller's memory, which must outlive the call */
+    /*
+     * Asked: the caller's memory, which must outlive the call; content_type
+     * and body are only looked at by db_crud_begin().
+     */
 
     db_str_t              prefix;       /* for Location */
     db_str_t              id;           /* percent-decoded; GET and on */
     db_str_t              query;        /* as received, without "?" */
     db_str_t              content_type;
     db_str_t              body;
+    db_str_t              if_match;     /* of a versioned collection */
+    db_str_t              if_none_match;
+    const db_str_t       *scope;        /* values of the variables; empty:
+                                           there is none */
+
+    /* between the two steps */
+
+    db_str_t              given;        /* the id as JSON */
+    const db_str_t       *scoped;       /* the scope as JSON */
+    const struct db_json_s  *root;      /* of the body, for op->modify() */
+    unsigned              many:1;       /* an array is created */
 
     /* to the store and back */
 
@@ -64,7 +83,8 @@ typedef struct {
 
     unsigned              status;       /* HTTP */
     db_str_t              location;     /* of a 201, else empty */
-    db_str_t              answer;       /* JSON; empty with 204 */
+    db_str_t              etag;         /* of one document, else empty */
+    db_str_t              answer;       /* JSON; empty with 204, 304 */
 } db_crud_call_t;
 
 
@@ -90,8 +110,8 @@ int db_crud_begin(db_crud_call_t *call);
 
 /*
  * After the store: sets status and answer from call->op.  A store that
- * failed is 503 (BUSY, AWAY), 507 (FULL) or 500.  DB_OK, or DB_ERROR when
- * out of memory.
+ * failed is 503 (BUSY, AWAY), 504 (TIMEOUT), 507 (FULL) or 500.  DB_OK, or
+ * DB_ERROR when out of memory.
  */
 int db_crud_finish(db_crud_call_t *call);
 

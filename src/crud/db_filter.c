@@ -79,14 +79,14 @@ db_filter_page(db_filter_t *f, const db_options_t *options)
 {
     int64_t  n;
 
-    f->op->limit = DB_FILTER_LIMIT;
+    f->op->limit = f->crud->limit;
 
     if (options->limit.data) {
         n = db_filter_number(options->limit);
 
-        if (n < 1 || n > DB_FILTER_MAX_LIMIT) {
-            return db_filter_error(f, "limit must be an int from 1 to %d",
-                                   DB_FILTER_MAX_LIMIT);
+        if (n < 1 || (uint64_t) n > f->crud->max_limit) {
+            return db_filter_error(f, "limit must be an int from 1 to %llu",
+                                   (unsigned long long) f->crud->max_limit);
         }
 
         f->op->limit = (uint64_t) n;
@@ -360,11 +360,17 @@ db_filter_parse(const db_crud_t *crud, db_arena_t *arena, db_str_t query,
     db_condition_t  **tail;
     db_query_pair_t  *pairs;
 
-    f = (db_filter_t) { crud, arena, op, patterns, message, 0, 0 };
+    f = (db_filter_t) { .crud = crud, .arena = arena, .op = op,
+                        .patterns = patterns, .message = message };
 
     memset(&options, 0, sizeof(options));
-    tail = &op->conditions;
     npairs = 0;
+
+    /* there may be some that the client has no say in */
+
+    for (tail = &op->conditions; *tail; tail = &(*tail)->next) {
+        /* void */
+    }
 
     if (query.len && db_query_parse(arena, query, &pairs, &npairs) != DB_OK) {
         return DB_ERROR;

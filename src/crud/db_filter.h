@@ -22,9 +22,10 @@
 
 
 /*
- * Fills in what op asks of a list.  DB_OK; DB_DECLINED with what is wrong in
- * *message; DB_ERROR: out of memory.  Patterns that were compiled are added
- * to *patterns in any case: the caller destroys them.
+ * Fills in what op asks of a list; its conditions follow those that are there
+ * already.  DB_OK; DB_DECLINED with what is wrong in *message; DB_ERROR: out
+ * of memory.  Patterns that were compiled are added to *patterns in any case:
+ * the caller destroys them.
  */
 int db_filter_parse(const db_crud_t *crud, db_arena_t *arena, db_str_t query,
     db_store_op_t *op, db_regex_t **patterns, db_str_t *message);

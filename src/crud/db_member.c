@@ -140,7 +140,7 @@ db_member_walk(db_filter_t *f, const db_model_t *model, db_str_t rest,
 
         field = db_member_field(model, step);
 
-        if (field == NULL) {
+        if (field == NULL || (field->write_only && !f->declaring)) {
             return db_member_unknown(f, member);
         }
 

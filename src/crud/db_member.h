@@ -16,6 +16,7 @@ typedef struct {
     db_str_t         *message;
     unsigned          nconditions;
     unsigned          npatterns;
+    unsigned          declaring:1;  /* names are the model's own: any field */
 } db_filter_t;
 
 

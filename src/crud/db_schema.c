@@ -81,11 +81,65 @@ db_compile_factory(db_compiler_t *c, db_str_t name, db_field_t *field)
 }
 
 
+int
+db_compile_name(db_compiler_t *c, db_str_t name, db_field_t *field)
+{
+    db_buf_t  key;
+
+    c->field = name;
+
+    if (!db_is_name(name)) {
+        return db_compile_error(c, "a field's name must be an identifier");
+    }
+
+    db_buf_init(&key, c->crud->arena, name.len + 4);
+    db_json_write_string(&key, name);
+    db_buf_putc(&key, ':');
+
+    if (key.failed) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    field->name = name;
+    field->key = (db_str_t) { key.data, key.len };
+
+    return DB_OK;
+}
+
+
+/* Who may write and who may read a field. */
+
+static int
+db_compile_access(db_compiler_t *c, const db_json_t *node,
+    const db_model_t *model, db_field_t *field)
+{
+    unsigned  read_only, immutable, write_only;
+
+    if (db_compile_flag(c, node, "read_only", &read_only) != DB_OK
+        || db_compile_flag(c, node, "immutable", &immutable) != DB_OK
+        || db_compile_flag(c, node, "write_only", &write_only) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    if (model != c->crud->model && (read_only || immutable || write_only)) {
+        return db_compile_error(c, "only a field of the resource itself can "
+                                "be \"read_only\", \"immutable\" or "
+                                "\"write_only\"");
+    }
+
+    field->read_only = read_only;
+    field->immutable = immutable;
+    field->write_only = write_only;
+
+    return DB_OK;
+}
+
+
 static int
 db_compile_field(db_compiler_t *c, const db_json_t *node, db_model_t *model,
     db_field_t *field)
 {
-    db_buf_t           key;
     db_str_t           name;
     const db_field_t  *other;
 
@@ -93,14 +147,10 @@ db_compile_field(db_compiler_t *c, const db_json_t *node, db_model_t *model,
         return db_compile_error(c, "a field must be an object");
     }
 
-    if (db_compile_text(c, node, "name", &field->name) != DB_OK) {
+    if (db_compile_text(c, node, "name", &name) != DB_OK
+        || db_compile_name(c, name, field) != DB_OK)
+    {
         return DB_ERROR;
-    }
-
-    c->field = field->name;
-
-    if (!db_is_name(field->name)) {
-        return db_compile_error(c, "a field's name must be an identifier");
     }
 
     for (other = model->fields; other < field; other++) {
@@ -109,19 +159,12 @@ db_compile_field(db_compiler_t *c, const db_json_t *node, db_model_t *model,
         }
     }
 
-    if (db_compile_type(c, node, &field->type, 1, 0) != DB_OK) {
+    if (db_compile_type(c, node, &field->type, 1, 0) != DB_OK
+        || db_compile_access(c, node, model, field) != DB_OK)
+    {
         return DB_ERROR;
     }
 
-    db_buf_init(&key, c->crud->arena, field->name.len + 4);
-    db_json_write_string(&key, field->name);
-    db_buf_putc(&key, ':');
-
-    if (key.failed) {
-        return db_compile_error(c, "out of memory");
-    }
-
-    field->key = (db_str_t) { key.data, key.len };
     field->value = db_member(node, "default");
 
     if (field->value) {
@@ -174,8 +217,10 @@ db_compile_model(db_compiler_t *c, const db_json_t *node, db_model_t *model)
         return db_compile_error(c, "\"fields\" must be a list");
     }
 
+    /* there may be two timestamps behind them */
+
     model->fields = db_arena_calloc(c->crud->arena,
-                                    (fields->count + 1) * sizeof(db_field_t));
+                                    (fields->count + 2) * sizeof(db_field_t));
     if (model->fields == NULL) {
         return db_compile_error(c, "out of memory");
     }
@@ -413,6 +458,7 @@ db_compile_operations(db_compiler_t *c, const db_json_t *root)
         { { "get", 3 }, "GET, HEAD" },
         { { "create", 6 }, "POST" },
         { { "update", 6 }, "PUT" },
+        { { "patch", 5 }, "PATCH" },
         { { "delete", 6 }, "DELETE" },
     };
 
@@ -442,8 +488,8 @@ db_compile_operations(db_compiler_t *c, const db_json_t *root)
 
         if (i == DB_CRUD_OPERATIONS) {
             return db_compile_error(c, "\"operations\" may have \"list\", "
-                                    "\"get\", \"create\", \"update\" and "
-                                    "\"delete\"");
+                                    "\"get\", \"create\", \"update\", "
+                                    "\"patch\" and \"delete\"");
         }
 
         bits |= 1U << i;
@@ -558,7 +604,9 @@ db_compile_root(db_compiler_t *c, const db_json_t *root)
 
     static const char  *const known[] = {
         "databridge", "model", "collection", "prefix", "store", "operations",
-        "id", "index", "regex", "extra", "fields", "models", NULL
+        "upsert", "version", "require_match", "timestamps", "scope",
+        "timeout", "limit", "max_limit", "id", "index", "unique", "regex",
+        "extra", "fields", "models", NULL
     };
 
     if (db_compile_known(c, root, "the schema", known) != DB_OK) {
@@ -577,7 +625,8 @@ db_compile_root(db_compiler_t *c, const db_json_t *root)
     if (db_compile_names(c, root) != DB_OK
         || db_compile_operations(c, root) != DB_OK
         || db_compile_models(c, root) != DB_OK
-        || db_compile_id(c, root) != DB_OK)
+        || db_compile_id(c, root) != DB_OK
+        || db_compile_options(c, root) != DB_OK)
     {
         return DB_ERROR;
     }

@@ -81,10 +81,23 @@ typedef enum {
 } db_default_t;
 
 
+/* A datetime that is set by the server alone. */
+
+typedef enum {
+    DB_STAMP_NONE,
+    DB_STAMP_CREATED,
+    DB_STAMP_UPDATED
+} db_stamp_t;
+
+
 typedef struct {
     db_str_t         name;
     db_str_t         key;        /* "name": as it is written */
     db_type_t        type;
+    db_stamp_t       stamp;
+    unsigned         read_only:1;
+    unsigned         immutable:1;
+    unsigned         write_only:1;
     db_default_t     fallback;
     const db_json_t *value;      /* the default as the schema has it */
     db_str_t         text;       /* and as it is stored */
@@ -115,6 +128,19 @@ struct db_crud_s {
     const db_field_t *id;        /* NULL: ObjectId */
     const db_str_t  *regex;      /* names of what $regex may be asked of */
     unsigned         nregex;
+
+    unsigned         upsert:1;
+    unsigned         require_match:1;
+    unsigned         guarded:1;  /* fields are not all the client's */
+    unsigned         keeps:1;    /* some keep their value in a PUT */
+    const db_field_t **scope;    /* fields of variables' values */
+    const db_str_t  *variables;
+    unsigned         nscope;
+    const db_path_t *visible;    /* what is answered; 0: all of it */
+    unsigned         nvisible;
+    unsigned         timeout;    /* of the store, ms; 0: none */
+    uint64_t         limit;      /* of a list */
+    uint64_t         max_limit;
 
     db_str_t         allow_list; /* for Allow */
     db_str_t         allow_item;

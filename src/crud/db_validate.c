@@ -226,6 +226,53 @@ db_check_field(db_check_t *check, const db_field_t *field,
 }
 
 
+static void
+db_check_given(db_check_t *check, const db_field_t *field,
+    const db_given_t *given, const db_json_t *value, const db_json_t *node,
+    const db_loc_t *loc)
+{
+    size_t     start;
+    db_loc_t   here;
+    unsigned   before;
+    db_buf_t  *out;
+
+    switch (given->kind) {
+
+    case DB_GIVEN_NONE:
+        db_check_field(check, field, value, node, loc);
+        return;
+
+    case DB_GIVEN_DEFAULT:
+        db_check_field(check, field, NULL, node, loc);
+        return;
+
+    default:
+        break;
+    }
+
+    out = check->out;
+    db_buf_str(out, field->key);
+
+    if (given->kind == DB_GIVEN_TEXT || value == NULL) {
+        db_buf_str(out, given->text);
+        return;
+    }
+
+    here = (db_loc_t) { loc, field->name, 0 };
+    before = check->nerrors;
+    start = out->len;
+
+    db_check_value(check, &field->type, value, &here);
+
+    if (check->nerrors == before && !out->failed
+        && !db_str_eq((db_str_t) { out->data + start, out->len - start },
+                      given->text))
+    {
+        db_check_fail(check, "frozen_field", &here, "Field is frozen", value);
+    }
+}
+
+
 /*
  * The members of an object by field.  They mostly come in the order of the
  * model, so the search goes on where the last one ended.
@@ -394,8 +441,8 @@ db_check_take_id(db_check_t *check, const db_crud_t *crud, db_value_t *id)
 
 void
 db_check_document(db_check_t *check, const db_crud_t *crud,
-    const db_json_t *node, const db_loc_t *loc, db_str_t given,
-    db_value_t *id)
+    const db_json_t *node, const db_loc_t *loc, db_str_t given_id,
+    const db_given_t *given, db_value_t *id)
 {
     unsigned            i, nunknown;
     db_str_t            but;
@@ -417,9 +464,9 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
     db_buf_putc(check->out, '{');
 
     if (crud->id == NULL) {
-        db_check_objectid(check, given);
+        db_check_objectid(check, given_id);
 
-        if (given.len == 0) {
+        if (given_id.len == 0) {
             db_check_take_id(check, crud, id);
         }
     }
@@ -432,13 +479,20 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
         }
 
         if (field != crud->id) {
-            db_check_field(check, field, slots[i], node, loc);
+
+            if (given) {
+                db_check_given(check, field, &given[i], slots[i], node, loc);
+
+            } else {
+                db_check_field(check, field, slots[i], node, loc);
+            }
+
             continue;
         }
 
-        if (given.len) {
+        if (given_id.len) {
             db_buf_str(check->out, field->key);
-            db_buf_str(check->out, given);
+            db_buf_str(check->out, given_id);
             continue;
         }
 
@@ -450,7 +504,7 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
 
         /* a document that was read may be sent back as it is */
 
-        but = given.len ? db_string("id") : db_null_string;
+        but = given_id.len ? db_string("id") : db_null_string;
 
         db_check_unknown(check, model, node, loc, but);
     }

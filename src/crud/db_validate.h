@@ -45,14 +45,29 @@ void db_check_value(db_check_t *check, const db_type_t *type,
 /* What a field without a value gets; DB_DECLINED when it is required. */
 int db_check_default(db_check_t *check, const db_field_t *field);
 
+/* What is given in the place of a field's value, as JSON text. */
+
+typedef enum {
+    DB_GIVEN_NONE,               /* as sent */
+    DB_GIVEN_TEXT,
+    DB_GIVEN_DEFAULT,
+    DB_GIVEN_FROZEN              /* the text, and nothing else may be sent */
+} db_given_kind_t;
+
+typedef struct {
+    db_given_kind_t  kind;
+    db_str_t         text;
+} db_given_t;
+
+
 /*
  * A whole document of crud's model.  With an id, which is its JSON text, that
  * id takes the place of the document's own; without, *id is the document's,
- * made up when the model has none.
+ * made up when the model has none.  "given" is by field, or NULL.
  */
 void db_check_document(db_check_t *check, const db_crud_t *crud,
-    const db_json_t *node, const db_loc_t *loc, db_str_t given,
-    db_value_t *id);
+    const db_json_t *node, const db_loc_t *loc, db_str_t given_id,
+    const db_given_t *given, db_value_t *id);
 
 
 /*

@@ -560,6 +560,8 @@ ngx_int_t ngx_http_databridge_crud_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_databridge_crud_run(ngx_http_request_t *r,
     const db_crud_t *crud, db_store_t *store, db_str_t prefix, db_str_t rest);
 void ngx_http_databridge_crud_written(db_node_t *node);
+void ngx_http_databridge_crud_check(ngx_cycle_t *cycle,
+    const db_crud_t *crud);
 
 
 #endif /* _NGX_HTTP_DATABRIDGE_H_INCLUDED_ */

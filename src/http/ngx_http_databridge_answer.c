@@ -24,7 +24,10 @@ ngx_http_databridge_answer(ngx_http_request_t *r, ngx_uint_t status,
     }
 
     ngx_http_databridge_set_status(r, status);
-    r->headers_out.content_length_n = body.len;
+
+    if (status != NGX_HTTP_NOT_MODIFIED) {
+        r->headers_out.content_length_n = body.len;
+    }
 
     if (type.len) {
         value.data = (u_char *) type.data;

@@ -266,7 +266,9 @@ ngx_http_databridge_schema(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *file,
 {
     char                 error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
     db_str_t             collection, store;
-    ngx_str_t            text;
+    unsigned             i, n;
+    ngx_str_t            text, variable;
+    const db_str_t      *variables;
     ngx_pool_cleanup_t  *cln;
 
     if (ngx_conf_full_name(cf->cycle, file, 1) != NGX_OK) {
@@ -292,6 +294,19 @@ ngx_http_databridge_schema(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *file,
 
     cln->handler = ngx_http_databridge_crud_cleanup;
     cln->data = crud->crud;
+
+    /* nginx names the variables that it does not know */
+
+    variables = db_crud_variables(crud->crud, &n);
+
+    for (i = 0; i < n; i++) {
+        variable.data = (u_char *) variables[i].data;
+        variable.len = variables[i].len;
+
+        if (ngx_http_get_variable_index(cf, &variable) == NGX_ERROR) {
+            return NGX_CONF_ERROR;
+        }
+    }
 
     collection = db_crud_collection(crud->crud)->name;
 

@@ -4,7 +4,7 @@
  *
  * A call lives in its own arena.  While a store works on it (op->status is
  * being written by another thread) the request only keeps a pointer to it,
- * and may end first: the completion then frees the call.
+ * and may end first, as with a timeout: the completion then frees the call.
  */
 
 #include "http/ngx_http_databridge.h"
@@ -24,6 +24,8 @@ typedef struct {
     ngx_http_request_t   *request;     /* NULL once it has ended */
     ngx_thread_task_t     task;        /* a read in the store pool */
     uint64_t              since;       /* the store was asked, ns */
+    ngx_event_t           timeout;     /* of the store */
+    ngx_pool_cleanup_t   *cleanup;     /* the request's */
     unsigned              busy:1;      /* a store has it */
 } ngx_http_databridge_crud_t;
 
@@ -35,6 +37,10 @@ static ngx_http_databridge_crud_t *ngx_http_databridge_crud_create(
     db_crud_operation_t operation);
 static ngx_int_t ngx_http_databridge_crud_ask(ngx_http_request_t *r,
     db_crud_call_t *call, db_str_t prefix, db_str_t id);
+static ngx_int_t ngx_http_databridge_crud_match(ngx_http_request_t *r,
+    db_crud_call_t *call);
+static ngx_int_t ngx_http_databridge_crud_scope(ngx_http_request_t *r,
+    db_crud_call_t *call);
 static ngx_int_t ngx_http_databridge_crud_body(ngx_http_request_t *r,
     db_str_t *body);
 static ngx_int_t ngx_http_databridge_crud_store(
@@ -44,10 +50,13 @@ static void ngx_http_databridge_crud_worked(ngx_event_t *ev);
 static void ngx_http_databridge_crud_done(db_store_op_t *op);
 static void ngx_http_databridge_crud_complete(
     ngx_http_databridge_crud_t *crud);
+static void ngx_http_databridge_crud_expire(ngx_event_t *ev);
 static void ngx_http_databridge_crud_cleanup(void *data);
 static ngx_int_t ngx_http_databridge_crud_answer(ngx_http_request_t *r,
     ngx_http_databridge_crud_t *crud);
 static ngx_int_t ngx_http_databridge_crud_failed(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_databridge_crud_known(
+    ngx_http_core_main_conf_t *cmcf, ngx_str_t *name);
 
 
 ngx_int_t
@@ -207,6 +216,7 @@ ngx_http_databridge_crud_create(ngx_http_request_t *r, const db_crud_t *crud,
     c->call = call;
     c->store = store;
     c->request = r;
+    c->cleanup = cln;
 
     call->op.data = c;
     call->op.done = ngx_http_databridge_crud_done;
@@ -246,13 +256,104 @@ ngx_http_databridge_crud_ask(ngx_http_request_t *r, db_crud_call_t *call,
         call->content_type = ngx_http_databridge_str(type->value);
     }
 
+    if (db_crud_collection(call->crud)->versioned
+        && ngx_http_databridge_crud_match(r, call) != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_http_databridge_crud_scope(r, call) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
     if (call->operation != DB_CRUD_CREATE
-        && call->operation != DB_CRUD_UPDATE)
+        && call->operation != DB_CRUD_UPDATE
+        && call->operation != DB_CRUD_PATCH)
     {
         return NGX_OK;
     }
 
     return ngx_http_databridge_crud_body(r, &call->body);
+}
+
+
+static ngx_int_t
+ngx_http_databridge_crud_match(ngx_http_request_t *r, db_crud_call_t *call)
+{
+    ngx_table_elt_t  *h;
+
+    h = r->headers_in.if_match;
+
+    if (h) {
+        call->if_match = db_arena_str(call->arena,
+                                      ngx_http_databridge_str(h->value));
+        if (call->if_match.data == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    h = r->headers_in.if_none_match;
+
+    if (h) {
+        call->if_none_match = db_arena_str(call->arena,
+                                           ngx_http_databridge_str(h->value));
+        if (call->if_none_match.data == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
+}
+
+
+/* A variable that is not there leaves its place empty. */
+
+static ngx_int_t
+ngx_http_databridge_crud_scope(ngx_http_request_t *r, db_crud_call_t *call)
+{
+    db_str_t                    text, *scope;
+    unsigned                    i, n;
+    ngx_str_t                   name;
+    const db_str_t             *variables;
+    ngx_http_variable_value_t  *vv;
+
+    variables = db_crud_variables(call->crud, &n);
+
+    if (n == 0) {
+        return NGX_OK;
+    }
+
+    scope = db_arena_calloc(call->arena, n * sizeof(db_str_t));
+    if (scope == NULL) {
+        return NGX_ERROR;
+    }
+
+    call->scope = scope;
+
+    for (i = 0; i < n; i++) {
+        name.data = (u_char *) variables[i].data;
+        name.len = variables[i].len;
+
+        vv = ngx_http_get_variable(r, &name,
+                                   ngx_hash_key(name.data, name.len));
+        if (vv == NULL) {
+            return NGX_ERROR;
+        }
+
+        if (vv->not_found || vv->len == 0) {
+            continue;
+        }
+
+        text.data = (char *) vv->data;
+        text.len = vv->len;
+
+        scope[i] = db_arena_str(call->arena, text);
+        if (scope[i].data == NULL) {
+            return NGX_ERROR;
+        }
+    }
+
+    return NGX_OK;
 }
 
 
@@ -324,6 +425,7 @@ ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
 static ngx_int_t
 ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
 {
+    ngx_msec_t                     timeout;
     db_store_op_t                 *op;
     ngx_thread_task_t             *task;
     ngx_http_request_t            *r;
@@ -367,6 +469,15 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
 
     crud->busy = 1;
     worker->ops++;
+
+    timeout = db_crud_timeout(crud->call->crud);
+
+    if (timeout) {
+        crud->timeout.handler = ngx_http_databridge_crud_expire;
+        crud->timeout.data = crud;
+        crud->timeout.log = r->connection->log;
+        ngx_add_timer(&crud->timeout, timeout);
+    }
 
     return ngx_http_databridge_watch_client(r);
 }
@@ -426,6 +537,11 @@ ngx_http_databridge_crud_complete(ngx_http_databridge_crud_t *crud)
 
     crud->busy = 0;
     ngx_http_databridge_worker->ops--;
+
+    if (crud->timeout.timer_set) {
+        ngx_del_timer(&crud->timeout);
+    }
+
     ngx_http_databridge_metric_store(&crud->call->op, crud->since);
 
     r = crud->request;
@@ -443,6 +559,35 @@ ngx_http_databridge_crud_complete(ngx_http_databridge_crud_t *crud)
 }
 
 
+/* The store goes on, and may well write: the request does not wait for it. */
+
+static void
+ngx_http_databridge_crud_expire(ngx_event_t *ev)
+{
+    ngx_connection_t            *c;
+    ngx_http_request_t          *r;
+    ngx_http_databridge_crud_t  *crud;
+
+    crud = ev->data;
+    r = crud->request;
+    c = r->connection;
+
+    crud->request = NULL;
+    crud->cleanup->handler = NULL;
+
+    ngx_http_set_log_request(c->log, r);
+
+    ngx_log_error(NGX_LOG_ERR, c->log, 0,
+                  "databridge: the store has not answered within %ui ms",
+                  (ngx_uint_t) db_crud_timeout(crud->call->crud));
+
+    ngx_http_finalize_request(r,
+        ngx_http_databridge_answer_error(r, NGX_HTTP_GATEWAY_TIME_OUT,
+                                         "Gateway Timeout", db_null_string));
+    ngx_http_run_posted_requests(c);
+}
+
+
 static void
 ngx_http_databridge_crud_cleanup(void *data)
 {
@@ -450,6 +595,11 @@ ngx_http_databridge_crud_cleanup(void *data)
 
     if (crud->busy) {
         crud->request = NULL;
+
+        if (crud->timeout.timer_set) {
+            ngx_del_timer(&crud->timeout);
+        }
+
         return;
     }
 
@@ -483,6 +633,21 @@ ngx_http_databridge_crud_answer(ngx_http_request_t *r,
         return NGX_HTTP_INTERNAL_SERVER_ERROR;
     }
 
+    if (call->etag.len
+        && ngx_http_databridge_add_header(r, db_string("ETag"), call->etag)
+           == NULL)
+    {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    /*
+     * The conditions of the request were looked at, or are not for us.  The
+     * tag names the document, not its coding: it is not in headers_out.etag,
+     * so that gzip does not weaken what If-Match must match.
+     */
+
+    r->disable_not_modified = 1;
+
     return ngx_http_databridge_answer_json(r, call->status, call->answer);
 }
 
@@ -509,4 +674,64 @@ ngx_http_databridge_crud_failed(ngx_http_request_t *r)
     }
 
     return NGX_OK;
+}
+
+
+/*
+ * An application's resource names a variable when the configuration is long
+ * read: one that does not exist is said once, its requests are refused.
+ */
+
+void
+ngx_http_databridge_crud_check(ngx_cycle_t *cycle, const db_crud_t *crud)
+{
+    db_str_t                    model;
+    unsigned                    i, n;
+    ngx_str_t                   name;
+    const db_str_t             *variables;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module);
+    model = db_crud_name(crud);
+    variables = db_crud_variables(crud, &n);
+
+    for (i = 0; i < n; i++) {
+        name.data = (u_char *) variables[i].data;
+        name.len = variables[i].len;
+
+        if (!ngx_http_databridge_crud_known(cmcf, &name)) {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                          "databridge: the scope of %*s names the variable "
+                          "\"$%V\", which nginx does not know: its requests "
+                          "are answered 403", model.len, model.data, &name);
+        }
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_databridge_crud_known(ngx_http_core_main_conf_t *cmcf,
+    ngx_str_t *name)
+{
+    ngx_uint_t            i;
+    ngx_http_variable_t  *v;
+
+    if (ngx_hash_find(&cmcf->variables_hash,
+                      ngx_hash_key(name->data, name->len), name->data,
+                      name->len))
+    {
+        return 1;
+    }
+
+    v = cmcf->prefix_variables.elts;
+
+    for (i = 0; i < cmcf->prefix_variables.nelts; i++) {
+        if (name->len > v[i].name.len
+            && ngx_strncmp(name->data, v[i].name.data, v[i].name.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }

@@ -574,7 +574,9 @@ static void
 ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     db_ready_t *ready)
 {
-    ngx_uint_t                    i;
+    db_crud_t                    *crud;
+    db_table_t                   *table;
+    ngx_uint_t                    i, n;
     ngx_queue_t                  *q;
     ngx_http_databridge_ctx_t    *ctx;
     ngx_http_databridge_store_t  *store;
@@ -588,6 +590,21 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     }
 
     worker->apps = ready;
+
+    for (i = 0; i < ready->ntables; i++) {
+        table = ready->tables[i];
+
+        for (n = 0; n < table->nroutes; n++) {
+
+            /* a collection and its items are two routes, one after another */
+
+            crud = table->routes[n].crud;
+
+            if (crud && (n == 0 || crud != table->routes[n - 1].crud)) {
+                ngx_http_databridge_crud_check(worker->cycle, crud);
+            }
+        }
+    }
 
     ngx_http_databridge_meter_ready(worker);
     ngx_http_databridge_report(worker);

@@ -13,6 +13,9 @@
 /* Whether all conditions of the list hold. */
 int db_document_match(const db_condition_t *conditions, const db_json_t *doc);
 
+/* Writes a value as it is stored. */
+void db_document_write(db_buf_t *out, const db_json_t *node);
+
 /*
  * Writes the document with the named members and its "id" only.  At most
  * DB_DOCUMENT_FIELDS of them.

@@ -16,8 +16,8 @@ typedef struct {
 } db_projection_t;
 
 
-static void
-db_project_value(db_buf_t *out, const db_json_t *node)
+void
+db_document_write(db_buf_t *out, const db_json_t *node)
 {
     char              text[DB_JSON_REAL_SIZE];
     const db_json_t  *member;
@@ -46,7 +46,7 @@ db_project_value(db_buf_t *out, const db_json_t *node)
             db_buf_putc(out, ':');
         }
 
-        db_project_value(out, member);
+        db_document_write(out, member);
 
         if (member->next) {
             db_buf_putc(out, ',');
@@ -126,7 +126,7 @@ db_project_node(const db_projection_t *p, uint64_t set, unsigned depth,
         }
 
         if (whole) {
-            db_project_value(p->out, member);
+            db_document_write(p->out, member);
 
         } else {
             db_project_node(p, next, depth + (node->kind == DB_JSON_OBJECT),

@@ -93,7 +93,7 @@ a_resource_knows_its_names(void **state)
     assert_str(db_crud_store(crud), "main");
     assert_str(db_crud_collection(crud)->name, "article");
     assert_int_equal(db_crud_collection(crud)->id_kind, DB_VALUE_TEXT);
-    assert_int_equal(db_crud_operations(crud), 31);
+    assert_int_equal(db_crud_operations(crud), 63);
 
     db_crud_destroy(crud);
 }
@@ -158,13 +158,14 @@ methods_and_paths_choose_the_operation(void **state)
         { "HEAD", "", 200, DB_CRUD_LIST },
         { "POST", "", 200, DB_CRUD_CREATE },
         { "PUT", "", 405, 0 },
+        { "PATCH", "", 405, 0 },
         { "OPTIONS", "", 405, 0 },
         { "GET", "/7", 200, DB_CRUD_GET },
         { "HEAD", "/7", 200, DB_CRUD_GET },
         { "PUT", "/7", 200, DB_CRUD_UPDATE },
+        { "PATCH", "/7", 200, DB_CRUD_PATCH },
         { "DELETE", "/7", 200, DB_CRUD_DELETE },
         { "POST", "/7", 405, 0 },
-        { "PATCH", "/7", 405, 0 },
         { "GET", "/", 404, 0 },
         { "GET", "/7/", 404, 0 },
         { "GET", "/7/8", 404, 0 },
@@ -186,7 +187,8 @@ methods_and_paths_choose_the_operation(void **state)
         }
 
         if (status == 405) {
-            assert_str(allow, routes[i].rest[0] ? "GET, HEAD, PUT, DELETE"
+            assert_str(allow, routes[i].rest[0] ? "GET, HEAD, PUT, "
+                                                  "PATCH, DELETE"
                                                 : "GET, HEAD, POST");
         }
     }

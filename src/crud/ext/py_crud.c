@@ -22,7 +22,7 @@ typedef struct {
 
 
 static const char  *const crud_operations[DB_CRUD_OPERATIONS] = {
-    "list", "get", "create", "update", "delete"
+    "list", "get", "create", "update", "patch", "delete"
 };
 
 
@@ -141,6 +141,45 @@ crud_selection(const db_store_op_t *op)
 
 
 static PyObject *
+crud_documents(const db_store_op_t *op)
+{
+    unsigned   i;
+    PyObject  *list, *document;
+
+    list = PyList_New(op->nitems);
+    if (list == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < op->nitems; i++) {
+        document = PyBytes_FromStringAndSize(op->items[i].document.data,
+                                   (Py_ssize_t) op->items[i].document.len);
+        if (document == NULL) {
+            Py_DECREF(list);
+            return NULL;
+        }
+
+        PyList_SET_ITEM(list, i, document);
+    }
+
+    return list;
+}
+
+
+/* What the store does with a document that is there. */
+
+static int
+crud_modify(db_crud_call_t *call, db_str_t current)
+{
+    int  rc;
+
+    rc = call->op.modify(&call->op, current);
+
+    return rc == DB_DECLINED ? DB_DONE : rc;
+}
+
+
+static PyObject *
 crud_result(db_crud_call_t *call, int rc)
 {
     PyObject  *id, *what;
@@ -162,6 +201,9 @@ crud_result(db_crud_call_t *call, int rc)
 
     if (call->op.kind == DB_STORE_LIST) {
         what = crud_selection(&call->op);
+
+    } else if (call->many) {
+        what = crud_documents(&call->op);
 
     } else {
         what = PyBytes_FromStringAndSize(call->op.document.data,
@@ -185,22 +227,24 @@ crud_resource_call(crud_resource_t *self, PyObject *args, PyObject *kwargs)
     unsigned         i;
     Py_buffer        body = { 0 };
     PyObject        *result;
-    const char      *operation, *id, *query, *type;
-    Py_ssize_t       id_len, query_len, type_len;
+    const char      *operation, *id, *query, *type, *current;
+    Py_ssize_t       id_len, query_len, type_len, current_len;
     db_crud_call_t  *call;
 
     static char  *names[] = {
-        "operation", "id", "query", "content_type", "body", NULL
+        "operation", "id", "query", "content_type", "body", "current", NULL
     };
 
     id = query = "";
     type = "application/json";
-    id_len = query_len = 0;
+    current = NULL;
+    id_len = query_len = current_len = 0;
     type_len = (Py_ssize_t) strlen(type);
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$s#s#s#y*:call", names,
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$s#s#s#y*y#:call", names,
                                      &operation, &id, &id_len, &query,
-                                     &query_len, &type, &type_len, &body))
+                                     &query_len, &type, &type_len, &body,
+                                     &current, &current_len))
     {
         return NULL;
     }
@@ -218,6 +262,11 @@ crud_resource_call(crud_resource_t *self, PyObject *args, PyObject *kwargs)
         goto release;
     }
 
+    if (i == DB_CRUD_PATCH && current == NULL) {
+        PyErr_SetString(PyExc_ValueError, "a patch needs a current document");
+        goto release;
+    }
+
     call = db_crud_call_create(self->crud, (db_crud_operation_t) i);
     if (call == NULL) {
         PyErr_NoMemory();
@@ -231,6 +280,11 @@ crud_resource_call(crud_resource_t *self, PyObject *args, PyObject *kwargs)
     call->body = (db_str_t) { body.buf, (size_t) body.len };
 
     rc = db_crud_begin(call);
+
+    if (rc == DB_OK && call->op.modify) {
+        rc = crud_modify(call, (db_str_t) { current, (size_t) current_len });
+    }
+
     result = crud_result(call, rc);
 
     db_crud_call_destroy(call);
@@ -333,10 +387,12 @@ crud_resource_dealloc(crud_resource_t *self)
 
 PyDoc_STRVAR(crud_resource_call_doc,
 "call($self, operation, *, id='', query='',\n"
-"     content_type='application/json', body=b'')\n"
+"     content_type='application/json', body=b'', current=...)\n"
 "--\n\n"
 "Run a call up to the store: ('answer', status, body) when it ends before,\n"
-"else ('store', operation, id, document), for a list a selection instead.");
+"else ('store', operation, id, document), for a list a selection instead,\n"
+"for an array the list of documents.  'current' is the document that a patch\n"
+"finds.");
 
 
 static PyMethodDef  crud_resource_methods[] = {

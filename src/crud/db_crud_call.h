@@ -1,0 +1,75 @@
+/*
+ * Between the parts of a call: db_crud.c has its life, db_crud_body.c what
+ * was sent, db_crud_read.c and db_crud_write.c what it does, db_crud_answer.c
+ * what is said of it.
+ */
+
+#ifndef DB_CRUD_CALL_H
+#define DB_CRUD_CALL_H
+
+#include "crud/db_crud.h"
+#include "crud/db_schema.h"
+#include "crud/db_validate.h"
+
+
+/* Answers of one sentence: always DB_DONE, or DB_ERROR: out of memory. */
+
+int db_crud_answer(db_crud_call_t *call, unsigned status, db_str_t answer);
+int db_crud_detail(db_crud_call_t *call, unsigned status, db_str_t text);
+int db_crud_not_found(db_crud_call_t *call);
+int db_crud_invalid(db_crud_call_t *call, const db_check_t *check);
+int db_crud_conflict(db_crud_call_t *call);
+
+/* The ETag of the document that is answered. */
+int db_crud_tag(db_crud_call_t *call, uint64_t version);
+
+/*
+ * The body as a tree, which lives in the call's arena but for the text of
+ * what is not JSON.  DB_DONE: answered.  DB_OK with *root NULL: there is none.
+ */
+int db_crud_read_body(db_crud_call_t *call, db_json_t **root);
+
+/*
+ * The id of the path: its value in op->id, its JSON text in call->given.
+ * Errors are left in the check.  DB_DONE: answered.
+ */
+int db_crud_read_id(db_crud_call_t *call, db_check_t *check);
+
+/* Adds what the documents of this caller have; DB_DONE: answered. */
+int db_crud_read_scope(db_crud_call_t *call);
+
+
+int db_crud_begin_list(db_crud_call_t *call);
+int db_crud_begin_get(db_crud_call_t *call);
+int db_crud_begin_create(db_crud_call_t *call);
+int db_crud_begin_update(db_crud_call_t *call);      /* PATCH as well */
+int db_crud_begin_delete(db_crud_call_t *call);
+
+int db_crud_finish_list(db_crud_call_t *call);
+int db_crud_finish_get(db_crud_call_t *call);
+int db_crud_finish_create(db_crud_call_t *call);
+int db_crud_finish_update(db_crud_call_t *call);
+
+
+/*
+ * RFC 9110, 13.1.  The versions that If-Match names, in the arena: none when
+ * any will do.  DB_DECLINED: more than DB_ETAG_MAX.
+ */
+
+#define DB_ETAG_MAX  64
+
+int db_etag_versions(db_arena_t *arena, db_str_t list,
+    const uint64_t **versions, unsigned *nversions);
+
+/* Whether If-None-Match names this version. */
+int db_etag_none_match(db_str_t list, uint64_t version);
+
+
+/*
+ * RFC 7396: the target with the patch in it, made of nodes of both and of new
+ * ones in the arena; neither is changed.  NULL: out of memory.
+ */
+const db_json_t *db_merge_patch(db_arena_t *arena, const db_json_t *target,
+    const db_json_t *patch);
+
+#endif /* DB_CRUD_CALL_H */
