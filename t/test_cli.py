@@ -29,7 +29,7 @@ class Note(Model):
     text: str
 
 
-app.crud_routes(Note, prefix="/notes")
+app.crud_routes(Note, prefix="/notes", version=True, unique=["text"])
 
 
 @app.get("/")
@@ -342,6 +342,15 @@ def test_schema_writes_what_nginx_needs(folder: Path) -> None:
     result = command("schema", "app:Note", folder=folder)
     assert result.returncode == 0, result.stderr
     assert json.loads(result.stdout)
+
+
+def test_schema_has_the_options_that_the_application_declares(folder: Path) -> None:
+    result = command("schema", "app:Note", "--store", "other", folder=folder)
+    schema = json.loads(result.stdout)
+    assert (schema["prefix"], schema["version"], schema["unique"]) == ("/notes", True, ["text"])
+    assert schema["store"] == "other"
+    result = command("schema", "app:Note", "--prefix", "/papers", folder=folder)
+    assert "version" not in json.loads(result.stdout)
 
 
 def test_schema_of_something_else_is_one_clear_message(folder: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_model_becomes_a_schema() -> None:
         "collection": "article",
         "prefix": "/article",
         "store": "main",
-        "operations": ["list", "get", "create", "update", "delete"],
+        "operations": ["list", "get", "create", "update", "patch", "delete"],
         "id": "objectid",
         "extra": "ignore",
         "fields": [
@@ -463,8 +463,146 @@ def test_a_query_that_cannot_be_answered_is_400(query: str, detail: str) -> None
 
 
 def test_unknown_operations_are_errors() -> None:
-    with pytest.raises(ValueError, match="unknown operation 'patch'"):
-        SEARCHED.call("patch")
+    with pytest.raises(ValueError, match="unknown operation 'merge'"):
+        SEARCHED.call("merge")
+
+
+class Account(BaseModel):
+    email: str
+    name: str = ""
+    level: int = 1
+    tags: list[str] = []
+    created_at: datetime.datetime | None = None
+    note: str
+
+
+def test_options_of_the_resource_are_members_of_its_schema() -> None:
+    schema = schema_for(
+        Account,
+        upsert=True,
+        version=True,
+        timestamps=True,
+        scope={"name": "$remote_user"},
+        timeout=2.5,
+        limit=5,
+        max_limit=50,
+        read_only=["level"],
+        immutable=["email"],
+        write_only=["note"],
+        unique=["email", "name,level"],
+    )
+    members = (
+        "upsert",
+        "version",
+        "timestamps",
+        "scope",
+        "timeout",
+        "limit",
+        "max_limit",
+        "unique",
+    )
+    assert {member: schema[member] for member in members} == {
+        "upsert": True,
+        "version": True,
+        "timestamps": {"created": "created_at", "updated": "updated_at"},
+        "scope": {"name": "$remote_user"},
+        "timeout": 2.5,
+        "limit": 5,
+        "max_limit": 50,
+        "unique": ["email", "name,level"],
+    }
+    flags = {
+        field["name"]: [name for name in ("read_only", "immutable", "write_only") if name in field]
+        for field in schema["fields"]
+    }
+    assert flags == {
+        "email": ["immutable"],
+        "name": [],
+        "level": ["read_only"],
+        "tags": [],
+        "created_at": [],
+        "note": ["write_only"],
+    }
+    plain = schema_for(Account, upsert=False, version=False, timestamps=False, scope=None)
+    assert plain == schema_for(Account)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"versions": True}, "Account: versions= is not an option of CRUD; it takes prefix, "),
+        ({"version": "yes"}, "Account: version='yes' must be True or False"),
+        ({"unique": "email"}, r"Account: unique='email' must be a list: \['email'\]"),
+        ({"read_only": 7}, "Account: read_only=7 must be a list of names"),
+        ({"read_only": ["levle"]}, "Account: read_only names 'levle', which is not a field"),
+        ({"read_only": ["email"]}, 'Account.email: a "read_only" field must have a default'),
+        (
+            {"read_only": ["level"], "immutable": ["level"]},
+            'Account.level: "read_only" and "immutable" exclude each other',
+        ),
+        ({"timestamps": 5}, "Account: timestamps=5 must be True, or names for created and updated"),
+        ({"timestamps": {"made": "x"}}, '"timestamps" has the unknown member "made"'),
+        ({"timestamps": {"created": "name"}}, 'Account.name: "timestamps": the field must be a'),
+        ({"timestamps": {"created": "a b"}}, "Account.a b: a field's name must be an identifier"),
+        (
+            {"timestamps": {"created": "at", "updated": "at"}},
+            'Account.at: "timestamps": the two must be different fields',
+        ),
+        ({"scope": "owner"}, "Account: scope='owner' must be a variable for each field"),
+        ({"scope": {"owner": "$a"}}, 'Account: "scope": there is no field "owner"'),
+        ({"scope": {"tags": "$a"}}, 'Account.tags: "scope" can be by a field with one value'),
+        ({"scope": {"name": "remote_user"}}, 'Account.name: "scope" must name a variable of nginx'),
+        ({"scope": {"name": "$A-b"}}, 'Account.name: "scope" must name a variable of nginx'),
+        ({"scope": {"name": {1}}}, "Account: an option has no JSON form"),
+        ({"timeout": 0}, 'Account: "timeout" must be seconds, from 0.001 to 86400'),
+        ({"timeout": "1s"}, 'Account: "timeout" must be seconds'),
+        ({"limit": 0}, 'Account: "limit" must be an int from 1 to 10000'),
+        ({"max_limit": 10001}, 'Account: "max_limit" must be an int from 1 to 10000'),
+        ({"limit": 11, "max_limit": 10}, 'Account: "limit" must not be above "max_limit"'),
+        ({"unique": ["id"]}, 'Account: "unique": the id is unique by itself'),
+        ({"unique": ["email,id"]}, 'Account: "unique": the id is unique by itself'),
+        ({"unique": ["mail"]}, "Account: \"unique\": 'mail' is not a field of Account"),
+        ({"unique": ["tags"]}, "Account: \"unique\": 'tags' cannot be sorted by"),
+        (
+            {"write_only": ["note"], "index": ["-note"]},
+            "Account: \"index\": 'note' is write_only: nothing can be asked of it",
+        ),
+        (
+            {"write_only": ["note"], "regex": ["note"]},
+            "Account: \"regex\": 'note' is write_only: nothing can be asked of it",
+        ),
+        (
+            {"upsert": True, "require_match": True},
+            'Account: "upsert" and "require_match" exclude each other',
+        ),
+    ],
+)
+def test_an_option_that_cannot_be_is_named_with_what_to_do(
+    options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(CrudError, match=message):
+        schema_for(Account, **options)
+
+
+@pytest.mark.parametrize("option", ["read_only", "immutable", "write_only"])
+def test_an_id_is_the_clients_to_see_and_nobodys_to_change(option: str) -> None:
+    class Thing(BaseModel):
+        id: int
+
+    options: dict[str, Any] = {option: ["id"]}
+    with pytest.raises(CrudError, match="Thing.id: the id can be neither"):
+        schema_for(Thing, **options)
+
+
+def test_only_the_resources_own_fields_have_access_rules() -> None:
+    schema = schema_for(Article)
+    schema["models"]["Author"]["fields"][0]["write_only"] = True
+    with pytest.raises(ValueError, match="Author.name: only a field of the resource itself"):
+        _crud.compile(json.dumps(schema))
+
+
+def test_a_unique_field_may_be_write_only() -> None:
+    assert schema_for(Account, unique=["note"], write_only=["note"])["unique"] == ["note"]
 
 
 def test_the_schema_of_the_documentation_compiles() -> None:

@@ -136,8 +136,15 @@ def application() -> FastAPI:
         async def create(document: Any) -> Response:
             return Response(document.model_dump_json(), 201)
 
+        async def create_many(documents: Any) -> Response:
+            items = b",".join(document.model_dump_json().encode() for document in documents)
+            return Response(b"[" + items + b"]", 201)
+
         create.__annotations__["document"] = model
         app.post(f"/{model.__name__}")(create)
+        many = Annotated[list[model], Field(max_length=1000)]  # type: ignore[valid-type]
+        create_many.__annotations__["documents"] = many
+        app.post(f"/{model.__name__}/many")(create_many)
 
     for model in MODELS:
         declare(model)
@@ -198,8 +205,17 @@ def run_asgi(method: str, path: str, body: bytes, content_type: str | None) -> A
 LOOP = asyncio.new_event_loop()
 
 
+def is_array(body: bytes) -> bool:
+    """What creates many documents: FastAPI has a route of its own for that."""
+    try:
+        return isinstance(json.loads(body), list)
+    except ValueError:
+        return False
+
+
 def oracle(model: type[BaseModel], body: bytes, content_type: str | None) -> Answer:
-    return run_asgi("POST", f"/{model.__name__}", body, content_type)
+    many = "/many" if content_type == "application/json" and is_array(body) else ""
+    return run_asgi("POST", f"/{model.__name__}{many}", body, content_type)
 
 
 def native(model: type[BaseModel], body: bytes, content_type: str | None) -> Answer:
@@ -207,11 +223,17 @@ def native(model: type[BaseModel], body: bytes, content_type: str | None) -> Ans
     if result[0] == "answer":
         return result[1], result[2]
     document = result[3]
+    if isinstance(document, list):
+        return 201, b"[" + b",".join(without_id(model, item) for item in document) + b"]"
     assert isinstance(document, bytes)
     assert json.loads(document)["id"] == result[2]
-    if "id" not in model.model_fields:
-        document = re.sub(rb'^\{"id":"[0-9a-f]{24}",?', b"{", document)
-    return 201, document
+    return 201, without_id(model, document)
+
+
+def without_id(model: type[BaseModel], document: bytes) -> bytes:
+    if "id" in model.model_fields:
+        return document
+    return re.sub(rb'^\{"id":"[0-9a-f]{24}",?', b"{", document)
 
 
 INT = TypeAdapter(int)
@@ -750,3 +772,12 @@ def test_ids_of_the_path(kind: str) -> None:
             assert error["loc"] == ["path", "id"]
         else:
             assert (result[1], result[2]) == (status, body)
+
+
+@pytest.mark.parametrize("model", [model for model in MODELS if model is not WithUuid])
+def test_arrays_are_validated_as_a_list_of_the_model(model: type[BaseModel]) -> None:
+    samples: list[Any] = [{}, 7, None, [], {"s": 1, "i": "x"}, {"id": 1, "name": "a", "a": "b"}]
+    for count in range(len(samples) + 1):
+        agree(model, dumps(samples[:count]))
+    agree(model, dumps([{}] * 1001))
+    agree(model, dumps([{"s": "a", "id": "5", "name": "n", "a": "x"}] * 3))

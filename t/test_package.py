@@ -173,7 +173,7 @@ def test_crud_takes_its_place_among_the_routes() -> None:
 
     (route,) = crud_routes(app)
     assert (route.prefix, route.model, route.name) == ("/article", Article, "Article")
-    assert route.operations == ("list", "get", "create", "update", "delete")
+    assert route.operations == ("list", "get", "create", "update", "patch", "delete")
     client = client_of(app)
     assert client.get("/article/latest").json() == "latest"
     assert client.get("/article/1").status_code == 503

@@ -1,0 +1,48 @@
+"""Resources declared by an application, and by nginx.conf alone from their schemas."""
+
+import json
+from typing import Any
+
+from harness.nginx import Nginx
+from harness.wait import until
+
+KINDS = ("application", "nginx.conf")
+
+
+def schemas(code: str) -> dict[str, dict[str, Any]]:
+    """The schema of each resource that an application's code declares, by its prefix."""
+    from databridge.routing import CrudRoute
+
+    namespace: dict[str, Any] = {"__name__": "app"}
+    exec(compile(code, "app.py", "exec"), namespace)  # noqa: S102
+    routes = namespace["app"].routes
+    return {route.prefix: route.schema for route in routes if isinstance(route, CrudRoute)}
+
+
+def start_crud(
+    kind: str, code: str, *, workers: int = 1, location: str = "", http: str = "", server: str = ""
+) -> Nginx:
+    """nginx with an application's resources, with or without Python behind them."""
+    declared = schemas(code)
+    nginx = Nginx()
+    nginx.write({"app.py": code})
+    http = f"{http}\ndatabridge_store main sqlite:{nginx.prefix}/test.db;"
+    if kind == "application":
+        nginx.configure(
+            f"databridge_app app:app; {location}", http=http, server=server, workers=workers
+        )
+    else:
+        blocks = [server]
+        for prefix, schema in declared.items():
+            file = nginx.prefix / f"{schema['collection']}.schema.json"
+            file.write_text(json.dumps(schema))
+            blocks.append(
+                f"location {prefix} {{ {location} databridge_crud {schema['collection']}"
+                f" schema={file}; }}"
+            )
+        nginx.configure(http=http, server="\n".join(blocks), workers=workers)
+    nginx.start(None)
+    first = next(iter(declared))
+    until("CRUD", lambda: nginx.client.get(first).status_code in (200, 403, 405), 15)
+    nginx.warm()
+    return nginx
