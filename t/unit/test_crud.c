@@ -466,7 +466,12 @@ failures_of_the_store_have_a_status(void **state)
         { DB_STORE_NOT_FOUND, 404, "{\"detail\":\"Not Found\"}" },
         { DB_STORE_CONFLICT, 409,
           "{\"detail\":\"Article with id 3 already exists\"}" },
+        { DB_STORE_MISMATCH, 412, "{\"detail\":\"Precondition Failed\"}" },
+        { DB_STORE_REFUSED, 422,
+          "{\"detail\":\"The store cannot hold this document\"}" },
         { DB_STORE_BUSY, 503, "{\"detail\":\"Service Unavailable\"}" },
+        { DB_STORE_AWAY, 503, "{\"detail\":\"Service Unavailable\"}" },
+        { DB_STORE_TIMEOUT, 504, "{\"detail\":\"Gateway Timeout\"}" },
         { DB_STORE_FULL, 507, "{\"detail\":\"Insufficient Storage\"}" },
         { DB_STORE_FAILED, 500, "{\"detail\":\"Internal Server Error\"}" },
     };
