@@ -12,9 +12,9 @@
 
 #define NGX_HTTP_DATABRIDGE_MAX_DOCUMENT  (1024 * 1024)
 
-/* A read that is not cheap: seconds, from its request to its last row. */
+/* A read that is not cheap: ms, from its request to its last row. */
 
-#define NGX_HTTP_DATABRIDGE_READ_TIME     10
+#define NGX_HTTP_DATABRIDGE_READ_TIME     10000
 
 
 typedef struct {
@@ -436,6 +436,7 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
     r = crud->request;
 
     crud->since = db_clock_now();
+    timeout = db_crud_timeout(crud->call->crud);
 
     if (op->kind == DB_STORE_GET || op->kind == DB_STORE_LIST) {
 
@@ -450,7 +451,8 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
         }
 
         op->deadline = crud->since
-                       + NGX_HTTP_DATABRIDGE_READ_TIME * 1000000000ull;
+                       + (timeout ? timeout : NGX_HTTP_DATABRIDGE_READ_TIME)
+                         * 1000000ull;
 
         task = &crud->task;
         task->ctx = crud;
@@ -469,8 +471,6 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
 
     crud->busy = 1;
     worker->ops++;
-
-    timeout = db_crud_timeout(crud->call->crud);
 
     if (timeout) {
         crud->timeout.handler = ngx_http_databridge_crud_expire;
