@@ -31,4 +31,20 @@ crud = Extension(
     language="c++",
 )
 
-setup(ext_modules=[pyloop, crud])
+# The stores, for "databridge store".
+store = Extension(
+    "databridge._store",
+    sources=sorted(
+        source
+        for room in ("core", "json", "crud", "store", "store/ext")
+        for source in glob(f"src/{room}/*.c") + glob(f"src/{room}/*.cc")
+    )
+    + ["src/route/db_query.c"],
+    depends=sorted(glob("src/*/*.h")),
+    include_dirs=["src"],
+    extra_compile_args=[*FLAGS, "-pthread"],
+    libraries=["simdjson", "re2", "sqlite3"],
+    language="c++",
+)
+
+setup(ext_modules=[pyloop, crud, store])

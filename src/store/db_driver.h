@@ -19,6 +19,9 @@ typedef struct {
     int         (*prepare)(db_store_t *store,
                            const db_collection_t *collection, char *error,
                            size_t size);
+    int         (*catalog)(db_store_t *store, db_arena_t *arena,
+                           db_catalog_entry_t **first, char *error,
+                           size_t size);
     void        (*read)(db_store_t *store, db_store_op_t *op);
     void        (*cycle_end)(db_store_t *store);
     void        (*work)(db_store_t *store, db_store_op_t *op);

@@ -295,6 +295,25 @@ int db_store_check_uri(db_str_t uri, char *error, size_t size);
 int db_store_prepare(db_store_t *store, const db_collection_t *collection,
     char *error, size_t size);
 
+/* A collection that is in a store, whoever has made it. */
+
+typedef struct db_catalog_entry_s  db_catalog_entry_t;
+
+struct db_catalog_entry_s {
+    db_catalog_entry_t  *next;
+    db_str_t             name;
+    db_value_kind_t      id_kind;        /* as in db_collection_t */
+    unsigned             objectid:1;     /* where the store knows it */
+    uint64_t             count;
+};
+
+/*
+ * Any thread that may block: the collections, in the order of their names,
+ * in the arena.  DB_OK, or DB_ERROR with a message.
+ */
+int db_store_catalog(db_store_t *store, db_arena_t *arena,
+    db_catalog_entry_t **first, char *error, size_t size);
+
 /*
  * The nginx thread only.  Runs GET or LIST at once inside the cycle's read
  * transaction and leaves op->status; DB_STORE_LATER when it was not cheap

@@ -212,6 +212,12 @@ db_store_status_t db_sqlite_conflict(db_connection_t *conn,
     db_store_op_t *op, int rc);
 
 
+/* sqlite_catalog.c */
+
+int db_sqlite_catalog(db_store_t *base, db_arena_t *arena,
+    db_catalog_entry_t **first, char *error, size_t size);
+
+
 /* sqlite_key.c: keys of documents */
 
 int db_sqlite_is_id(const db_path_t *path);

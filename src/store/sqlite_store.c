@@ -389,6 +389,7 @@ const db_store_driver_t  db_sqlite_driver = {
     .open = db_sqlite_open,
     .close = db_sqlite_close,
     .prepare = db_sqlite_prepare,
+    .catalog = db_sqlite_catalog,
     .read = db_sqlite_read_cycle,
     .cycle_end = db_sqlite_cycle_end,
     .work = db_sqlite_work,
