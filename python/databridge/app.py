@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from databridge.crud import OPTIONS, CrudError, CrudOptions
 from databridge.errors import DatabaseError, InternalErrorMiddleware, database_error_handler
+from databridge.operations import documented
 from databridge.routing import CrudRoute, Decorators, NativeRoute
 
 Declaration = TypeVar("Declaration", bound=type)
@@ -65,6 +66,9 @@ class App(Decorators, FastAPI):
                     " choose another with prefix="
                 )
         self.router.routes.append(route)
+        if route.include_in_schema:
+            unique_id = self.router.generate_unique_id_function
+            self.router.routes.extend(documented(model, route.schema, unique_id))
 
     def native(
         self,

@@ -8,7 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from databridge import __version__, check, installation, loading, server
+from databridge import (
+    __version__,
+    check,
+    describing,
+    installation,
+    loading,
+    server,
+)
 from databridge.config import ConfigError, Settings, Site, render, validate
 from databridge.installation import InstallationError
 from databridge.interface import Interface, detect
@@ -46,6 +53,9 @@ MaxRequests = Annotated[
 ]
 MaxRss = Annotated[
     str, typer.Option(metavar="SIZE", help="Memory, as 500m, above which it is; 0 is any size.")
+]
+Output = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Where to write to; '-' is stdout, the default.")
 ]
 User = Annotated[str | None, typer.Option(help="User of the workers, when root starts them.")]
 
@@ -179,6 +189,37 @@ def schema(
     except CrudError as exc:
         raise LoadError(str(exc)) from exc
     typer.echo(json.dumps(schema, indent=2, ensure_ascii=False))
+
+
+@cli.command("openapi")
+def openapi_command(
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="MODULE:APP|SCHEMA...", help="An application, or schema files."),
+    ],
+    app_dir: AppDir = None,
+    factory: Factory = False,
+    output: Output = None,
+    title: Annotated[
+        str | None, typer.Option(help="Title of the document of schema files.")
+    ] = None,
+) -> None:
+    """Print the OpenAPI document of an application, or of schema files alone."""
+    files = [target for target in targets if target.endswith(".json")]
+    if files and files != targets or not files and len(targets) > 1:
+        raise LoadError("a document is of one application, MODULE:APP, or of schema files, *.json")
+    if files:
+        described = describing.of_files([Path(file) for file in files], title)
+    else:
+        described = describing.of_app(targets[0], _app_dirs(app_dir), factory=factory)
+    text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
+    if output in (None, "-"):
+        typer.echo(text, nl=False)
+        return
+    try:
+        Path(output).write_text(text, encoding="utf-8")
+    except OSError as exc:
+        raise LoadError(f"{output} cannot be written: {exc.strerror or exc}") from exc
 
 
 def main() -> None:

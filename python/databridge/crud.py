@@ -113,6 +113,8 @@ class CrudOptions(TypedDict, total=False):
     unique: Sequence[str] | None
     #: Names of the fields that a filter may search with `$regex`.
     regex: Sequence[str] | None
+    #: Whether the application's OpenAPI document has it: True.
+    include_in_schema: bool | None
 
 
 #: The options, in the order in which messages list them.

@@ -145,6 +145,7 @@ class CrudRoute(BaseRoute):
     """
 
     def __init__(self, model: type[BaseModel], **options: Unpack[CrudOptions]) -> None:
+        self.include_in_schema = options.pop("include_in_schema", None) is not False
         self.options = options
         self.schema = schema_for(model, **options)
         self.model = model

@@ -28,6 +28,8 @@ def declare(app: Any, index: int) -> None:
 
     _declare_cors(app, index)
     for route, original in _flattened(app.router.routes):
+        if _only_documented(original):
+            continue
         schema = _schema(route, original)
         if schema is not None:
             _databridge.register_crud(schema, index)
@@ -64,6 +66,11 @@ def _schema(route: Any, original: Any) -> dict[str, Any] | None:
         return None
     schema: dict[str, Any] = original.schema
     return schema if route.path == original.path else {**schema, "prefix": route.path}
+
+
+def _only_documented(original: Any) -> bool:
+    operations = sys.modules.get("databridge.operations")
+    return operations is not None and isinstance(original, operations.CrudOperation)
 
 
 def _constant(original: Any) -> Any | None:
