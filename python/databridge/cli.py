@@ -12,11 +12,14 @@ from databridge import (
     __version__,
     check,
     describing,
+    documents,
     installation,
     loading,
     server,
+    transfer,
 )
 from databridge.config import ConfigError, Settings, Site, render, validate
+from databridge.documents import DocumentError
 from databridge.installation import InstallationError
 from databridge.interface import Interface, detect
 from databridge.loading import LoadError
@@ -31,6 +34,9 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+store_cli = typer.Typer(help="Document stores: what is in them, out of them, into them.")
+cli.add_typer(store_cli, name="store", no_args_is_help=True)
 
 Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="What to import, as main:app.")]
 AppDir = Annotated[
@@ -53,6 +59,12 @@ MaxRequests = Annotated[
 ]
 MaxRss = Annotated[
     str, typer.Option(metavar="SIZE", help="Memory, as 500m, above which it is; 0 is any size.")
+]
+Uri = Annotated[str, typer.Argument(help="The store, as sqlite:/path/to/file.db.")]
+Collection = Annotated[str, typer.Argument(help="Its name in the store.")]
+SchemaOption = Annotated[
+    str | None,
+    typer.Option("--schema", metavar="FILE|MODULE:MODEL", help="What its documents are."),
 ]
 Output = Annotated[
     str | None, typer.Option(metavar="FILE", help="Where to write to; '-' is stdout, the default.")
@@ -222,11 +234,61 @@ def openapi_command(
         raise LoadError(f"{output} cannot be written: {exc.strerror or exc}") from exc
 
 
+@store_cli.command("list")
+def store_list(uri: Uri) -> None:
+    """Show the collections of a store."""
+    found = documents.catalog(uri)
+    width = max((len(name) for name, _, _ in found), default=0)
+    for name, kind, count in found:
+        typer.echo(f"{name:{width}}  {kind:8}  {count:>12,}")
+
+
+@store_cli.command("export")
+def store_export(
+    uri: Uri,
+    collection: Collection,
+    output: Output = None,
+    schema: SchemaOption = None,
+    app_dir: AppDir = None,
+) -> None:
+    """Write a collection as NDJSON: one document a line, by id."""
+    declared = documents.schema_of(schema, _app_dirs(app_dir)) if schema else None
+    with transfer.writing(output) as file, transfer.counted("exporting") as progress:
+        count = documents.export(uri, collection, file, schema=declared, progress=progress)
+    typer.echo(f"databridge: {count} documents exported", err=True)
+
+
+@store_cli.command("import")
+def store_import(
+    uri: Uri,
+    collection: Collection,
+    file: Annotated[str, typer.Argument(help="What to read; '-' is stdin.")] = "-",
+    schema: SchemaOption = None,
+    app_dir: AppDir = None,
+    on_conflict: Annotated[
+        documents.Conflict, typer.Option(help="What to do with an id that is there.")
+    ] = "fail",
+) -> None:
+    """Read NDJSON into a collection, by the batch: all of one, or nothing."""
+    declared = documents.schema_of(schema, _app_dirs(app_dir)) if schema else None
+    with transfer.reading(file) as (source, size), transfer.counted("importing") as progress:
+        stored, skipped = documents.import_(
+            uri,
+            collection,
+            source,
+            schema=declared,
+            on_conflict=on_conflict,
+            progress=lambda read: progress(read, size),
+        )
+    left_out = f", {skipped} skipped" if skipped else ""
+    typer.echo(f"databridge: {stored} documents imported{left_out}", err=True)
+
+
 def main() -> None:
     """Entry point: what the user can mend is said in one line, with status 1."""
     try:
         cli()
-    except (LoadError, ConfigError, InstallationError) as exc:
+    except (LoadError, ConfigError, InstallationError, DocumentError) as exc:
         server.fail(exc)
 
 
