@@ -344,7 +344,7 @@ def test_a_schema_keeps_what_no_client_may_write(store: Store, folder: Path) -> 
         (["import", "sqlite:main.db", "article", "none.ndjson"], "none.ndjson cannot be read"),
         (["export", "sqlite:main.db", "article", "--output", "no/out"], "no/out cannot be written"),
         (["list", "postgres:main"], '"postgres:main" is not a store'),
-        (["list", "sqlite:models.py"], "not an SQLite database"),
+        (["list", "sqlite:models.py"], "file is not a database"),
         (["export", "sqlite:main.db", "article", "--schema", "none.json"], "cannot be read"),
     ],
 )
