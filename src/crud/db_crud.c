@@ -53,6 +53,13 @@ db_crud_timeout(const db_crud_t *crud)
 }
 
 
+unsigned
+db_crud_hybrid(const db_crud_t *crud)
+{
+    return crud->hybrid;
+}
+
+
 const db_str_t *
 db_crud_variables(const db_crud_t *crud, unsigned *n)
 {
@@ -178,5 +185,6 @@ db_crud_begin(db_crud_call_t *call)
         }
     }
 
-    return begin[call->operation](call);
+    return call->documents ? db_crud_begin_validated(call)
+                           : begin[call->operation](call);
 }

@@ -44,6 +44,18 @@ unsigned db_crud_timeout(const db_crud_t *crud);    /* ms; 0: none */
 /* The variables, without "$", that say whose documents a caller sees. */
 const db_str_t *db_crud_variables(const db_crud_t *crud, unsigned *n);
 
+/*
+ * Of these, what Python has to validate before: its requests are Python's,
+ * which asks for the rest as a call with "validated" set.
+ */
+unsigned db_crud_hybrid(const db_crud_t *crud);
+
+
+typedef struct {
+    db_str_t              id;           /* CREATE: when the model has one */
+    db_str_t              text;
+} db_crud_document_t;
+
 
 typedef struct {
     const db_crud_t      *crud;
@@ -65,12 +77,25 @@ typedef struct {
     const db_str_t       *scope;        /* values of the variables; empty:
                                            there is none */
 
+    /*
+     * Of a caller in this process.  What it writes was validated: documents
+     * of the model, complete but for an ObjectId, which are not read.  An
+     * UPDATE writes only in the place of "current", unless data is NULL;
+     * empty, it is that there is none.  A GET is answered with all that is
+     * stored.
+     */
+
+    unsigned              validated:1;
+    unsigned              many:1;       /* an array is created */
+    db_crud_document_t   *documents;    /* not of GET and DELETE */
+    unsigned              ndocuments;
+    db_str_t              current;
+
     /* between the two steps */
 
     db_str_t              given;        /* the id as JSON */
     const db_str_t       *scoped;       /* the scope as JSON */
     const struct db_json_s  *root;      /* of the body, for op->modify() */
-    unsigned              many:1;       /* an array is created */
 
     /* to the store and back */
 
@@ -82,6 +107,7 @@ typedef struct {
     /* answered */
 
     unsigned              status;       /* HTTP */
+    unsigned              raced:1;      /* a 409: it is not "current" */
     db_str_t              location;     /* of a 201, else empty */
     db_str_t              etag;         /* of one document, else empty */
     db_str_t              answer;       /* JSON; empty with 204, 304 */

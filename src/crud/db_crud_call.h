@@ -35,6 +35,9 @@ int db_crud_read_body(db_crud_call_t *call, db_json_t **root);
  */
 int db_crud_read_id(db_crud_call_t *call, db_check_t *check);
 
+/* What If-Match, or its lack, asks of a write.  DB_DONE: answered. */
+int db_crud_match(db_crud_call_t *call);
+
 /* Adds what the documents of this caller have; DB_DONE: answered. */
 int db_crud_read_scope(db_crud_call_t *call);
 
@@ -44,6 +47,9 @@ int db_crud_begin_get(db_crud_call_t *call);
 int db_crud_begin_create(db_crud_call_t *call);
 int db_crud_begin_update(db_crud_call_t *call);      /* PATCH as well */
 int db_crud_begin_delete(db_crud_call_t *call);
+
+/* CREATE and UPDATE of what was validated by the caller. */
+int db_crud_begin_validated(db_crud_call_t *call);
 
 int db_crud_finish_list(db_crud_call_t *call);
 int db_crud_finish_get(db_crud_call_t *call);

@@ -67,7 +67,9 @@ db_crud_begin_get(db_crud_call_t *call)
         return db_crud_invalid(call, &check);
     }
 
-    db_crud_show(call);
+    if (!call->validated) {
+        db_crud_show(call);
+    }
 
     return DB_OK;
 }

@@ -330,9 +330,7 @@ db_crud_begin_create(db_crud_call_t *call)
 }
 
 
-/* What the condition of a write says of versions. */
-
-static int
+int
 db_crud_match(db_crud_call_t *call)
 {
     int  rc;

@@ -15,6 +15,19 @@
 #define DB_SCHEMA_MAX_NAME    63
 
 
+static const struct {
+    db_str_t      name;
+    const char   *methods;
+} db_operations[DB_CRUD_OPERATIONS] = {
+    { { "list", 4 }, "GET, HEAD" },
+    { { "get", 3 }, "GET, HEAD" },
+    { { "create", 6 }, "POST" },
+    { { "update", 6 }, "PUT" },
+    { { "patch", 5 }, "PATCH" },
+    { { "delete", 6 }, "DELETE" },
+};
+
+
 /* A name in a document: it becomes part of SQLite's JSON path. */
 
 static int
@@ -442,6 +455,60 @@ db_compile_id(db_compiler_t *c, const db_json_t *root)
 }
 
 
+/* DB_CRUD_OPERATIONS when it is none. */
+
+static db_crud_operation_t
+db_compile_operation(db_str_t name)
+{
+    unsigned  i;
+
+    for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
+        if (db_str_eq(db_operations[i].name, name)) {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
+/* What Python has to validate, each with the reason. */
+
+static int
+db_compile_hybrid(db_compiler_t *c, const db_json_t *root)
+{
+    db_crud_t            *crud;
+    const db_json_t      *hybrid, *member;
+    db_crud_operation_t   operation;
+
+    crud = c->crud;
+    hybrid = db_member(root, "hybrid");
+
+    if (hybrid && hybrid->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "\"hybrid\" must be an object: the reason "
+                                "for each operation");
+    }
+
+    for (member = hybrid ? hybrid->u.child : NULL; member;
+         member = member->next)
+    {
+        operation = db_compile_operation(member->key);
+
+        if (operation == DB_CRUD_OPERATIONS || operation == DB_CRUD_LIST
+            || operation == DB_CRUD_GET || member->kind != DB_JSON_STRING)
+        {
+            return db_compile_error(c, "\"hybrid\" may have a reason for what "
+                                    "writes, not for \"%.*s\"",
+                                    (int) member->key.len, member->key.data);
+        }
+
+        crud->hybrid |= crud->operations & 1U << operation;
+    }
+
+    return DB_OK;
+}
+
+
 static int
 db_compile_operations(db_compiler_t *c, const db_json_t *root)
 {
@@ -449,18 +516,6 @@ db_compile_operations(db_compiler_t *c, const db_json_t *root)
     db_buf_t          list, item;
     db_crud_t        *crud;
     const db_json_t  *operations, *member;
-
-    static const struct {
-        db_str_t      name;
-        const char   *methods;
-    } names[DB_CRUD_OPERATIONS] = {
-        { { "list", 4 }, "GET, HEAD" },
-        { { "get", 3 }, "GET, HEAD" },
-        { { "create", 6 }, "POST" },
-        { { "update", 6 }, "PUT" },
-        { { "patch", 5 }, "PATCH" },
-        { { "delete", 6 }, "DELETE" },
-    };
 
     crud = c->crud;
     bits = 0;
@@ -478,13 +533,8 @@ db_compile_operations(db_compiler_t *c, const db_json_t *root)
     for (member = operations ? operations->u.child : NULL; member;
          member = member->next)
     {
-        for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
-            if (member->kind == DB_JSON_STRING
-                && db_str_eq(names[i].name, member->u.text))
-            {
-                break;
-            }
-        }
+        i = member->kind == DB_JSON_STRING
+            ? db_compile_operation(member->u.text) : DB_CRUD_OPERATIONS;
 
         if (i == DB_CRUD_OPERATIONS) {
             return db_compile_error(c, "\"operations\" may have \"list\", "
@@ -511,7 +561,8 @@ db_compile_operations(db_compiler_t *c, const db_json_t *root)
             db_buf_lit(buf, ", ");
         }
 
-        db_buf_append(buf, names[i].methods, strlen(names[i].methods));
+        db_buf_append(buf, db_operations[i].methods,
+                      strlen(db_operations[i].methods));
     }
 
     if (list.failed || item.failed) {
@@ -605,8 +656,8 @@ db_compile_root(db_compiler_t *c, const db_json_t *root)
     static const char  *const known[] = {
         "databridge", "model", "collection", "prefix", "store", "operations",
         "upsert", "version", "require_match", "timestamps", "scope",
-        "timeout", "limit", "max_limit", "id", "index", "unique", "regex",
-        "extra", "fields", "models", NULL
+        "hybrid", "timeout", "limit", "max_limit", "id", "index", "unique",
+        "regex", "extra", "fields", "models", NULL
     };
 
     if (db_compile_known(c, root, "the schema", known) != DB_OK) {
@@ -624,6 +675,7 @@ db_compile_root(db_compiler_t *c, const db_json_t *root)
 
     if (db_compile_names(c, root) != DB_OK
         || db_compile_operations(c, root) != DB_OK
+        || db_compile_hybrid(c, root) != DB_OK
         || db_compile_models(c, root) != DB_OK
         || db_compile_id(c, root) != DB_OK
         || db_compile_options(c, root) != DB_OK)

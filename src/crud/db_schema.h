@@ -120,6 +120,7 @@ struct db_crud_s {
     db_str_t         prefix;
     db_str_t         store;
     unsigned         operations;
+    unsigned         hybrid;     /* of them */
     db_collection_t  collection;
 
     db_model_t      *model;
