@@ -52,7 +52,10 @@ typedef enum {
     DB_MSG_PART,          /* db_part_t */
     DB_MSG_TAKEN,         /* db_notice_t of job->taken */
     DB_MSG_READY,         /* db_ready_t */
-    DB_MSG_STOPPED        /* db_msg_t: nothing more will come from Python */
+    DB_MSG_STOPPED,       /* db_msg_t: nothing more will come from Python */
+
+    /* to nginx, and back */
+    DB_MSG_CRUD           /* db_python_call_t of a native resource */
 } db_msg_kind_t;
 
 
@@ -175,6 +178,8 @@ struct db_job_s {
 
     unsigned       nheaders;
     db_header_t   *headers;      /* in order, duplicates kept */
+    unsigned       nscope;       /* of the native resource that is written */
+    db_header_t   *scope;        /* variables of nginx; behind the headers */
 
     db_str_t       body;         /* copied, when it fits in the job */
     int            body_fd;      /* else a descriptor of the job's, or -1 */

@@ -266,6 +266,8 @@ typedef struct {
     ngx_int_t                         app;
 
     ngx_str_t                         target;    /* the path as received */
+    const db_crud_t                  *hybrid;    /* a resource that Python
+                                                    writes for the client */
     const db_route_t                 *route;     /* of a native resource */
     db_str_t                          prefix;    /* and its path */
     db_str_t                          rest;
@@ -559,9 +561,12 @@ ngx_table_elt_t *ngx_http_databridge_header_in(ngx_http_request_t *r,
 ngx_int_t ngx_http_databridge_crud_handler(ngx_http_request_t *r);
 ngx_int_t ngx_http_databridge_crud_run(ngx_http_request_t *r,
     const db_crud_t *crud, db_store_t *store, db_str_t prefix, db_str_t rest);
+ngx_int_t ngx_http_databridge_crud_variable(ngx_http_request_t *r,
+    db_str_t name, db_str_t *value);
 void ngx_http_databridge_crud_written(db_node_t *node);
 void ngx_http_databridge_crud_check(ngx_cycle_t *cycle,
     const db_crud_t *crud);
+void ngx_http_databridge_crud_asked(db_python_call_t *asked);
 
 
 #endif /* _NGX_HTTP_DATABRIDGE_H_INCLUDED_ */

@@ -295,6 +295,14 @@ ngx_http_databridge_schema(ngx_conf_t *cf, ngx_str_t *name, ngx_str_t *file,
     cln->handler = ngx_http_databridge_crud_cleanup;
     cln->data = crud->crud;
 
+    if (db_crud_hybrid(crud->crud)) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "the schema \"%V\" has \"hybrid\" operations, "
+                           "which need Python: serve it by a databridge_app, "
+                           "or name others in its \"operations\"", file);
+        return NGX_CONF_ERROR;
+    }
+
     /* nginx names the variables that it does not know */
 
     variables = db_crud_variables(crud->crud, &n);

@@ -5,6 +5,8 @@
  * A call lives in its own arena.  While a store works on it (op->status is
  * being written by another thread) the request only keeps a pointer to it,
  * and may end first, as with a timeout: the completion then frees the call.
+ *
+ * A call of Python's has no request: it goes back to where it came from.
  */
 
 #include "http/ngx_http_databridge.h"
@@ -22,6 +24,7 @@ typedef struct {
     db_crud_call_t       *call;
     db_store_t           *store;
     ngx_http_request_t   *request;     /* NULL once it has ended */
+    db_python_call_t     *python;      /* else NULL */
     ngx_thread_task_t     task;        /* a read in the store pool */
     uint64_t              since;       /* the store was asked, ns */
     ngx_event_t           timeout;     /* of the store */
@@ -35,6 +38,8 @@ static ngx_int_t ngx_http_databridge_crud_start(ngx_http_request_t *r);
 static ngx_http_databridge_crud_t *ngx_http_databridge_crud_create(
     ngx_http_request_t *r, const db_crud_t *crud, db_store_t *store,
     db_crud_operation_t operation);
+static ngx_http_databridge_crud_t *ngx_http_databridge_crud_adopt(
+    db_crud_call_t *call, db_store_t *store);
 static ngx_int_t ngx_http_databridge_crud_ask(ngx_http_request_t *r,
     db_crud_call_t *call, db_str_t prefix, db_str_t id);
 static ngx_int_t ngx_http_databridge_crud_match(ngx_http_request_t *r,
@@ -57,6 +62,7 @@ static ngx_int_t ngx_http_databridge_crud_answer(ngx_http_request_t *r,
 static ngx_int_t ngx_http_databridge_crud_failed(ngx_http_request_t *r);
 static ngx_uint_t ngx_http_databridge_crud_known(
     ngx_http_core_main_conf_t *cmcf, ngx_str_t *name);
+static void ngx_http_databridge_crud_return(db_python_call_t *asked);
 
 
 ngx_int_t
@@ -178,7 +184,11 @@ ngx_http_databridge_crud_run(ngx_http_request_t *r, const db_crud_t *crud,
     switch (db_crud_begin(call->call)) {
 
     case DB_OK:
-        return ngx_http_databridge_crud_store(call);
+        if (ngx_http_databridge_crud_store(call) == NGX_DONE) {
+            return ngx_http_databridge_watch_client(r);
+        }
+
+        /* fall through */
 
     case DB_DONE:
         return ngx_http_databridge_crud_answer(r, call);
@@ -207,22 +217,37 @@ ngx_http_databridge_crud_create(ngx_http_request_t *r, const db_crud_t *crud,
         return NULL;
     }
 
-    c = db_arena_calloc(call->arena, sizeof(ngx_http_databridge_crud_t));
+    c = ngx_http_databridge_crud_adopt(call, store);
     if (c == NULL) {
         db_crud_call_destroy(call);
         return NULL;
     }
 
-    c->call = call;
-    c->store = store;
     c->request = r;
     c->cleanup = cln;
 
-    call->op.data = c;
-    call->op.done = ngx_http_databridge_crud_done;
-
     cln->handler = ngx_http_databridge_crud_cleanup;
     cln->data = c;
+
+    return c;
+}
+
+
+static ngx_http_databridge_crud_t *
+ngx_http_databridge_crud_adopt(db_crud_call_t *call, db_store_t *store)
+{
+    ngx_http_databridge_crud_t  *c;
+
+    c = db_arena_calloc(call->arena, sizeof(ngx_http_databridge_crud_t));
+    if (c == NULL) {
+        return NULL;
+    }
+
+    c->call = call;
+    c->store = store;
+
+    call->op.data = c;
+    call->op.done = ngx_http_databridge_crud_done;
 
     return c;
 }
@@ -306,16 +331,12 @@ ngx_http_databridge_crud_match(ngx_http_request_t *r, db_crud_call_t *call)
 }
 
 
-/* A variable that is not there leaves its place empty. */
-
 static ngx_int_t
 ngx_http_databridge_crud_scope(ngx_http_request_t *r, db_crud_call_t *call)
 {
-    db_str_t                    text, *scope;
-    unsigned                    i, n;
-    ngx_str_t                   name;
-    const db_str_t             *variables;
-    ngx_http_variable_value_t  *vv;
+    db_str_t         value, *scope;
+    unsigned         i, n;
+    const db_str_t  *variables;
 
     variables = db_crud_variables(call->crud, &n);
 
@@ -331,27 +352,46 @@ ngx_http_databridge_crud_scope(ngx_http_request_t *r, db_crud_call_t *call)
     call->scope = scope;
 
     for (i = 0; i < n; i++) {
-        name.data = (u_char *) variables[i].data;
-        name.len = variables[i].len;
 
-        vv = ngx_http_get_variable(r, &name,
-                                   ngx_hash_key(name.data, name.len));
-        if (vv == NULL) {
+        if (ngx_http_databridge_crud_variable(r, variables[i], &value)
+            != NGX_OK)
+        {
             return NGX_ERROR;
         }
 
-        if (vv->not_found || vv->len == 0) {
+        if (value.len == 0) {
             continue;
         }
 
-        text.data = (char *) vv->data;
-        text.len = vv->len;
-
-        scope[i] = db_arena_str(call->arena, text);
+        scope[i] = db_arena_str(call->arena, value);
         if (scope[i].data == NULL) {
             return NGX_ERROR;
         }
     }
+
+    return NGX_OK;
+}
+
+
+/* A variable that is not there is empty. */
+
+ngx_int_t
+ngx_http_databridge_crud_variable(ngx_http_request_t *r, db_str_t name,
+    db_str_t *value)
+{
+    ngx_str_t                   key;
+    ngx_http_variable_value_t  *vv;
+
+    key.data = (u_char *) name.data;
+    key.len = name.len;
+
+    vv = ngx_http_get_variable(r, &key, ngx_hash_key(key.data, key.len));
+    if (vv == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->data = (char *) vv->data;
+    value->len = vv->not_found ? 0 : vv->len;
 
     return NGX_OK;
 }
@@ -420,7 +460,7 @@ ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
 }
 
 
-/* NGX_DONE while a store works; else what to finalize the request with. */
+/* NGX_OK, or NGX_DONE while a store works. */
 
 static ngx_int_t
 ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
@@ -428,12 +468,10 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
     ngx_msec_t                     timeout;
     db_store_op_t                 *op;
     ngx_thread_task_t             *task;
-    ngx_http_request_t            *r;
     ngx_http_databridge_worker_t  *worker;
 
     worker = ngx_http_databridge_worker;
     op = &crud->call->op;
-    r = crud->request;
 
     crud->since = db_clock_now();
     timeout = db_crud_timeout(crud->call->crud);
@@ -447,7 +485,7 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
 
         if (op->status != DB_STORE_LATER) {
             ngx_http_databridge_metric_store(op, crud->since);
-            return ngx_http_databridge_crud_answer(r, crud);
+            return NGX_OK;
         }
 
         op->deadline = crud->since
@@ -462,7 +500,7 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
 
         if (ngx_thread_task_post(worker->conf->store_pool, task) != NGX_OK) {
             op->status = DB_STORE_BUSY;
-            return ngx_http_databridge_crud_answer(r, crud);
+            return NGX_OK;
         }
 
     } else {
@@ -472,14 +510,14 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
     crud->busy = 1;
     worker->ops++;
 
-    if (timeout) {
+    if (timeout && crud->request) {
         crud->timeout.handler = ngx_http_databridge_crud_expire;
         crud->timeout.data = crud;
-        crud->timeout.log = r->connection->log;
+        crud->timeout.log = crud->request->connection->log;
         ngx_add_timer(&crud->timeout, timeout);
     }
 
-    return ngx_http_databridge_watch_client(r);
+    return NGX_DONE;
 }
 
 
@@ -543,6 +581,11 @@ ngx_http_databridge_crud_complete(ngx_http_databridge_crud_t *crud)
     }
 
     ngx_http_databridge_metric_store(&crud->call->op, crud->since);
+
+    if (crud->python) {
+        ngx_http_databridge_crud_return(crud->python);
+        return;
+    }
 
     r = crud->request;
 
@@ -734,4 +777,55 @@ ngx_http_databridge_crud_known(ngx_http_core_main_conf_t *cmcf,
     }
 
     return 0;
+}
+
+
+/* Python calls: whatever becomes of it, it gets its call back. */
+
+void
+ngx_http_databridge_crud_asked(db_python_call_t *asked)
+{
+    ngx_int_t                    rc;
+    ngx_http_databridge_crud_t  *crud;
+
+    crud = ngx_http_databridge_crud_adopt(asked->call, asked->store);
+
+    if (crud) {
+        crud->python = asked;
+        rc = db_crud_begin(asked->call);
+
+    } else {
+        rc = DB_ERROR;
+    }
+
+    if (rc == DB_OK && ngx_http_databridge_crud_store(crud) == NGX_DONE) {
+        return;
+    }
+
+    if (rc == DB_ERROR) {
+        asked->call->status = NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_http_databridge_crud_return(asked);
+}
+
+
+static void
+ngx_http_databridge_crud_return(db_python_call_t *asked)
+{
+    db_crud_call_t  *call;
+
+    call = asked->call;
+
+    if (call->status == 0 && db_crud_finish(call) != DB_OK) {
+        call->status = NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    if (call->status == NGX_HTTP_INTERNAL_SERVER_ERROR) {
+        ngx_log_error(NGX_LOG_ERR, ngx_http_databridge_worker->cycle->log, 0,
+                      "databridge: the store has failed when called by "
+                      "Python");
+    }
+
+    ngx_http_databridge_submit(&asked->msg.node);
 }

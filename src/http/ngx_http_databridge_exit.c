@@ -321,6 +321,17 @@ ngx_http_databridge_drop_results(ngx_http_databridge_worker_t *worker)
             continue;
         }
 
+        if (msg->kind == DB_MSG_CRUD) {
+
+            /* no event will tell of a store's answer any more */
+
+            ((db_python_call_t *) msg)->call->status =
+                                                NGX_HTTP_SERVICE_UNAVAILABLE;
+            db_chain_append(&worker->submit, &msg->node);
+            db_bridge_submit(&worker->bridge, &worker->submit);
+            continue;
+        }
+
         if (msg->kind != DB_MSG_PART) {
             continue;
         }

@@ -334,6 +334,10 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
             }
         }
 
+        if (route && route->hybrid) {
+            ctx->hybrid = route->hybrid;
+        }
+
         if (route && route->timeout != DB_TIMEOUT_DEFAULT) {
             ctx->limit = route->timeout;
         }
@@ -509,6 +513,11 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
     if (worker->apps->tables[ctx->app]->wsgi) {
         ngx_http_databridge_record_kind(ctx->request,
                                         NGX_HTTP_DATABRIDGE_WSGI);
+    }
+
+    if (ctx->hybrid) {
+        ngx_http_databridge_record_kind(ctx->request,
+                                        NGX_HTTP_DATABRIDGE_HYBRID);
     }
 
     job->app = ctx->app;

@@ -8,6 +8,8 @@
 
 static size_t ngx_http_databridge_headers_size(ngx_http_request_t *r,
     ngx_uint_t *nheaders);
+static ngx_int_t ngx_http_databridge_scope(ngx_http_databridge_ctx_t *ctx,
+    db_header_t **scope, unsigned *nscope, size_t *size);
 static void ngx_http_databridge_copy_headers(db_job_t *job,
     ngx_http_request_t *r, char **p);
 static db_str_t ngx_http_databridge_copy(char **p, u_char *data, size_t len);
@@ -67,8 +69,10 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
     size_t               size;
     ngx_str_t            addr, user, *target;
     db_job_t            *job;
+    unsigned             i, nscope;
     in_port_t            port;
     ngx_uint_t           nheaders, in_file;
+    db_header_t         *scope;
     ngx_connection_t    *c;
     ngx_http_request_t  *r;
 
@@ -93,9 +97,23 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
         size += body;
     }
 
-    job = db_job_create(nheaders, size, &p);
+    if (ngx_http_databridge_scope(ctx, &scope, &nscope, &size) != NGX_OK) {
+        return NULL;
+    }
+
+    job = db_job_create(nheaders + nscope, size, &p);
     if (job == NULL) {
         return NULL;
+    }
+
+    job->nscope = nscope;
+    job->scope = job->headers + nheaders;
+
+    for (i = 0; i < nscope; i++) {
+        job->scope[i].name = scope[i].name;
+        job->scope[i].value = ngx_http_databridge_copy(&p,
+                                             (u_char *) scope[i].value.data,
+                                             scope[i].value.len);
     }
 
     switch (r->http_version) {
@@ -153,6 +171,46 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
     }
 
     return job;
+}
+
+
+/* What the request's caller may write of a resource; mostly nothing. */
+
+static ngx_int_t
+ngx_http_databridge_scope(ngx_http_databridge_ctx_t *ctx, db_header_t **scope,
+    unsigned *nscope, size_t *size)
+{
+    unsigned         i;
+    const db_str_t  *variables;
+
+    *scope = NULL;
+    *nscope = 0;
+
+    if (ctx->hybrid == NULL) {
+        return NGX_OK;
+    }
+
+    variables = db_crud_variables(ctx->hybrid, nscope);
+
+    *scope = ngx_palloc(ctx->request->pool, *nscope * sizeof(db_header_t));
+    if (*scope == NULL) {
+        return NGX_ERROR;
+    }
+
+    for (i = 0; i < *nscope; i++) {
+        (*scope)[i].name = variables[i];
+
+        if (ngx_http_databridge_crud_variable(ctx->request, variables[i],
+                                              &(*scope)[i].value)
+            != NGX_OK)
+        {
+            return NGX_ERROR;
+        }
+
+        *size += (*scope)[i].value.len;
+    }
+
+    return NGX_OK;
 }
 
 

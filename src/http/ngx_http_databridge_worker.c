@@ -547,6 +547,10 @@ ngx_http_databridge_result(ngx_http_databridge_worker_t *worker,
         ngx_http_databridge_taken((db_notice_t *) msg);
         break;
 
+    case DB_MSG_CRUD:
+        ngx_http_databridge_crud_asked((db_python_call_t *) msg);
+        break;
+
     case DB_MSG_READY:
         ngx_http_databridge_ready(worker, (db_ready_t *) msg);
         break;

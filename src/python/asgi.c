@@ -385,6 +385,38 @@ db_py_scope_headers(const db_job_t *job)
 }
 
 
+static PyObject *
+db_py_scope_text(db_str_t text)
+{
+    return PyUnicode_DecodeUTF8(text.data, text.len, "surrogateescape");
+}
+
+
+/* Values of the variables that a native resource has its scope from. */
+
+static PyObject *
+db_py_scope_values(const db_job_t *job)
+{
+    unsigned   i;
+    PyObject  *list, *value;
+
+    list = PyList_New(job->nscope);
+
+    for (i = 0; list && i < job->nscope; i++) {
+        value = db_py_scope_text(job->scope[i].value);
+
+        if (value == NULL) {
+            Py_CLEAR(list);
+            break;
+        }
+
+        PyList_SET_ITEM(list, i, value);
+    }
+
+    return list;
+}
+
+
 /* What nginx can do for this request, and what it knows of it. */
 
 static PyObject *
@@ -394,16 +426,19 @@ db_py_scope_told(const db_py_app_t *app, const db_job_t *job)
 
     extensions = PyDict_Copy(job->hints ? app->hinted : app->extensions);
 
-    if (extensions == NULL || job->user.len == 0) {
+    if (extensions == NULL || (job->user.len == 0 && job->nscope == 0)) {
         return extensions;
     }
 
     ours = PyDict_New();
 
     if (ours == NULL
-        || db_py_scope_set(ours, db_py.str.remote_user,
-                           PyUnicode_DecodeUTF8(job->user.data, job->user.len,
-                                                "surrogateescape")) == -1
+        || (job->user.len
+            && db_py_scope_set(ours, db_py.str.remote_user,
+                               db_py_scope_text(job->user)) == -1)
+        || (job->nscope
+            && db_py_scope_set(ours, db_py.str.scope, db_py_scope_values(job))
+               == -1)
         || PyDict_SetItem(extensions, db_py.str.databridge, ours) == -1)
     {
         Py_CLEAR(extensions);

@@ -77,11 +77,30 @@ typedef struct {
 } db_python_conf_t;
 
 
+/*
+ * A call of a native resource by an application.  It lives in the call's
+ * arena and has one owner at a time: the loop thread until it is published,
+ * then the nginx thread, which has the store carry it out, then the loop
+ * thread again, which destroys the call, whether or not somebody still waits
+ * for the future.  What the nginx thread gets of a worker that ends on TERM
+ * goes back as 503.
+ */
+
+typedef struct {
+    db_msg_t         msg;             /* DB_MSG_CRUD */
+    db_crud_call_t  *call;
+    db_store_t      *store;
+    void            *future;          /* loop thread: a strong reference */
+} db_python_call_t;
+
+
 /* What an application has declared, in order of declaration. */
 
 typedef struct {
     db_crud_t     *crud;              /* native, owned; else NULL */
     db_store_t    *store;             /* of the crud */
+    db_crud_t     *hybrid;            /* of which this is Python's part; the
+                                         crud is a later route's */
     db_part_t     *answer;            /* constant, owned; else NULL */
     unsigned       timeout;           /* ms; DB_TIMEOUT_DEFAULT: location's */
     char          *pattern;           /* owned; NULL: only Python knows */

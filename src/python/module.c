@@ -169,7 +169,7 @@ static PyObject *
 db_py_module_register_crud(PyObject *module, PyObject *args, PyObject *kwargs)
 {
     unsigned      index;
-    PyObject     *schema, *json, *text;
+    PyObject     *schema, *json, *text, *resource;
     Py_ssize_t    len;
     const char   *data;
     static char  *names[] = { "schema", "app", NULL };
@@ -201,15 +201,11 @@ db_py_module_register_crud(PyObject *module, PyObject *args, PyObject *kwargs)
     }
 
     data = PyUnicode_AsUTF8AndSize(text, &len);
-
-    if (data == NULL || db_py_crud_add(index, data, len) == -1) {
-        Py_DECREF(text);
-        return NULL;
-    }
+    resource = data ? db_py_crud_add(index, data, len) : NULL;
 
     Py_DECREF(text);
 
-    Py_RETURN_NONE;
+    return resource;
 }
 
 
@@ -365,7 +361,8 @@ static PyMethodDef  db_py_module_methods[] = {
       "add_route(app, methods, pattern, timeout): declares a route." },
     { "register_crud", db_py_fast(db_py_module_register_crud),
       METH_VARARGS|METH_KEYWORDS,
-      "register_crud(schema, app=0): declares a native resource." },
+      "register_crud(schema, app=0): declares a native resource, and returns "
+      "it to be called." },
     { "add_native", db_py_module_add_native, METH_VARARGS,
       "add_native(app, methods, pattern, status, headers, body): declares a "
       "route with a constant answer." },
@@ -428,6 +425,8 @@ db_py_module_exec(PyObject *module)
         || db_py_module_type(module, &db_py_op_spec, &db_py.op_type) == -1
         || db_py_module_type(module, &db_py_lines_spec, &db_py.lines_type)
            == -1
+        || db_py_module_type(module, &db_py_resource_spec,
+                             &db_py.resource_type) == -1
         || PyModule_AddType(module, db_py.lines_type) == -1)
     {
         return -1;

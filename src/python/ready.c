@@ -139,6 +139,7 @@ db_table_route(db_table_t *table)
     routes += table->nroutes;
     routes->crud = NULL;
     routes->store = NULL;
+    routes->hybrid = NULL;
     routes->answer = NULL;
     routes->timeout = DB_TIMEOUT_DEFAULT;
     routes->pattern = NULL;

@@ -199,6 +199,10 @@ db_py_dispatch(db_msg_t *msg)
         db_py_spawn((db_spawn_t *) msg);
         break;
 
+    case DB_MSG_CRUD:
+        db_py_resource_answer((db_python_call_t *) msg);
+        break;
+
     case DB_MSG_STOP:
         db_py_stop(Py_False);
         break;

@@ -36,6 +36,7 @@
     _(extensions, "extensions")                                               \
     _(databridge, "databridge")                                               \
     _(remote_user, "remote_user")                                             \
+    _(scope, "scope")                                                         \
     _(status, "status")                                                       \
     _(body, "body")                                                           \
     _(more_body, "more_body")                                                 \
@@ -128,6 +129,7 @@ typedef struct {
     PyTypeObject      *spawn_type;
     PyTypeObject      *op_type;
     PyTypeObject      *lines_type;
+    PyTypeObject      *resource_type;
 
     db_py_strings_t    str;
     PyObject          *methods[DB_PY_METHODS];
@@ -310,10 +312,17 @@ int db_py_app_start(unsigned index, PyObject *call, PyObject *state,
 int db_py_app_fail(unsigned index, const char *error);
 int db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
     PyObject *timeout);
-int db_py_crud_add(unsigned index, const char *schema, size_t len);
+PyObject *db_py_crud_add(unsigned index, const char *schema, size_t len);
 int db_py_native_add(unsigned index, PyObject *methods, PyObject *pattern,
     unsigned status, PyObject *headers, PyObject *body);
 int db_py_cors_set(unsigned index, const db_cors_conf_t *conf);
+
+/* resource.c */
+
+extern PyType_Spec  db_py_resource_spec;
+
+PyObject *db_py_resource(const db_crud_t *crud, db_store_t *store);
+void db_py_resource_answer(db_python_call_t *asked);
 
 /* log.c */
 

@@ -271,6 +271,63 @@ db_py_store(db_str_t name)
 }
 
 
+/* What of a resource is Python's comes before it. */
+
+static int
+db_py_hybrid_routes(db_table_t *table, db_crud_t *crud)
+{
+    int          rc;
+    unsigned     i;
+    db_str_t     prefix;
+    PyObject    *pattern;
+    db_route_t  *route;
+
+    static const struct {
+        db_str_t     method;
+        const char  *item;
+    } methods[DB_CRUD_OPERATIONS] = {
+        [DB_CRUD_CREATE] = { { "POST", 4 }, "" },
+        [DB_CRUD_UPDATE] = { { "PUT", 3 }, "/{id}" },
+        [DB_CRUD_PATCH] = { { "PATCH", 5 }, "/{id}" },
+        [DB_CRUD_DELETE] = { { "DELETE", 6 }, "/{id}" },
+    };
+
+    prefix = db_crud_prefix(crud);
+
+    for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
+
+        if (!(db_crud_hybrid(crud) & 1U << i)) {
+            continue;
+        }
+
+        route = db_table_route(table);
+
+        if (route == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+
+        pattern = db_py_format("%.*s%s", (int) prefix.len, prefix.data,
+                               methods[i].item);
+
+        if (pattern == NULL) {
+            return -1;
+        }
+
+        route->hybrid = crud;
+        rc = db_py_table_add(table, methods[i].method, db_py_str(pattern));
+
+        Py_DECREF(pattern);
+
+        if (rc == -1) {
+            return -1;
+        }
+    }
+
+    return 0;
+}
+
+
 /* The collection and its items; the route owns the resource from here on. */
 
 static int
@@ -317,7 +374,9 @@ db_py_crud_routes(db_table_t *table, db_crud_t *crud, db_store_t *store)
 }
 
 
-int
+/* Returns the resource as the application may call it. */
+
+PyObject *
 db_py_crud_add(unsigned index, const char *schema, size_t len)
 {
     char         error[DB_PY_ERROR_LEN];
@@ -330,7 +389,7 @@ db_py_crud_add(unsigned index, const char *schema, size_t len)
     table = db_py_table(index);
 
     if (table == NULL) {
-        return -1;
+        return NULL;
     }
 
     text.data = schema;
@@ -340,14 +399,14 @@ db_py_crud_add(unsigned index, const char *schema, size_t len)
 
     if (crud == NULL) {
         PyErr_SetString(PyExc_ValueError, error);
-        return -1;
+        return NULL;
     }
 
     store = db_py_store(db_crud_store(crud));
 
     if (store == NULL) {
         db_crud_destroy(crud);
-        return -1;
+        return NULL;
     }
 
     if (db_store_prepare(store, db_crud_collection(crud), error,
@@ -359,7 +418,12 @@ db_py_crud_add(unsigned index, const char *schema, size_t len)
                                  (int) db_crud_name(crud).len,
                                  db_crud_name(crud).data, error));
         db_crud_destroy(crud);
-        return -1;
+        return NULL;
+    }
+
+    if (db_py_hybrid_routes(table, crud) == -1) {
+        db_crud_destroy(crud);
+        return NULL;
     }
 
     before = table->nroutes;
@@ -369,10 +433,10 @@ db_py_crud_add(unsigned index, const char *schema, size_t len)
             db_crud_destroy(crud);
         }
 
-        return -1;
+        return NULL;
     }
 
-    return 0;
+    return db_py_resource(crud, store);
 }
 
 
