@@ -1,6 +1,6 @@
 """The module that is built into the Python of nginx's workers, and nowhere else."""
 
-from asyncio import AbstractEventLoop
+from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final
 
@@ -18,6 +18,22 @@ class Lines:
     def __new__(cls, level: int) -> Lines: ...
     def write(self, data: Any, /) -> int: ...
     def end(self) -> None: ...
+
+@final
+class Resource:
+    def call(
+        self,
+        operation: str,
+        *,
+        prefix: str = "",
+        id: str = "",
+        query: str = "",
+        documents: list[tuple[str, bytes]] = ...,
+        many: bool = False,
+        current: bytes | None = None,
+        if_match: str = "",
+        scope: list[str] = ...,
+    ) -> Future[tuple[int, list[tuple[bytes, bytes]], bytes]]: ...
 
 def log(level: int, text: str, /) -> None: ...
 def apps() -> list[tuple[str, str, bool]]: ...
@@ -41,7 +57,7 @@ def fail(app: int, error: str, /) -> None: ...
 def add_route(
     app: int, methods: str | None, pattern: str | None, timeout: int | None, /
 ) -> None: ...
-def register_crud(schema: str | Mapping[str, Any], app: int = 0) -> None: ...
+def register_crud(schema: str | Mapping[str, Any], app: int = 0) -> Resource: ...
 def add_native(
     app: int,
     methods: str,

@@ -12,8 +12,9 @@ from starlette.types import ASGIApp
 
 from databridge.crud import OPTIONS, CrudError, CrudOptions
 from databridge.errors import DatabaseError, InternalErrorMiddleware, database_error_handler
+from databridge.hybrid import MAX_DOCUMENT, METHODS, hooks_of, is_hook
 from databridge.operations import documented
-from databridge.routing import CrudRoute, Decorators, NativeRoute
+from databridge.routing import CrudRoute, Decorators, HybridRoute, NativeRoute
 
 Declaration = TypeVar("Declaration", bound=type)
 
@@ -51,20 +52,32 @@ class App(Decorators, FastAPI):
                 )
             declared = _options_of(declaration)
             declared |= {name: value for name, value in options.items() if value is not None}
-            self.crud_routes(model, **declared)
+            self._add_crud(CrudRoute(model, hooks_of(declaration), **declared))
             return declaration
 
         return decorator
 
     def crud_routes(self, model: type[BaseModel], **options: Unpack[CrudOptions]) -> None:
         """Declares native CRUD for a model, at this place among the routes."""
-        route = CrudRoute(model, **options)
+        self._add_crud(CrudRoute(model, **options))
+
+    def _add_crud(self, route: CrudRoute) -> None:
         for other in self.router.routes:
             if isinstance(other, CrudRoute) and other.prefix == route.prefix:
                 raise CrudError(
                     f"{route.name}: {route.prefix} is already the CRUD prefix of {other.name};"
                     " choose another with prefix="
                 )
+        for operation, path in route.hybrid_paths():
+            self.router.add_api_route(
+                path,
+                route.hybrid.endpoint(operation),
+                methods=[METHODS[operation]],
+                name=f"{route.name}.{operation}",
+                include_in_schema=False,
+                max_body_size=MAX_DOCUMENT,
+                route_class_override=HybridRoute,
+            )
         self.router.routes.append(route)
         if route.include_in_schema:
             unique_id = self.router.generate_unique_id_function
@@ -110,12 +123,15 @@ class App(Decorators, FastAPI):
 def _options_of(declaration: type) -> dict[str, Any]:
     """The options a class declares for `App.crud`."""
     declared = {
-        name: value for name, value in vars(declaration).items() if not name.startswith("__")
+        name: value
+        for name, value in vars(declaration).items()
+        if not name.startswith("__") and not is_hook(name)
     }
     for name in declared:
         if name not in OPTIONS:
             raise CrudError(
-                f"{declaration.__name__}.{name}: hooks and other attributes are not"
-                f" supported; a CRUD class may set {', '.join(OPTIONS)}"
+                f"{declaration.__name__}.{name} is neither an option nor a hook; a CRUD class"
+                f" may set {', '.join(OPTIONS)}, and have methods before_ and after_"
+                f" {', '.join(METHODS)}"
             )
     return declared

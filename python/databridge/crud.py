@@ -134,8 +134,16 @@ _LISTS = ("index", "unique", "regex")
 _STAMPS = {"created": "created_at", "updated": "updated_at"}
 
 
-def schema_for(model: type[BaseModel], **options: Unpack[CrudOptions]) -> dict[str, Any]:
-    """The schema of a model's resource, checked by compiling it."""
+def schema_for(
+    model: type[BaseModel],
+    hybrid: Mapping[str, str] = types.MappingProxyType({}),
+    /,
+    **options: Unpack[CrudOptions],
+) -> dict[str, Any]:
+    """The schema of a model's resource, checked by compiling it.
+
+    `hybrid` has the operations that are Python's in any case, each with the reason.
+    """
     if not (isinstance(model, type) and issubclass(model, BaseModel)):
         raise CrudError(f"{model!r} is not a model: native CRUD takes a subclass of BaseModel")
     name = model.__name__
@@ -155,6 +163,7 @@ def schema_for(model: type[BaseModel], **options: Unpack[CrudOptions]) -> dict[s
     if timestamps := given.get("timestamps"):
         schema["timestamps"] = _STAMPS if timestamps is True else dict(timestamps)
     schema |= _Compiler(model).compile()
+    _set_hybrid(schema, hybrid)
     for option in _ACCESS:
         _set_access(name, schema["fields"], option, given.get(option, ()))
     try:
@@ -188,6 +197,18 @@ def _check_options(name: str, given: Mapping[str, Any]) -> None:
             wanted = 'a variable for each field: {"owner": "$remote_user"}'
         if wanted is not None:
             raise CrudError(f"{name}: {option}={value!r} must be {wanted}")
+
+
+def _set_hybrid(schema: dict[str, Any], more: Mapping[str, str]) -> None:
+    """Adds reasons to those of the model, for what is served."""
+    of_model = schema.pop("hybrid", {})
+    reasons = {
+        operation: "; ".join(why[operation] for why in (of_model, more) if operation in why)
+        for operation in schema["operations"]
+        if operation in of_model or operation in more
+    }
+    if reasons:
+        schema["hybrid"] = reasons
 
 
 def _set_access(

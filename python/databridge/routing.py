@@ -2,8 +2,9 @@
 
 import copy
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import Enum
+from types import MappingProxyType
 from typing import Any, TypedDict, TypeVar, Unpack
 
 import fastapi.routing
@@ -18,6 +19,7 @@ from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import Receive, Scope, Send
 
 from databridge.crud import CrudOptions, schema_for
+from databridge.hybrid import Hybrid, reasons
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
 
@@ -137,6 +139,10 @@ class APIRouter(Decorators, fastapi.routing.APIRouter):
         return self.routes[-1]
 
 
+class HybridRoute(fastapi.routing.APIRoute):
+    """An operation of a CRUD resource that Python validates, right before the resource."""
+
+
 class CrudRoute(BaseRoute):
     """A native CRUD resource in its place among an application's routes.
 
@@ -144,10 +150,17 @@ class CrudRoute(BaseRoute):
     application, and then says so.
     """
 
-    def __init__(self, model: type[BaseModel], **options: Unpack[CrudOptions]) -> None:
+    def __init__(
+        self,
+        model: type[BaseModel],
+        hooks: Mapping[str, Callable[..., Any]] = MappingProxyType({}),
+        /,
+        **options: Unpack[CrudOptions],
+    ) -> None:
         self.include_in_schema = options.pop("include_in_schema", None) is not False
         self.options = options
-        self.schema = schema_for(model, **options)
+        self.schema = schema_for(model, reasons(hooks), **options)
+        self.hybrid = Hybrid(model, self.schema, hooks)
         self.model = model
         self.name = model.__name__
         self.prefix = self.path = str(self.schema["prefix"])
@@ -159,6 +172,13 @@ class CrudRoute(BaseRoute):
 
     def __repr__(self) -> str:
         return f"CrudRoute(prefix={self.prefix!r}, model={self.name})"
+
+    def hybrid_paths(self) -> list[tuple[str, str]]:
+        """The operations that are Python's, each with its path."""
+        return [
+            (operation, self.prefix if operation == "create" else f"{self.prefix}/{{id}}")
+            for operation in self.schema.get("hybrid", {})
+        ]
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         if scope["type"] != "http":

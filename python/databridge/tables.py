@@ -32,7 +32,10 @@ def declare(app: Any, index: int) -> None:
             continue
         schema = _schema(route, original)
         if schema is not None:
-            _databridge.register_crud(schema, index)
+            original.hybrid.resource = _databridge.register_crud(schema, index)
+            _tell_hybrid(schema)
+        elif _is_hybrid(original):
+            pass  # its resource, which comes next, declares it
         elif isinstance(original, WebSocketRoute):
             _add(index, {HANDSHAKE}, route.path, None)
         elif (response := _constant(original)) is not None:
@@ -71,6 +74,16 @@ def _schema(route: Any, original: Any) -> dict[str, Any] | None:
 def _only_documented(original: Any) -> bool:
     operations = sys.modules.get("databridge.operations")
     return operations is not None and isinstance(original, operations.CrudOperation)
+
+
+def _tell_hybrid(schema: dict[str, Any]) -> None:
+    for operation, why in schema.get("hybrid", {}).items():
+        _databridge.log(_databridge.NOTICE, f"{schema['model']}: {operation} is hybrid: {why}")
+
+
+def _is_hybrid(original: Any) -> bool:
+    routing = sys.modules.get("databridge.routing")
+    return routing is not None and isinstance(original, routing.HybridRoute)
 
 
 def _constant(original: Any) -> Any | None:
