@@ -517,13 +517,13 @@ def test_crud_answers_while_the_gil_is_held_by_one_long_call() -> None:
 
 
 REFUSED = {
-    "unknown type": ("value: complex", "value"),
-    "a set": ("value: set[int]", "value"),
+    "an id of another type": ("id: float", "id"),
+    "a field that is not answered": ("value: int = Field(exclude=True)", "value"),
 }
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_type_that_c_does_not_know_is_refused_naming_model_and_field(
+def test_what_cannot_be_served_is_refused_naming_model_and_field(
     make_nginx: Callable[..., Nginx], kind: str
 ) -> None:
     line, field = REFUSED[kind]
@@ -531,6 +531,8 @@ def test_a_type_that_c_does_not_know_is_refused_naming_model_and_field(
     server.write(
         {
             "app.py": f"""
+            from pydantic import Field
+
             from databridge import App, Model
 
             app = App()

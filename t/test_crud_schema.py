@@ -7,12 +7,13 @@ import re
 import uuid
 from collections.abc import Callable
 from datetime import timezone
-from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, Optional, TypeVar
+from typing import Annotated, Any, Generic, Optional, TypeVar
 
 import pytest
 from pydantic import (
+    AliasChoices,
+    AliasPath,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -27,7 +28,8 @@ from pydantic import (
 )
 
 from databridge import _crud
-from databridge.crud import CrudError, factory_name, schema_for
+from databridge.crud import CrudError, schema_for
+from databridge.factories import factory_name
 
 utc = timezone.utc  # noqa: UP017 -- the name that users write
 
@@ -230,10 +232,6 @@ def test_a_factory_in_a_closure_is_known() -> None:
     assert factory_name(lambda: now(zone)) == "now_utc"
 
 
-class Color(Enum):
-    RED = "red"
-
-
 class Allowing(BaseModel):
     model_config = ConfigDict(extra="allow")
 
@@ -299,64 +297,140 @@ class Outer(BaseModel):
     inner: list[Validated]
 
 
+def why(model: Any) -> str:
+    """What makes writing hybrid; the other operations never are."""
+    reasons = schema_for(model)["hybrid"]
+    assert set(reasons) <= {"create", "update", "patch"}
+    assert len(set(reasons.values())) == 1
+    return str(reasons["create"])
+
+
 @pytest.mark.parametrize(
     ("model", "message"),
     [
         (Allowing, "Allowing: model_config extra='allow'"),
         (Validated, "Validated.a: the validator Validated.check is Python"),
         (Checked, "Checked: the validator Checked.check is Python"),
-        (Computed, "Computed: a computed field is Python"),
+        (Computed, "Computed.b: a computed field is Python"),
         (Serialized, "Serialized.a: a serializer of its own"),
         (PostInit, "PostInit: model_post_init"),
-        (OwnInit, "OwnInit: a root model, or one with its own __init__"),
-        (Root, "Root: a root model"),
+        (OwnInit, "OwnInit: its own __init__"),
         (StrictModel, "StrictModel: model_config strict=True"),
         (Outer, "Validated.a: the validator"),
+    ],
+)
+def test_a_model_beyond_c_is_hybrid_by_name(model: Any, message: str) -> None:
+    assert why(model).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Root, "Root: a root model is no document"),
         (int, "<class 'int'> is not a model"),
         (Author(name="x"), "is not a model"),
     ],
 )
-def test_a_model_beyond_c_is_refused_by_name(model: Any, message: str) -> None:
+def test_what_is_no_document_is_refused_by_name(model: Any, message: str) -> None:
     with pytest.raises(CrudError, match=re.escape(message)):
         schema_for(model)
+
+
+def of_field(annotation: Any) -> type[BaseModel]:
+    return type("M", (BaseModel,), {"__annotations__": {"f": annotation}, "__module__": __name__})
 
 
 @pytest.mark.parametrize(
-    ("annotation", "message"),
+    ("annotation", "kind", "message"),
     [
-        (Any, "M.f: Any is not supported"),
-        (int | str, "M.f: a union is not supported"),
-        (Literal["a"], "M.f: Literal is not supported"),
-        (Color, "M.f: an enum is not supported"),
-        (bytes, "M.f: the type bytes is not supported"),
-        (datetime.date, "M.f: the type date is not supported"),
-        (tuple[int, str], "M.f: the type tuple is not supported"),
-        (set[int], "M.f: the type set is not supported"),
-        (dict[int, str], "M.f: the keys of a dict must be plain str"),
-        (dict[Annotated[str, Field(min_length=1)], int], "M.f: the keys of a dict"),
-        (list, "M.f: Any is not supported"),
-        (Annotated[int, Field(strict=True)], "M.f: strict=True is not supported"),
-        (Annotated[int, Field(alias="g")], "M.f: the alias 'g' is not supported"),
-        (Annotated[int, Field(exclude=True)], "M.f: exclude= is not supported"),
-        (Annotated[int, Field(gt=2**64)], 'M.f: "gt" of an int must be an int of 64 bits'),
-        (Annotated[str, StringConstraints(to_lower=True)], "M.f: to_lower is not supported"),
-        (Annotated[str, StringConstraints(pattern=r"\bx")], "M.f: the pattern cannot be matched"),
-        (Annotated[str, StringConstraints(pattern=re.compile("x"))], "M.f: a compiled pattern"),
-        (Annotated[int, BeforeValidator(int)], "M.f: the validator int is Python"),
-        (Annotated[int, PlainSerializer(str)], "M.f: a serializer of its own"),
-        (Annotated[int, Field(default="5")], "M.f: the default '5' is not a int"),
-        (Annotated[bool, Field(default=1)], "M.f: the default 1 is not a bool"),
-        (Annotated[int, Field(default=5, gt=7)], "M.f: the default is not of the field's type"),
-        (Annotated[list[int], Field(default=[1, "x"])], "M.f: the default 'x' is not a int"),
-        (Annotated[float, Field(default=float("inf"))], "Out of range float values"),
-        (Annotated[str, Field(default_factory=lambda: "x")], "M.f: the default factory"),
-        (Annotated[int, Field(default_factory=uuid.uuid4)], 'M.f: the factory "uuid4" does not'),
+        (set[int], "any", "M.f: the type set is only known to pydantic"),
+        (dict[int, str], "any", "M.f: keys of a dict that are not plain str"),
+        (dict[Annotated[str, Field(min_length=1)], int], "any", "M.f: keys of a dict"),
+        (Annotated[int, Field(gt=2**64)], "any", 'M.f: "gt" of an int must be an int of 64 bits'),
+        (Annotated[str, StringConstraints(to_lower=True)], "any", "M.f: to_lower"),
+        (Annotated[str, StringConstraints(pattern=r"\bx")], "any", "M.f: the pattern cannot be"),
+        (Annotated[str, StringConstraints(pattern=re.compile("x"))], "any", "M.f: a compiled"),
+        (Annotated[int, BeforeValidator(int)], "int", "M.f: the validator int is Python"),
+        (Annotated[int, PlainSerializer(str)], "any", "M.f: a serializer of its own"),
+        (Annotated[int, Field(default="5")], "int", "M.f: the default '5' is not a int"),
+        (Annotated[bool, Field(default=1)], "bool", "M.f: the default 1 is not a bool"),
+        (Annotated[int, Field(default=5, gt=7)], "int", "M.f: the default is not of the field's"),
+        (Annotated[list[int], Field(default=[1, "x"])], "list", "M.f: the default [1, 'x'] is not"),
+        (Annotated[float, Field(default=float("inf"))], "float", "M.f: the default inf has no"),
+        (Annotated[str, Field(default_factory=lambda: "x")], "str", "M.f: the default factory"),
+        (Annotated[int, Field(default_factory=uuid.uuid4)], "int", 'M.f: the factory "uuid4"'),
+        (Annotated[int, Field(validation_alias=AliasPath("a", 0))], "int", "M.f: the alias ['a'"),
     ],
 )
-def test_a_field_beyond_c_is_refused_by_name(annotation: Any, message: str) -> None:
-    model = type("M", (BaseModel,), {"__annotations__": {"f": annotation}, "__module__": __name__})
-    with pytest.raises(CrudError, match=re.escape(message)):
-        schema_for(model)
+def test_a_field_beyond_c_is_hybrid_by_name(annotation: Any, kind: str, message: str) -> None:
+    model = of_field(annotation)
+    assert why(model).startswith(message)
+    (field,) = fields(model)
+    assert field["type"] == kind
+    assert "default" not in field
+    assert "default_factory" not in field
+
+
+def test_a_field_that_is_not_answered_is_refused_by_name() -> None:
+    with pytest.raises(CrudError, match=re.escape("M.f: exclude= is not supported")):
+        schema_for(of_field(Annotated[int, Field(exclude=True)]))
+
+
+def test_hybrid_names_what_is_served_only() -> None:
+    assert "hybrid" not in schema_for(Validated, operations=["get", "list", "delete"])
+    assert set(schema_for(Validated, operations=["get", "create"])["hybrid"]) == {"create"}
+
+
+def test_all_reasons_are_said_once() -> None:
+    class Two(BaseModel):
+        a: Validated
+        b: list[Validated]
+        c: set[int]
+
+    assert why(Two).count("Validated.a:") == 1
+    assert "; Two.c: " in why(Two)
+
+
+def test_aliases_name_what_is_read_and_what_is_stored() -> None:
+    class Named(BaseModel):
+        model_config = ConfigDict(populate_by_name=True)
+        a: int = Field(alias="x-y")
+        b: int = Field(validation_alias=AliasChoices("b", "d"))
+        c: int = Field(serialization_alias="z")
+
+    assert fields(Named) == [
+        {"name": "x-y", "accepts": ["x-y", "a"], "type": "int"},
+        {"name": "b", "accepts": ["b", "d"], "type": "int"},
+        {"name": "z", "accepts": ["c"], "type": "int"},
+    ]
+
+
+def test_a_name_is_read_by_one_field() -> None:
+    class Crossed(BaseModel):
+        a: int = Field(alias="b")
+        c: int = Field(validation_alias="b")
+
+    assert why(Crossed) == (
+        "Crossed: 'b' and 'c' are both read from 'b'; give them names of their own"
+    )
+
+
+@pytest.mark.parametrize("alias", ["a.b", "$x", "", 'a"b', "a b"])
+def test_a_stored_name_is_one_that_a_filter_can_say(alias: str) -> None:
+    with pytest.raises(CrudError, match="a field's name must be an identifier"):
+        schema_for(of_field(Annotated[int, Field(serialization_alias=alias)]))
+
+
+def test_an_id_is_answered_as_id() -> None:
+    class Mongo(BaseModel):
+        id: str = Field(alias="_id")
+
+    class Sent(BaseModel):
+        id: str = Field(validation_alias="_id")
+
+    with pytest.raises(CrudError, match=r"Mongo\.id: an id is answered as 'id'"):
+        schema_for(Mongo)
+    assert schema_for(Sent)["id"] == "str"
 
 
 @pytest.mark.parametrize(

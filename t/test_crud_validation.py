@@ -4,25 +4,19 @@ The oracle is FastAPI itself: every body goes to an application with the same mo
 the C code, and status and whole body must agree.  Where they may not, `expected` says why.
 """
 
-import asyncio
 import json
 import random
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
-from fastapi import FastAPI, Response
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from databridge import _crud
-from databridge.crud import schema_for
-
-Answer = tuple[int, bytes]
+from harness.oracle import TOO_BIG, Oracle
 
 DETERMINISTIC = settings(
     derandomize=True,
@@ -125,185 +119,11 @@ MODELS: tuple[type[BaseModel], ...] = (
     WithUuid,
 )
 
-RESOURCES = {model: _crud.compile(json.dumps(schema_for(model))) for model in MODELS}
-
-
-def application() -> FastAPI:
-    """The same models, validated and written by FastAPI and pydantic."""
-    app = FastAPI()
-
-    def declare(model: type[BaseModel]) -> None:
-        async def create(document: Any) -> Response:
-            return Response(document.model_dump_json(), 201)
-
-        async def create_many(documents: Any) -> Response:
-            items = b",".join(document.model_dump_json().encode() for document in documents)
-            return Response(b"[" + items + b"]", 201)
-
-        create.__annotations__["document"] = model
-        app.post(f"/{model.__name__}")(create)
-        many = Annotated[list[model], Field(max_length=1000)]  # type: ignore[valid-type]
-        create_many.__annotations__["documents"] = many
-        app.post(f"/{model.__name__}/many")(create_many)
-
-    for model in MODELS:
-        declare(model)
-
-    @app.get("/int/{id}")
-    async def get_int(id: int) -> int:
-        return id
-
-    @app.get("/uuid/{id}")
-    async def get_uuid(id: UUID) -> UUID:
-        return id
-
-    return app
-
-
-APP = application()
-
-
-def run_asgi(method: str, path: str, body: bytes, content_type: str | None) -> Answer:
-    headers = [] if content_type is None else [(b"content-type", content_type.encode("latin-1"))]
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0"},
-        "http_version": "1.1",
-        "method": method,
-        "path": path,
-        "raw_path": path.encode(),
-        "query_string": b"",
-        "root_path": "",
-        "scheme": "http",
-        "headers": headers,
-        "client": ("127.0.0.1", 1),
-        "server": ("127.0.0.1", 80),
-    }
-    status = 0
-    chunks: list[bytes] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    async def send(message: Any) -> None:
-        nonlocal status
-        if message["type"] == "http.response.start":
-            status = message["status"]
-        else:
-            chunks.append(message.get("body", b""))
-
-    async def main() -> None:
-        try:
-            await APP(scope, receive, send)
-        except Exception:
-            assert status == 500  # FastAPI's own failure, already answered
-
-    LOOP.run_until_complete(main())
-    return status, b"".join(chunks)
-
-
-LOOP = asyncio.new_event_loop()
-
-
-def is_array(body: bytes) -> bool:
-    """What creates many documents: FastAPI has a route of its own for that."""
-    try:
-        return isinstance(json.loads(body), list)
-    except ValueError:
-        return False
-
-
-def oracle(model: type[BaseModel], body: bytes, content_type: str | None) -> Answer:
-    many = "/many" if content_type == "application/json" and is_array(body) else ""
-    return run_asgi("POST", f"/{model.__name__}{many}", body, content_type)
-
-
-def native(model: type[BaseModel], body: bytes, content_type: str | None) -> Answer:
-    result = RESOURCES[model].call("create", content_type=content_type or "", body=body)
-    if result[0] == "answer":
-        return result[1], result[2]
-    document = result[3]
-    if isinstance(document, list):
-        return 201, b"[" + b",".join(without_id(model, item) for item in document) + b"]"
-    assert isinstance(document, bytes)
-    assert json.loads(document)["id"] == result[2]
-    return 201, without_id(model, document)
-
-
-def without_id(model: type[BaseModel], document: bytes) -> bytes:
-    if "id" in model.model_fields:
-        return document
-    return re.sub(rb'^\{"id":"[0-9a-f]{24}",?', b"{", document)
-
-
-INT = TypeAdapter(int)
-TOO_BIG = "Unable to parse input string as an integer, exceeded maximum size"
-
-
-def agree(
-    model: type[BaseModel], body: bytes, content_type: str | None = "application/json"
-) -> None:
-    theirs = oracle(model, body, content_type)
-    ours = native(model, body, content_type)
-    assert ours[0] in (201, 400, 422)
-    json.loads(ours[1])
-    if theirs == ours:
-        return
-    problem = f"{body[:300]!r}\nFastAPI: {theirs}\nnative:  {ours}"
-    if theirs[0] == 500:
-        # NaN, infinities and lone surrogates break FastAPI's answer: ours is an error
-        assert ours[0] in (400, 422), problem
-    elif theirs[0] == 201 and ours[0] == 422:
-        # no store keeps an int beyond 64 bits, no JSON text holds what is not finite
-        errors = json.loads(ours[1])["detail"]
-        for error in errors:
-            if error["type"] == "int_parsing_size":
-                assert error["msg"] == TOO_BIG, problem
-                assert not -(2**63) <= INT.validate_python(error["input"]) < 2**63, problem
-            elif error["type"] == "finite_number":
-                assert abs(float(error["input"].replace("_", ""))) in (float("inf"),) or (
-                    "nan" in error["input"].lower()
-                ), problem
-            else:
-                assert error["type"] == "json_invalid", problem
-                text = error["ctx"]["error"]
-                assert text in (
-                    "Out of range float values are not JSON compliant",
-                    "Lone surrogate in a string",
-                    "Nested too deeply",
-                ), problem
-    elif theirs[0] == 422 and ours[0] == 422:
-        errors = json.loads(ours[1])["detail"]
-        common = without_our_own(errors)
-        assert len(common) < len(errors) or own_refusal(ours[1]), problem
-        accepted = json.loads(theirs[1])["detail"]
-        # a value of those counts for them, but not for us, towards a dict's max_length
-        if not own_refusal(ours[1]) and "too_long" not in {error["type"] for error in accepted}:
-            assert all(error in accepted for error in common), problem
-    else:
-        raise AssertionError(problem)
-
-
-def without_our_own(errors: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Errors but those of values that pydantic takes and no store can keep."""
-    kept = []
-    for error in errors:
-        if error["type"] == "int_parsing_size" and isinstance(error["input"], (int, str)):
-            continue
-        if error["type"] == "finite_number" and isinstance(error["input"], str):
-            continue
-        kept.append(error)
-    return kept
-
-
-def own_refusal(body: bytes) -> bool:
-    """Texts that json.loads() takes and the native reader does not."""
-    error = json.loads(body)["detail"][0]
-    return error["type"] == "json_invalid" and error["ctx"]["error"] in (
-        "Out of range float values are not JSON compliant",
-        "Lone surrogate in a string",
-        "Nested too deeply",
-    )
+ORACLE = Oracle(MODELS)
+RESOURCES = ORACLE.resources
+agree = ORACLE.agree
+native = ORACLE.native
+oracle = ORACLE.oracle
 
 
 def dumps(value: Any) -> bytes:
@@ -761,7 +581,7 @@ def test_ids_of_the_path(kind: str) -> None:
     for text in TEXTS:
         if "/" in text or text == "":
             continue
-        status, body = run_asgi("GET", f"/{kind}/{text}", b"", None)
+        status, body = ORACLE.ask("GET", f"/{kind}/{text}", b"", None)
         result = RESOURCES[model].call("get", id=text)
         if result[0] == "store":
             assert status == 200

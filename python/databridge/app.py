@@ -81,7 +81,7 @@ class App(Decorators, FastAPI):
         self.router.routes.append(route)
         if route.include_in_schema:
             unique_id = self.router.generate_unique_id_function
-            self.router.routes.extend(documented(model, route.schema, unique_id))
+            self.router.routes.extend(documented(route.model, route.schema, unique_id))
 
     def native(
         self,

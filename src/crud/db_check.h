@@ -17,12 +17,16 @@ void db_check_fail_with(db_check_t *check, const char *type,
     const db_loc_t *loc, db_str_t msg, db_str_t error,
     const db_json_t *input);
 
+/* An int beyond 64 bits: pydantic takes it, but no store does. */
+void db_check_too_big(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
+
 void db_check_bound_failed(db_check_t *check, const db_type_t *type,
     db_bound_kind_t kind, const db_json_t *node, const db_loc_t *loc);
 void db_check_pattern_failed(db_check_t *check, const db_type_t *type,
     const db_json_t *node, const db_loc_t *loc);
 
-/* Of a str in characters. */
+/* Of a str in characters, of bytes in bytes. */
 void db_check_length_failed(db_check_t *check, const char *type, int min,
     uint64_t limit, const db_json_t *node, const db_loc_t *loc);
 
@@ -38,11 +42,47 @@ void db_check_int(db_check_t *check, const db_type_t *type,
     const db_json_t *node, const db_loc_t *loc);
 void db_check_float(db_check_t *check, const db_type_t *type,
     const db_json_t *node, const db_loc_t *loc);
-void db_check_bool(db_check_t *check, const db_json_t *node,
-    const db_loc_t *loc);
+void db_check_bool(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+void db_check_bytes(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+void db_check_decimal(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
 void db_check_datetime(db_check_t *check, const db_json_t *node,
     const db_loc_t *loc);
+void db_check_date(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
+void db_check_time(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
+void db_check_timedelta(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
 void db_check_uuid(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc);
+
+void db_check_values(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+
+/* A number, or text that says one; DB_DECLINED: neither. */
+int db_check_real(db_check_t *check, const db_json_t *node, double *value,
+    db_scalar_result_t *result);
+
+/* Text within a string: as JSON has it, without the quotes. */
+void db_check_escape(db_buf_t *buf, db_str_t text);
+
+void db_check_union(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+void db_check_tagged(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+
+/*
+ * Within a union, of every value: how well it matches its type.  DB_DECLINED,
+ * with an error: unions in unions have been tried too often.
+ */
+int db_check_match(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc);
+
+/* Fails what is no object. */
+int db_check_is_object(db_check_t *check, const db_json_t *node,
     const db_loc_t *loc);
 
 /* Text that needs no escapes; it becomes check->text. */

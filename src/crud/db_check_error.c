@@ -23,6 +23,11 @@ db_check_init(db_check_t *check, db_arena_t *arena, db_buf_t *out)
     check->arena = arena;
     check->out = out;
     check->nerrors = 0;
+    check->unions = 0;
+    check->exactness = 0;
+    check->given = -1;
+    check->work = 0;
+    check->refused = 0;
     check->integer = 0;
     check->real = 0;
     check->text = db_null_string;
@@ -56,11 +61,13 @@ db_check_error(db_check_t *check, const char *type, const db_loc_t *loc,
 
     buf = &check->errors;
 
+    check->nerrors++;
+
     if (buf->len > DB_CHECK_MAX_ERRORS) {
         return;
     }
 
-    if (check->nerrors++) {
+    if (buf->len) {
         db_buf_putc(buf, ',');
     }
 
@@ -90,29 +97,40 @@ db_check_error(db_check_t *check, const char *type, const db_loc_t *loc,
 
 
 void
-db_check_fail_with(db_check_t *check, const char *type, const db_loc_t *loc,
-    db_str_t msg, db_str_t error, const db_json_t *input)
+db_check_escape(db_buf_t *buf, db_str_t text)
 {
-    db_buf_t  text, quoted, ctx;
+    size_t  before;
 
-    /* the message is text in a string of ours: without its quotes */
+    before = buf->len;
+    db_json_write_string(buf, text);
 
-    db_buf_init(&quoted, check->arena, DB_CHECK_MSG_SIZE);
-    db_json_write_string(&quoted, error);
-
-    db_buf_init(&text, check->arena, DB_CHECK_MSG_SIZE);
-    db_buf_str(&text, msg);
-
-    db_buf_init(&ctx, check->arena, DB_CHECK_MSG_SIZE);
-    db_buf_lit(&ctx, "\"error\":");
-
-    if (quoted.failed || text.failed || ctx.failed) {
-        check->errors.failed = 1;
+    if (buf->failed) {
         return;
     }
 
-    db_buf_append(&text, quoted.data + 1, quoted.len - 2);
-    db_buf_append(&ctx, quoted.data, quoted.len);
+    buf->len -= 2;
+    memmove(buf->data + before, buf->data + before + 1, buf->len - before);
+}
+
+
+void
+db_check_fail_with(db_check_t *check, const char *type, const db_loc_t *loc,
+    db_str_t msg, db_str_t error, const db_json_t *input)
+{
+    db_buf_t  text, ctx;
+
+    db_buf_init(&text, check->arena, DB_CHECK_MSG_SIZE);
+    db_buf_str(&text, msg);
+    db_check_escape(&text, error);
+
+    db_buf_init(&ctx, check->arena, DB_CHECK_MSG_SIZE);
+    db_buf_lit(&ctx, "\"error\":");
+    db_json_write_string(&ctx, error);
+
+    if (text.failed || ctx.failed) {
+        check->errors.failed = 1;
+        return;
+    }
 
     db_check_error(check, type, loc, (db_str_t) { text.data, text.len }, input,
                    (db_str_t) { ctx.data, ctx.len });
@@ -157,13 +175,15 @@ void
 db_check_length_failed(db_check_t *check, const char *type, int min,
     uint64_t limit, const db_json_t *node, const db_loc_t *loc)
 {
-    int   n, m;
+    int   n, m, bytes;
     char  msg[DB_CHECK_MSG_SIZE], ctx[DB_CHECK_MSG_SIZE];
 
-    n = snprintf(msg, sizeof(msg),
-                 "String should have at %s %llu character%s",
-                 min ? "least" : "most", (unsigned long long) limit,
-                 limit == 1 ? "" : "s");
+    bytes = (type[0] == 'b');
+
+    n = snprintf(msg, sizeof(msg), "%s should have at %s %llu %s%s",
+                 bytes ? "Data" : "String", min ? "least" : "most",
+                 (unsigned long long) limit,
+                 bytes ? "byte" : "character", limit == 1 ? "" : "s");
     m = snprintf(ctx, sizeof(ctx), "\"%s_length\":%llu", min ? "min" : "max",
                  (unsigned long long) limit);
 
@@ -201,25 +221,18 @@ void
 db_check_pattern_failed(db_check_t *check, const db_type_t *type,
     const db_json_t *node, const db_loc_t *loc)
 {
-    db_buf_t  quoted, msg, ctx;
+    db_buf_t  msg, ctx;
 
-    db_buf_init(&quoted, check->arena, 0);
     db_buf_init(&msg, check->arena, 0);
-    db_buf_init(&ctx, check->arena, 0);
-
-    db_json_write_string(&quoted, type->pattern_text);
-
     db_buf_lit(&msg, "String should match pattern '");
-    db_buf_lit(&ctx, "\"pattern\":");
-
-    if (!quoted.failed) {
-        db_buf_append(&msg, quoted.data + 1, quoted.len - 2);
-        db_buf_append(&ctx, quoted.data, quoted.len);
-    }
-
+    db_check_escape(&msg, type->pattern_text);
     db_buf_putc(&msg, '\'');
 
-    if (quoted.failed || msg.failed || ctx.failed) {
+    db_buf_init(&ctx, check->arena, 0);
+    db_buf_lit(&ctx, "\"pattern\":");
+    db_json_write_string(&ctx, type->pattern_text);
+
+    if (msg.failed || ctx.failed) {
         check->errors.failed = 1;
         return;
     }

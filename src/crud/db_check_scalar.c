@@ -73,6 +73,35 @@ db_check_str(db_check_t *check, const db_type_t *type, const db_json_t *node,
 }
 
 
+/* What it is written as, is its UTF-8. */
+
+void
+db_check_bytes(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc)
+{
+    if (node->kind != DB_JSON_STRING) {
+        db_check_fail(check, "bytes_type", loc,
+                      "Input should be a valid bytes", node);
+        return;
+    }
+
+    if (type->has_min && node->u.text.len < type->min) {
+        db_check_length_failed(check, "bytes_too_short", 1, type->min, node,
+                               loc);
+        return;
+    }
+
+    if (type->has_max && node->u.text.len > type->max) {
+        db_check_length_failed(check, "bytes_too_long", 0, type->max, node,
+                               loc);
+        return;
+    }
+
+    check->text = node->u.text;
+    db_json_write_string(check->out, node->u.text);
+}
+
+
 /* Whether a bound is broken by an int beyond 64 bits. */
 
 static int
@@ -179,14 +208,33 @@ db_int_of(db_check_t *check, const db_json_t *node, db_integer_t *n)
 
 
 void
+db_check_too_big(db_check_t *check, const db_json_t *node,
+    const db_loc_t *loc)
+{
+    check->refused++;
+
+    db_check_fail(check, "int_parsing_size", loc,
+                  "Unable to parse input string as an integer, exceeded "
+                  "maximum size", node);
+}
+
+
+void
 db_check_int(db_check_t *check, const db_type_t *type, const db_json_t *node,
     const db_loc_t *loc)
 {
     unsigned             i;
     db_integer_t         n = { 0 };
     db_scalar_result_t   result;
+    db_json_kind_t       kind;
 
-    switch (node->kind) {
+    kind = node->kind;
+
+    if (type->strict && kind != DB_JSON_INT && kind != DB_JSON_BIGINT) {
+        kind = DB_JSON_NULL;
+    }
+
+    switch (kind) {
 
     case DB_JSON_NULL:
     case DB_JSON_ARRAY:
@@ -244,12 +292,9 @@ db_check_int(db_check_t *check, const db_type_t *type, const db_json_t *node,
         }
     }
 
-    /* pydantic takes a big one, but no store does */
-
     if (result != DB_SCALAR_OK) {
-        db_check_fail(check, "int_parsing_size", loc,
-                      "Unable to parse input string as an integer, exceeded "
-                      "maximum size", node);
+        db_check_too_big(check, node, loc);
+        check->refused -= (result != DB_SCALAR_BIG);
         return;
     }
 
@@ -258,10 +303,8 @@ db_check_int(db_check_t *check, const db_type_t *type, const db_json_t *node,
 }
 
 
-/* DB_DECLINED: neither a number nor text. */
-
-static int
-db_real_of(db_check_t *check, const db_json_t *node, double *value,
+int
+db_check_real(db_check_t *check, const db_json_t *node, double *value,
     db_scalar_result_t *result)
 {
     db_str_t  text;
@@ -324,7 +367,10 @@ db_check_float(db_check_t *check, const db_type_t *type,
     unsigned             i;
     db_scalar_result_t   result;
 
-    if (db_real_of(check, node, &n, &result) != DB_OK) {
+    if ((type->strict && node->kind != DB_JSON_INT
+         && node->kind != DB_JSON_BIGINT && node->kind != DB_JSON_REAL)
+        || db_check_real(check, node, &n, &result) != DB_OK)
+    {
         db_check_fail(check, "float_type", loc,
                       "Input should be a valid number", node);
         return;
@@ -358,6 +404,7 @@ db_check_float(db_check_t *check, const db_type_t *type,
     /* there is no JSON for it, whatever the model allows */
 
     if (!isfinite(n)) {
+        check->refused++;
         goto not_finite;
     }
 
@@ -373,12 +420,20 @@ not_finite:
 
 
 void
-db_check_bool(db_check_t *check, const db_json_t *node, const db_loc_t *loc)
+db_check_bool(db_check_t *check, const db_type_t *type, const db_json_t *node,
+    const db_loc_t *loc)
 {
-    int     value;
-    double  n;
+    int             value;
+    double          n;
+    db_json_kind_t  kind;
 
-    switch (node->kind) {
+    kind = node->kind;
+
+    if (type->strict && kind != DB_JSON_TRUE && kind != DB_JSON_FALSE) {
+        kind = DB_JSON_NULL;
+    }
+
+    switch (kind) {
 
     case DB_JSON_TRUE:
     case DB_JSON_FALSE:
@@ -431,76 +486,6 @@ done:
     } else {
         db_buf_lit(check->out, "false");
     }
-}
-
-
-void
-db_check_write_datetime(db_check_t *check, const db_datetime_t *dt)
-{
-    char  *text;
-
-    text = db_arena_alloc(check->arena, DB_DATETIME_SIZE);
-    if (text == NULL) {
-        check->out->failed = 1;
-        return;
-    }
-
-    db_check_write(check, (db_str_t) { text, db_datetime_format(text, dt) });
-}
-
-
-void
-db_check_datetime(db_check_t *check, const db_json_t *node,
-    const db_loc_t *loc)
-{
-    int                  date;
-    double               n;
-    const char          *error;
-    db_datetime_t        dt;
-    db_scalar_result_t   result;
-
-    date = 0;
-
-    switch (node->kind) {
-
-    case DB_JSON_STRING:
-        error = db_datetime_parse(node->u.text, &dt, &date);
-        break;
-
-    case DB_JSON_INT:
-        error = db_datetime_from_int(node->u.integer, &dt);
-        break;
-
-    case DB_JSON_REAL:
-    case DB_JSON_BIGINT:
-        if (db_real_of(check, node, &n, &result) == DB_OK) {
-            error = db_datetime_from_real(n, &dt);
-            break;
-        }
-
-        /* fall through */
-
-    default:
-        db_check_fail(check, "datetime_type", loc,
-                      "Input should be a valid datetime", node);
-        return;
-    }
-
-    if (error == NULL) {
-        db_check_write_datetime(check, &dt);
-        return;
-    }
-
-    if (date) {
-        db_check_fail_with(check, "datetime_from_date_parsing", loc,
-                     db_string("Input should be a valid datetime or date, "),
-                     (db_str_t) { error, strlen(error) }, node);
-        return;
-    }
-
-    db_check_fail_with(check, "datetime_parsing", loc,
-                       db_string("Input should be a valid datetime, "),
-                       (db_str_t) { error, strlen(error) }, node);
 }
 
 

@@ -9,6 +9,9 @@
 #include "crud/db_schema.h"
 
 
+#define DB_COMPILE_MAX_DEPTH  16       /* of types in each other */
+
+
 typedef struct {
     db_crud_t    *crud;
     char         *error;
@@ -35,12 +38,22 @@ int db_compile_known(db_compiler_t *c, const db_json_t *node,
 int db_compile_text(db_compiler_t *c, const db_json_t *node,
     const char *name, db_str_t *text);
 
-/* A member that is true or false, and false when it is not there. */
+/* A member that is true or false, or not there. */
 int db_compile_flag(db_compiler_t *c, const db_json_t *node,
     const char *name, unsigned *flag);
 
 /* A field's name, and how it is written. */
 int db_compile_name(db_compiler_t *c, db_str_t name, db_field_t *field);
+
+/* What is one of some values. */
+int db_compile_values(db_compiler_t *c, const db_json_t *node,
+    db_type_t *type);
+
+/* What is of one of some types, and tuples. */
+int db_compile_union(db_compiler_t *c, const db_json_t *node,
+    db_type_t *type, unsigned depth);
+int db_compile_tuple(db_compiler_t *c, const db_json_t *node,
+    db_type_t *type, unsigned depth);
 
 /* A type; with "field" a field, which has members of its own as well. */
 int db_compile_type(db_compiler_t *c, const db_json_t *node,

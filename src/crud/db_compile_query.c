@@ -202,7 +202,7 @@ db_compile_regex(db_compiler_t *c, db_filter_t *f, const db_json_t *root)
             type = type->items;
         }
 
-        if (type->kind != DB_TYPE_STR) {
+        if (type->like != DB_TYPE_STR) {
             return db_compile_error(c, "\"regex\": '%.*s' is not a str",
                                     (int) node->u.text.len,
                                     node->u.text.data);

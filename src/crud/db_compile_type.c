@@ -8,11 +8,12 @@
 #include <stdio.h>
 
 
-#define DB_SCHEMA_MAX_DEPTH   16       /* of lists and dicts in each other */
+#define DB_SCHEMA_MAX_DIGITS  40       /* of a decimal's bound */
 
 
-#define DB_FIELD_MEMBERS      "name", "default", "default_factory",          \
-                              "read_only", "immutable", "write_only"
+#define DB_FIELD_MEMBERS      "name", "accepts", "default",                   \
+                              "default_factory", "read_only", "immutable",   \
+                              "write_only"
 
 
 int
@@ -143,6 +144,8 @@ db_compile_size(db_compiler_t *c, const db_json_t *node, const char *name,
 {
     const db_json_t  *member;
 
+    *has = 0;
+
     member = db_member(node, name);
     if (member == NULL) {
         return DB_OK;
@@ -154,6 +157,25 @@ db_compile_size(db_compiler_t *c, const db_json_t *node, const char *name,
 
     *has = 1;
     *size = (uint64_t) member->u.integer;
+
+    return DB_OK;
+}
+
+
+static int
+db_compile_sizes(db_compiler_t *c, const db_json_t *node, db_type_t *type,
+    const char *min, const char *max)
+{
+    unsigned  has_min, has_max;
+
+    if (db_compile_size(c, node, min, &has_min, &type->min) != DB_OK
+        || db_compile_size(c, node, max, &has_max, &type->max) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->has_min = has_min;
+    type->has_max = has_max;
 
     return DB_OK;
 }
@@ -203,6 +225,58 @@ db_real_display(db_arena_t *arena, double value)
 }
 
 
+/* Text, so that it is exact; FastAPI shows it as an int or a float. */
+
+static int
+db_compile_decimal(db_compiler_t *c, const db_json_t *member,
+    db_bound_t *bound)
+{
+    int         finite;
+    char        text[DB_JSON_REAL_SIZE];
+    double      real;
+    size_t      len;
+    db_buf_t    message;
+    db_arena_t  *arena;
+
+    arena = c->crud->arena;
+
+    if (member->kind != DB_JSON_STRING
+        || db_decimal_parse(arena, member->u.text, &bound->decimal, &finite)
+           != DB_SCALAR_OK
+        || !finite || bound->decimal.digits.len > DB_SCHEMA_MAX_DIGITS
+        || bound->decimal.exponent > DB_SCHEMA_MAX_DIGITS
+        || bound->decimal.exponent < -DB_SCHEMA_MAX_DIGITS)
+    {
+        return db_compile_error(c, "\"%.*s\" must be a number in text, of "
+                                "at most %d digits", (int) member->key.len,
+                                member->key.data, DB_SCHEMA_MAX_DIGITS);
+    }
+
+    db_buf_init(&message, arena, 64);
+    db_decimal_write(&message, &bound->decimal);
+
+    bound->message = (db_str_t) { message.data, message.len };
+    bound->ctx = bound->message;
+
+    if (bound->decimal.exponent < 0) {
+        len = (size_t) bound->decimal.negative;
+        real = db_json_real_read((db_str_t) { message.data + len,
+                                              message.len - len });
+
+        len = db_json_real_repr(text, bound->decimal.negative ? -real : real);
+        bound->ctx = db_arena_str(arena, (db_str_t) { text, len });
+
+    } else if (bound->decimal.exponent > 0) {
+        return db_compile_error(c, "\"%.*s\" must be written without an "
+                                "exponent", (int) member->key.len,
+                                member->key.data);
+    }
+
+    return message.failed || bound->ctx.data == NULL
+           ? db_compile_error(c, "out of memory") : DB_OK;
+}
+
+
 static int
 db_compile_bound(db_compiler_t *c, const db_json_t *member, db_type_t *type,
     db_bound_t *bound)
@@ -214,6 +288,10 @@ db_compile_bound(db_compiler_t *c, const db_json_t *member, db_type_t *type,
     arena = c->crud->arena;
 
     bound->set = 1;
+
+    if (type->kind == DB_TYPE_DECIMAL) {
+        return db_compile_decimal(c, member, bound);
+    }
 
     if (type->kind == DB_TYPE_INT) {
 
@@ -303,23 +381,16 @@ static int
 db_compile_str(db_compiler_t *c, const db_json_t *node, db_type_t *type)
 {
     char              error[256];
-    unsigned          has_min, has_max, strip;
+    unsigned          strip;
     db_regex_t       *pattern;
     const db_json_t  *member;
 
-    has_min = 0;
-    has_max = 0;
-
-    if (db_compile_size(c, node, "min_length", &has_min, &type->min) != DB_OK
-        || db_compile_size(c, node, "max_length", &has_max, &type->max)
-           != DB_OK
+    if (db_compile_sizes(c, node, type, "min_length", "max_length") != DB_OK
         || db_compile_flag(c, node, "strip_whitespace", &strip) != DB_OK)
     {
         return DB_ERROR;
     }
 
-    type->has_min = has_min;
-    type->has_max = has_max;
     type->strip = strip;
 
     member = db_member(node, "pattern");
@@ -350,31 +421,16 @@ static int
 db_compile_items(db_compiler_t *c, const db_json_t *node, db_type_t *type,
     const char *name, unsigned depth)
 {
-    unsigned          has_min, has_max;
     const db_json_t  *member;
 
-    has_min = 0;
-    has_max = 0;
-
-    if (db_compile_size(c, node, "min_items", &has_min, &type->min) != DB_OK
-        || db_compile_size(c, node, "max_items", &has_max, &type->max)
-           != DB_OK)
-    {
+    if (db_compile_sizes(c, node, type, "min_items", "max_items") != DB_OK) {
         return DB_ERROR;
     }
-
-    type->has_min = has_min;
-    type->has_max = has_max;
 
     member = db_member(node, name);
 
     if (member == NULL) {
         return db_compile_error(c, "the member \"%s\" is missing", name);
-    }
-
-    if (depth == DB_SCHEMA_MAX_DEPTH) {
-        return db_compile_error(c, "lists and dicts are nested more than %d "
-                                "deep", DB_SCHEMA_MAX_DEPTH);
     }
 
     type->items = db_arena_calloc(c->crud->arena, sizeof(db_type_t));
@@ -413,7 +469,7 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
     int field, unsigned depth)
 {
     size_t      i;
-    unsigned    nullable, finite;
+    unsigned    nullable, finite, strict, tuple;
     db_str_t    name;
 
     /* a field's own members come last, where a type ends before them */
@@ -421,8 +477,8 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
     static const struct {
         const char      *name;
         db_type_kind_t   kind;
-        const char      *known[16];
-        const char      *known_field[16];
+        const char      *known[18];
+        const char      *known_field[18];
     } types[] = {
         { "str", DB_TYPE_STR,
           { "type", "nullable", "min_length", "max_length", "pattern",
@@ -431,19 +487,20 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
             "strip_whitespace", DB_FIELD_MEMBERS } },
 
         { "int", DB_TYPE_INT,
-          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of" },
           { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
-            DB_FIELD_MEMBERS } },
+            "strict" },
+          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
+            "strict", DB_FIELD_MEMBERS } },
 
         { "float", DB_TYPE_FLOAT,
           { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
-            "finite" },
+            "finite", "strict" },
           { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
-            "finite", DB_FIELD_MEMBERS } },
+            "finite", "strict", DB_FIELD_MEMBERS } },
 
         { "bool", DB_TYPE_BOOL,
-          { "type", "nullable" },
-          { "type", "nullable", DB_FIELD_MEMBERS } },
+          { "type", "nullable", "strict" },
+          { "type", "nullable", "strict", DB_FIELD_MEMBERS } },
 
         { "datetime", DB_TYPE_DATETIME,
           { "type", "nullable" },
@@ -453,9 +510,32 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
           { "type", "nullable" },
           { "type", "nullable", DB_FIELD_MEMBERS } },
 
+        { "date", DB_TYPE_DATE,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "time", DB_TYPE_TIME,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "timedelta", DB_TYPE_TIMEDELTA,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
+
+        { "bytes", DB_TYPE_BYTES,
+          { "type", "nullable", "min_length", "max_length" },
+          { "type", "nullable", "min_length", "max_length",
+            DB_FIELD_MEMBERS } },
+
+        { "decimal", DB_TYPE_DECIMAL,
+          { "type", "nullable", "gt", "ge", "lt", "le", "decimal_places",
+            "max_digits" },
+          { "type", "nullable", "gt", "ge", "lt", "le", "decimal_places",
+            "max_digits", DB_FIELD_MEMBERS } },
+
         { "list", DB_TYPE_LIST,
-          { "type", "nullable", "items", "min_items", "max_items" },
-          { "type", "nullable", "items", "min_items", "max_items",
+          { "type", "nullable", "items", "min_items", "max_items", "tuple" },
+          { "type", "nullable", "items", "min_items", "max_items", "tuple",
             DB_FIELD_MEMBERS } },
 
         { "dict", DB_TYPE_DICT,
@@ -466,14 +546,45 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
         { "model", DB_TYPE_MODEL,
           { "type", "nullable", "model" },
           { "type", "nullable", "model", DB_FIELD_MEMBERS } },
+
+        { "literal", DB_TYPE_LITERAL,
+          { "type", "nullable", "values" },
+          { "type", "nullable", "values", DB_FIELD_MEMBERS } },
+
+        { "enum", DB_TYPE_ENUM,
+          { "type", "nullable", "values", "mixin" },
+          { "type", "nullable", "values", "mixin", DB_FIELD_MEMBERS } },
+
+        { "tuple", DB_TYPE_TUPLE,
+          { "type", "nullable", "items" },
+          { "type", "nullable", "items", DB_FIELD_MEMBERS } },
+
+        { "union", DB_TYPE_UNION,
+          { "type", "nullable", "choices" },
+          { "type", "nullable", "choices", DB_FIELD_MEMBERS } },
+
+        { "tagged", DB_TYPE_TAGGED,
+          { "type", "nullable", "choices", "discriminator" },
+          { "type", "nullable", "choices", "discriminator",
+            DB_FIELD_MEMBERS } },
+
+        { "any", DB_TYPE_ANY,
+          { "type", "nullable" },
+          { "type", "nullable", DB_FIELD_MEMBERS } },
     };
 
     if (node->kind != DB_JSON_OBJECT) {
         return db_compile_error(c, "a type must be an object");
     }
 
+    if (depth > DB_COMPILE_MAX_DEPTH) {
+        return db_compile_error(c, "types are nested more than %d deep",
+                                DB_COMPILE_MAX_DEPTH);
+    }
+
     if (db_compile_text(c, node, "type", &name) != DB_OK
-        || db_compile_flag(c, node, "nullable", &nullable) != DB_OK)
+        || db_compile_flag(c, node, "nullable", &nullable) != DB_OK
+        || db_compile_flag(c, node, "strict", &strict) != DB_OK)
     {
         return DB_ERROR;
     }
@@ -499,7 +610,9 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
     }
 
     type->kind = types[i].kind;
+    type->like = type->kind;
     type->nullable = nullable;
+    type->strict = strict;
 
     switch (type->kind) {
 
@@ -518,7 +631,25 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
     case DB_TYPE_INT:
         return db_compile_bounds(c, node, type);
 
+    case DB_TYPE_BYTES:
+        return db_compile_sizes(c, node, type, "min_length", "max_length");
+
+    case DB_TYPE_DECIMAL:
+        if (db_compile_sizes(c, node, type, "decimal_places", "max_digits")
+            != DB_OK)
+        {
+            return DB_ERROR;
+        }
+
+        return db_compile_bounds(c, node, type);
+
     case DB_TYPE_LIST:
+        if (db_compile_flag(c, node, "tuple", &tuple) != DB_OK) {
+            return DB_ERROR;
+        }
+
+        type->tuple = tuple;
+
         return db_compile_items(c, node, type, "items", depth);
 
     case DB_TYPE_DICT:
@@ -526,6 +657,17 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
 
     case DB_TYPE_MODEL:
         return db_compile_reference(c, node, type);
+
+    case DB_TYPE_LITERAL:
+    case DB_TYPE_ENUM:
+        return db_compile_values(c, node, type);
+
+    case DB_TYPE_TUPLE:
+        return db_compile_tuple(c, node, type, depth);
+
+    case DB_TYPE_UNION:
+    case DB_TYPE_TAGGED:
+        return db_compile_union(c, node, type, depth);
 
     default:
         return DB_OK;

@@ -62,7 +62,7 @@ db_filter_add(db_filter_t *f, db_condition_t ***tail,
     if (member) {
         condition->path = member->path;
         condition->scalar = !member->lists && member->path.nsteps > 0
-                            && member->type->kind < DB_TYPE_LIST;
+                            && member->type->like < DB_TYPE_LIST;
     }
 
     **tail = condition;
@@ -361,6 +361,16 @@ db_condition_sibling(const db_json_t *object, db_str_t name)
 }
 
 
+/* The text that it is stored as need not be in the order of the values. */
+
+static int
+db_condition_is_ordered(const db_member_t *member)
+{
+    return db_condition_type(member)->like < DB_TYPE_TIMEDELTA
+           || db_condition_type(member)->like >= DB_TYPE_LIST;
+}
+
+
 static int
 db_condition_operator(db_filter_t *f, const db_member_t *member,
     const db_json_t *object, const db_json_t *node, unsigned depth,
@@ -374,6 +384,16 @@ db_condition_operator(db_filter_t *f, const db_member_t *member,
 
         if (!db_str_eq(db_condition_compare[i].name, node->key)) {
             continue;
+        }
+
+        if (!db_condition_is_ordered(member)
+            && db_condition_compare[i].kind != DB_CONDITION_EQ
+            && db_condition_compare[i].kind != DB_CONDITION_NE)
+        {
+            return db_filter_error(f, "'%.*s' has no order: %.*s is not for "
+                                   "it", (int) member->name.len,
+                                   member->name.data, (int) node->key.len,
+                                   node->key.data);
         }
 
         condition = db_filter_add(f, tail, db_condition_compare[i].kind,

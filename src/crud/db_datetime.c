@@ -5,6 +5,7 @@
  * milliseconds when it is larger than 2e10, in UTC; or a date alone.
  */
 
+#include "crud/db_digits.h"
 #include "crud/db_scalar.h"
 
 #include "json/db_json.h"
@@ -23,23 +24,6 @@
     "dates before 0000 are not supported as unix timestamps"
 #define DB_TOO_LATE                                                           \
     "dates after 9999 are not supported as unix timestamps"
-
-
-/* The digit at i, or a value below 0. */
-
-static int
-db_digit(db_str_t text, size_t i)
-{
-    return (i < text.len && text.data[i] >= '0' && text.data[i] <= '9')
-           ? text.data[i] - '0' : -100;
-}
-
-
-static int
-db_two_digits(db_str_t text, size_t i)
-{
-    return db_digit(text, i) * 10 + db_digit(text, i + 1);
-}
 
 
 static int
@@ -114,133 +98,28 @@ db_date_read(db_str_t text, db_datetime_t *dt)
 }
 
 
-/* Seconds and their fraction at *pos, if they are there. */
-
-static int
-db_seconds_read(db_str_t text, size_t *pos, db_datetime_t *dt)
-{
-    size_t  i, n;
-
-    i = *pos;
-
-    if (i >= text.len || text.data[i] != ':') {
-        return DB_OK;
-    }
-
-    dt->second = db_two_digits(text, i + 1);
-
-    if (dt->second < 0 || dt->second > 59) {
-        return DB_DECLINED;
-    }
-
-    i += 3;
-
-    if (i < text.len && (text.data[i] == '.' || text.data[i] == ',')) {
-
-        /* what is finer than a microsecond is dropped */
-
-        for (n = 0, i++; db_digit(text, i) >= 0; n++, i++) {
-            if (n < 6) {
-                dt->microsecond = dt->microsecond * 10 + db_digit(text, i);
-            }
-        }
-
-        if (n == 0) {
-            return DB_DECLINED;
-        }
-
-        for ( /* void */ ; n < 6; n++) {
-            dt->microsecond *= 10;
-        }
-    }
-
-    *pos = i;
-
-    return DB_OK;
-}
-
-
-/* The offset at pos, to the end of the text. */
-
-static int
-db_offset_read(db_str_t text, size_t i, db_datetime_t *dt)
-{
-    int  sign, hours, minutes;
-
-    if (i == text.len) {
-        return DB_OK;
-    }
-
-    if (text.data[i] == 'Z' || text.data[i] == 'z') {
-        dt->offset = 0;
-        return i + 1 == text.len ? DB_OK : DB_DECLINED;
-    }
-
-    if (text.data[i] == '+') {
-        sign = 1;
-
-    } else if (text.data[i] == '-') {
-        sign = -1;
-
-    } else if (text.len - i >= 3
-               && memcmp(text.data + i, "\xe2\x88\x92", 3) == 0)
-    {
-        /* U+2212, the minus sign of ISO 8601 */
-
-        sign = -1;
-        i += 2;
-
-    } else {
-        return DB_DECLINED;
-    }
-
-    hours = db_two_digits(text, i + 1);
-    i += 3;
-
-    if (i < text.len && text.data[i] == ':') {
-        i++;
-    }
-
-    minutes = db_two_digits(text, i);
-
-    if (hours < 0 || hours > 23 || minutes < 0 || minutes > 59
-        || i + 2 != text.len)
-    {
-        return DB_DECLINED;
-    }
-
-    dt->offset = sign * (hours * 3600 + minutes * 60);
-
-    return DB_OK;
-}
-
-
-static int
+static const char *
 db_datetime_read(db_str_t text, db_datetime_t *dt)
 {
-    size_t  pos;
+    size_t       pos;
+    const char  *error;
 
-    if (db_date_read(text, dt) != NULL || text.len < 16
-        || strchr("Tt _", text.data[10]) == NULL || text.data[10] == '\0'
-        || text.data[13] != ':')
+    error = db_date_read(text, dt);
+
+    if (error != NULL) {
+        return error;
+    }
+
+    if (text.len == 10 || text.data[10] == '\0'
+        || strchr("Tt _", text.data[10]) == NULL)
     {
-        return DB_DECLINED;
+        return "invalid datetime separator, expected `T`, `t`, `_` or space";
     }
 
-    dt->hour = db_two_digits(text, 11);
-    dt->minute = db_two_digits(text, 14);
+    pos = 11;
+    error = db_time_read(text, &pos, dt);
 
-    if (dt->hour < 0 || dt->hour > 23 || dt->minute < 0 || dt->minute > 59) {
-        return DB_DECLINED;
-    }
-
-    pos = 16;
-
-    if (db_seconds_read(text, &pos, dt) != DB_OK) {
-        return DB_DECLINED;
-    }
-
-    return db_offset_read(text, pos, dt);
+    return error != NULL ? error : db_offset_read(text, pos, dt);
 }
 
 
@@ -323,34 +202,14 @@ db_datetime_from_ms(int64_t milliseconds, int64_t microseconds,
 
 /* Seconds, or milliseconds when it is too large for those. */
 
-static const char *
-db_datetime_infer(int64_t timestamp, db_datetime_t *dt)
+const char *
+db_datetime_from_int(int64_t timestamp, db_datetime_t *dt)
 {
     if (timestamp >= -DB_MS_WATERSHED && timestamp <= DB_MS_WATERSHED) {
         return db_datetime_from_unix(timestamp, 0, dt);
     }
 
     return db_datetime_from_ms(timestamp, 0, dt);
-}
-
-
-/* Python has no year 0. */
-
-static const char *
-db_datetime_check(const char *error, const db_datetime_t *dt)
-{
-    if (error == NULL && dt->year == 0) {
-        return "year 0 is out of range";
-    }
-
-    return error;
-}
-
-
-const char *
-db_datetime_from_int(int64_t timestamp, db_datetime_t *dt)
-{
-    return db_datetime_check(db_datetime_infer(timestamp, dt), dt);
 }
 
 
@@ -373,8 +232,8 @@ db_saturate(double value)
 
 /* A double has the fraction of the unit that its size says it is in. */
 
-static const char *
-db_datetime_infer_real(double timestamp, db_datetime_t *dt)
+const char *
+db_datetime_from_real(double timestamp, db_datetime_t *dt)
 {
     double   whole, fraction;
     int64_t  n;
@@ -388,13 +247,6 @@ db_datetime_infer_real(double timestamp, db_datetime_t *dt)
     }
 
     return db_datetime_from_unix(n, (int64_t) round(fraction * 1e6), dt);
-}
-
-
-const char *
-db_datetime_from_real(double timestamp, db_datetime_t *dt)
-{
-    return db_datetime_check(db_datetime_infer_real(timestamp, dt), dt);
 }
 
 
@@ -498,30 +350,32 @@ db_unix_read_real(db_str_t text, double *value)
 }
 
 
-static int
-db_datetime_from_number(db_str_t text, db_datetime_t *dt)
+const char *
+db_datetime_parse_alone(db_str_t text, db_datetime_t *dt)
 {
     double       value;
     int64_t      n;
     const char  *error;
 
-    if (db_unix_read(text, &n) == DB_OK) {
-        error = db_datetime_infer(n, dt);
+    error = db_datetime_read(text, dt);
 
-    } else if (db_unix_read_real(text, &value) == DB_OK) {
-        error = db_datetime_infer_real(value, dt);
-
-    } else {
-        return DB_DECLINED;
+    if (error == NULL) {
+        return NULL;
     }
 
-    return error == NULL ? DB_OK : DB_DECLINED;
+    if (db_unix_read(text, &n) == DB_OK) {
+        return db_datetime_from_int(n, dt);
+    }
+
+    if (db_unix_read_real(text, &value) == DB_OK) {
+        return db_datetime_from_real(value, dt);
+    }
+
+    return error;
 }
 
 
-/* The date parser has the last word on what is no datetime. */
-
-static const char *
+const char *
 db_date_parse(db_str_t text, db_datetime_t *dt)
 {
     int64_t      n;
@@ -541,7 +395,7 @@ db_date_parse(db_str_t text, db_datetime_t *dt)
         return error;
     }
 
-    error = db_datetime_infer(n, dt);
+    error = db_datetime_from_int(n, dt);
 
     if (error == NULL
         && (dt->hour || dt->minute || dt->second || dt->microsecond))
@@ -555,48 +409,26 @@ db_date_parse(db_str_t text, db_datetime_t *dt)
 }
 
 
+/* The date parser has the last word on what is no datetime. */
+
 const char *
 db_datetime_parse(db_str_t text, db_datetime_t *dt, int *date)
 {
-    const char  *error;
-
     *date = 0;
 
-    if (db_datetime_read(text, dt) == DB_OK
-        || db_datetime_from_number(text, dt) == DB_OK)
-    {
-        return db_datetime_check(NULL, dt);
+    if (db_datetime_parse_alone(text, dt) == NULL) {
+        return NULL;
     }
 
-    error = db_date_parse(text, dt);
+    *date = 1;
 
-    if (error != NULL) {
-        *date = 1;
-        return error;
-    }
-
-    return db_datetime_check(NULL, dt);
-}
-
-
-static char *
-db_put_digits(char *p, int value, int width)
-{
-    int  i;
-
-    for (i = width - 1; i >= 0; i--) {
-        p[i] = (char) ('0' + value % 10);
-        value /= 10;
-    }
-
-    return p + width;
+    return db_date_parse(text, dt);
 }
 
 
 size_t
-db_datetime_format(char *dst, const db_datetime_t *dt)
+db_date_format(char *dst, const db_datetime_t *dt)
 {
-    int    minutes;
     char  *p;
 
     p = db_put_digits(dst, dt->year, 4);
@@ -604,30 +436,20 @@ db_datetime_format(char *dst, const db_datetime_t *dt)
     p = db_put_digits(p, dt->month, 2);
     *p++ = '-';
     p = db_put_digits(p, dt->day, 2);
-    *p++ = 'T';
-    p = db_put_digits(p, dt->hour, 2);
-    *p++ = ':';
-    p = db_put_digits(p, dt->minute, 2);
-    *p++ = ':';
-    p = db_put_digits(p, dt->second, 2);
-
-    if (dt->microsecond) {
-        *p++ = '.';
-        p = db_put_digits(p, dt->microsecond, 6);
-    }
-
-    if (dt->offset == 0) {
-        *p++ = 'Z';
-
-    } else if (dt->offset != DB_NO_OFFSET) {
-        minutes = (dt->offset < 0 ? -dt->offset : dt->offset) / 60;
-        *p++ = dt->offset < 0 ? '-' : '+';
-        p = db_put_digits(p, minutes / 60, 2);
-        *p++ = ':';
-        p = db_put_digits(p, minutes % 60, 2);
-    }
 
     return (size_t) (p - dst);
+}
+
+
+size_t
+db_datetime_format(char *dst, const db_datetime_t *dt)
+{
+    size_t  n;
+
+    n = db_date_format(dst, dt);
+    dst[n++] = 'T';
+
+    return n + db_time_format(dst + n, dt);
 }
 
 

@@ -165,9 +165,14 @@ db_filter_sort_key(db_filter_t *f, db_str_t name, db_key_t *keys, unsigned n)
         return rc;
     }
 
-    if (member.lists || member.type->kind >= DB_TYPE_LIST) {
+    if (member.lists || member.type->like >= DB_TYPE_LIST) {
         return db_filter_error(f, "'%.*s' cannot be sorted by: it is not one "
                                "value", (int) name.len, name.data);
+    }
+
+    if (member.type->like >= DB_TYPE_TIMEDELTA) {
+        return db_filter_error(f, "'%.*s' cannot be sorted by: it has no "
+                               "order", (int) name.len, name.data);
     }
 
     keys[n].path = member.path;

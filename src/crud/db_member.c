@@ -25,6 +25,11 @@ static const char *const  db_member_expected[] = {
     [DB_TYPE_BOOL] = "true or false",
     [DB_TYPE_DATETIME] = "a datetime",
     [DB_TYPE_UUID] = "a UUID",
+    [DB_TYPE_DATE] = "a date",
+    [DB_TYPE_TIME] = "a time",
+    [DB_TYPE_BYTES] = "a str",
+    [DB_TYPE_TIMEDELTA] = "a timedelta",
+    [DB_TYPE_DECIMAL] = "a decimal number",
 };
 
 
@@ -70,7 +75,7 @@ db_member_wrong(db_filter_t *f, const db_member_t *member,
     return db_filter_error(f, "'%.*s' must be %s", (int) member->name.len,
                            member->name.data,
                            member->objectid ? "an id of 24 hex digits"
-                           : db_member_expected[type->kind]);
+                           : db_member_expected[type->like]);
 }
 
 
@@ -78,7 +83,8 @@ static int
 db_member_id(db_filter_t *f, db_member_t *member)
 {
     static const db_str_t   steps[] = { { "id", 2 } };
-    static const db_type_t  objectid = { .kind = DB_TYPE_STR };
+    static const db_type_t  objectid = { .kind = DB_TYPE_STR,
+                                          .like = DB_TYPE_STR };
 
     member->path = (db_path_t) { steps, 1 };
     member->objectid = (f->crud->id == NULL);
@@ -206,7 +212,7 @@ db_filter_member(db_filter_t *f, const db_model_t *model, db_str_t within,
 db_value_kind_t
 db_filter_kind(const db_type_t *type)
 {
-    switch (type->kind) {
+    switch (type->like) {
 
     case DB_TYPE_INT:
         return DB_VALUE_INT;
@@ -273,7 +279,7 @@ db_member_value(db_filter_t *f, const db_member_t *member,
     db_type_t   bare;
     db_check_t  check;
 
-    if (type->kind >= DB_TYPE_LIST) {
+    if (type->like >= DB_TYPE_LIST) {
         return db_filter_error(f, "'%.*s' cannot be compared with a value",
                                (int) member->name.len, member->name.data);
     }
@@ -284,7 +290,7 @@ db_member_value(db_filter_t *f, const db_member_t *member,
 
     /* the type alone: a condition may ask for what can no longer be stored */
 
-    bare = (db_type_t) { .kind = type->kind };
+    bare = (db_type_t) { .kind = type->like };
     loc = (db_loc_t) { NULL, member->name, 0 };
 
     db_buf_init(&out, f->arena, 0);
@@ -337,7 +343,7 @@ db_filter_json_value(db_filter_t *f, const db_member_t *member,
 
     /* JSON has types: "1" is not 1 */
 
-    switch (type->kind) {
+    switch (type->like) {
 
     case DB_TYPE_INT:
         fits = (node->kind == DB_JSON_INT);
@@ -354,6 +360,10 @@ db_filter_json_value(db_filter_t *f, const db_member_t *member,
     case DB_TYPE_STR:
     case DB_TYPE_DATETIME:
     case DB_TYPE_UUID:
+    case DB_TYPE_DATE:
+    case DB_TYPE_TIME:
+    case DB_TYPE_BYTES:
+    case DB_TYPE_TIMEDELTA:
         fits = (node->kind == DB_JSON_STRING);
         break;
 

@@ -28,7 +28,10 @@ static const struct {
 };
 
 
-/* A name in a document: it becomes part of SQLite's JSON path. */
+/*
+ * A name in a document: it becomes part of SQLite's JSON path.  "-" is for
+ * aliases.
+ */
 
 static int
 db_is_name(db_str_t name)
@@ -40,7 +43,8 @@ db_is_name(db_str_t name)
         c = (unsigned char) name.data[i];
 
         if (!(c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')
-              || (i && c >= '0' && c <= '9') || c >= 0x80))
+              || (i && ((c >= '0' && c <= '9') || c == '-'))
+              || c >= 0x80))
         {
             return 0;
         }
@@ -102,7 +106,8 @@ db_compile_name(db_compiler_t *c, db_str_t name, db_field_t *field)
     c->field = name;
 
     if (!db_is_name(name)) {
-        return db_compile_error(c, "a field's name must be an identifier");
+        return db_compile_error(c, "a field's name must be an identifier, "
+                                "which may have \"-\"");
     }
 
     db_buf_init(&key, c->crud->arena, name.len + 4);
@@ -115,6 +120,67 @@ db_compile_name(db_compiler_t *c, db_str_t name, db_field_t *field)
 
     field->name = name;
     field->key = (db_str_t) { key.data, key.len };
+    field->accepts = &field->name;
+    field->naccepts = 1;
+
+    return DB_OK;
+}
+
+
+/* No name may belong to two fields. */
+
+static int
+db_compile_accepts(db_compiler_t *c, const db_json_t *node,
+    const db_model_t *model, db_field_t *field)
+{
+    unsigned           i, n;
+    db_str_t          *names;
+    const db_json_t   *list, *member;
+    const db_field_t  *other;
+
+    list = db_member(node, "accepts");
+
+    if (list && (list->kind != DB_JSON_ARRAY || list->count == 0)) {
+        return db_compile_error(c, "\"accepts\" must be a list of at least "
+                                "one name");
+    }
+
+    names = db_arena_calloc(c->crud->arena,
+                            (list ? list->count : 1) * sizeof(db_str_t));
+    if (names == NULL) {
+        return db_compile_error(c, "out of memory");
+    }
+
+    field->accepts = names;
+    field->naccepts = 1;
+    names[0] = field->name;
+
+    if (list) {
+        field->naccepts = list->count;
+    }
+
+    for (member = list ? list->u.child : NULL; member; member = member->next) {
+        if (member->kind != DB_JSON_STRING) {
+            return db_compile_error(c, "\"accepts\" must be a list of "
+                                    "strings");
+        }
+
+        *names++ = member->u.text;
+    }
+
+    for (other = model->fields; other < field; other++) {
+        for (i = 0; i < other->naccepts; i++) {
+            for (n = 0; n < field->naccepts; n++) {
+
+                if (db_str_eq(other->accepts[i], field->accepts[n])) {
+                    return db_compile_error(c, "\"%.*s\" is read from the "
+                                            "same name",
+                                            (int) other->name.len,
+                                            other->name.data);
+                }
+            }
+        }
+    }
 
     return DB_OK;
 }
@@ -172,7 +238,8 @@ db_compile_field(db_compiler_t *c, const db_json_t *node, db_model_t *model,
         }
     }
 
-    if (db_compile_type(c, node, &field->type, 1, 0) != DB_OK
+    if (db_compile_accepts(c, node, model, field) != DB_OK
+        || db_compile_type(c, node, &field->type, 1, 0) != DB_OK
         || db_compile_access(c, node, model, field) != DB_OK)
     {
         return DB_ERROR;

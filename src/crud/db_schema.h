@@ -10,14 +10,21 @@
 #include "core/db_arena.h"
 #include "crud/db_crud.h"
 #include "crud/db_regex.h"
+#include "crud/db_scalar.h"
 #include "json/db_json.h"
 
 #include <stdint.h>
 
 
-typedef struct db_type_s   db_type_t;
-typedef struct db_model_s  db_model_t;
+typedef struct db_type_s    db_type_t;
+typedef struct db_model_s   db_model_t;
+typedef struct db_choice_s  db_choice_t;
 
+
+/*
+ * Those before LIST have values that can be compared, those before TIMEDELTA
+ * in an order as well.
+ */
 
 typedef enum {
     DB_TYPE_STR,
@@ -26,9 +33,20 @@ typedef enum {
     DB_TYPE_BOOL,
     DB_TYPE_DATETIME,
     DB_TYPE_UUID,
+    DB_TYPE_DATE,
+    DB_TYPE_TIME,
+    DB_TYPE_BYTES,
+    DB_TYPE_TIMEDELTA,
+    DB_TYPE_DECIMAL,
     DB_TYPE_LIST,
     DB_TYPE_DICT,                /* with str keys */
-    DB_TYPE_MODEL
+    DB_TYPE_MODEL,
+    DB_TYPE_LITERAL,             /* one of values, compared as "like" */
+    DB_TYPE_ENUM,
+    DB_TYPE_TUPLE,               /* of as many items as choices */
+    DB_TYPE_UNION,
+    DB_TYPE_TAGGED,              /* a union chosen by a member's text */
+    DB_TYPE_ANY                  /* any JSON, kept as it is */
 } db_type_kind_t;
 
 
@@ -47,6 +65,7 @@ typedef struct {
     unsigned         set:1;
     int64_t          integer;    /* of an int */
     double           real;       /* of a float */
+    db_decimal_t     decimal;
     db_str_t         message;    /* the number as the message has it */
     db_str_t         ctx;        /* and as JSON */
 } db_bound_t;
@@ -54,18 +73,34 @@ typedef struct {
 
 struct db_type_s {
     db_type_kind_t   kind;
+    db_type_kind_t   like;       /* kind, or of what kind all values are */
+    db_type_kind_t   mixin;      /* enum: INT, STR, or ANY for none */
     unsigned         nullable:1;
     unsigned         strip:1;    /* str: white space at both ends */
     unsigned         finite:1;   /* float: as pydantic's allow_inf_nan=False */
+    unsigned         strict:1;   /* int, float, bool: nothing is converted */
+    unsigned         tuple:1;    /* list: called a tuple */
     unsigned         has_min:1;
     unsigned         has_max:1;
-    uint64_t         min;        /* length of str, list, dict */
-    uint64_t         max;
+    uint64_t         min;        /* length of str, list, dict, bytes; */
+    uint64_t         max;        /* decimal: places, and digits */
     db_bound_t      *bounds;     /* DB_BOUNDS of them, or NULL */
     db_regex_t      *pattern;
     db_str_t         pattern_text;
     db_type_t       *items;      /* of list, dict */
     db_model_t      *model;
+    const db_json_t *values;     /* the first one */
+    db_str_t         expected;   /* them, or all tags, as the message has it */
+    db_choice_t     *choices;
+    unsigned         nchoices;
+    db_str_t         discriminator;
+    db_str_t         quoted;     /* it, as the message has it */
+};
+
+
+struct db_choice_s {
+    db_str_t         label;      /* in the loc of errors; the tag of a tagged */
+    db_type_t        type;
 };
 
 
@@ -91,8 +126,10 @@ typedef enum {
 
 
 typedef struct {
-    db_str_t         name;
+    db_str_t         name;       /* in documents, and for filters */
     db_str_t         key;        /* "name": as it is written */
+    const db_str_t  *accepts;    /* names that clients give it, best first */
+    unsigned         naccepts;
     db_type_t        type;
     db_stamp_t       stamp;
     unsigned         read_only:1;

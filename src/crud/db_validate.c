@@ -11,6 +11,27 @@ static void db_check_model(db_check_t *check, const db_model_t *model,
     const db_json_t *node, const db_loc_t *loc);
 
 
+static int
+db_check_is_list(db_check_t *check, int tuple, const db_json_t *node,
+    const db_loc_t *loc)
+{
+    if (node->kind == DB_JSON_ARRAY) {
+        return 1;
+    }
+
+    if (tuple) {
+        db_check_fail(check, "tuple_type", loc,
+                      "Input should be a valid tuple", node);
+
+    } else {
+        db_check_fail(check, "list_type", loc, "Input should be a valid list",
+                      node);
+    }
+
+    return 0;
+}
+
+
 static void
 db_check_list(db_check_t *check, const db_type_t *type, const db_json_t *node,
     const db_loc_t *loc)
@@ -19,9 +40,7 @@ db_check_list(db_check_t *check, const db_type_t *type, const db_json_t *node,
     db_loc_t          here;
     const db_json_t  *item;
 
-    if (node->kind != DB_JSON_ARRAY) {
-        db_check_fail(check, "list_type", loc,
-                      "Input should be a valid list", node);
+    if (!db_check_is_list(check, type->tuple, node, loc)) {
         return;
     }
 
@@ -51,6 +70,49 @@ db_check_list(db_check_t *check, const db_type_t *type, const db_json_t *node,
         db_check_size_failed(check, "List", 1, type->min, node->count, node,
                              loc);
     }
+}
+
+
+/* Of a fixed number of items: one too many stands for all other errors. */
+
+static void
+db_check_tuple(db_check_t *check, const db_type_t *type,
+    const db_json_t *node, const db_loc_t *loc)
+{
+    unsigned          i;
+    db_loc_t          here;
+    const db_json_t  *item;
+
+    if (!db_check_is_list(check, 1, node, loc)) {
+        return;
+    }
+
+    if (node->count > type->nchoices) {
+        db_check_size_failed(check, "Tuple", 0, type->nchoices, node->count,
+                             node, loc);
+        return;
+    }
+
+    item = node->u.child;
+    db_buf_putc(check->out, '[');
+
+    for (i = 0; i < type->nchoices; i++) {
+        here = (db_loc_t) { loc, db_null_string, i };
+
+        if (i) {
+            db_buf_putc(check->out, ',');
+        }
+
+        if (item == NULL) {
+            db_check_fail(check, "missing", &here, "Field required", node);
+            continue;
+        }
+
+        db_check_value(check, &type->choices[i].type, item, &here);
+        item = item->next;
+    }
+
+    db_buf_putc(check->out, ']');
 }
 
 
@@ -113,10 +175,66 @@ db_check_dict(db_check_t *check, const db_type_t *type, const db_json_t *node,
 }
 
 
+/* Kept as it is, but for what no store keeps. */
+
+static void
+db_check_any(db_check_t *check, const db_json_t *node, const db_loc_t *loc)
+{
+    char              text[DB_JSON_REAL_SIZE];
+    db_loc_t          here;
+    const db_json_t  *member;
+
+    switch (node->kind) {
+
+    case DB_JSON_REAL:
+        db_buf_append(check->out, text, db_json_real_text(text, node->u.real));
+        return;
+
+    case DB_JSON_BIGINT:
+        db_check_too_big(check, node, loc);
+        return;
+
+    case DB_JSON_ARRAY:
+    case DB_JSON_OBJECT:
+        break;
+
+    default:
+        db_json_write(check->out, node);
+        return;
+    }
+
+    here = (db_loc_t) { loc, db_null_string, 0 };
+
+    db_buf_putc(check->out, node->kind == DB_JSON_ARRAY ? '[' : '{');
+
+    for (member = node->u.child; member; member = member->next) {
+
+        if (node->kind == DB_JSON_OBJECT) {
+            here.name = member->key;
+            db_json_write_string(check->out, member->key);
+            db_buf_putc(check->out, ':');
+        }
+
+        db_check_any(check, member, &here);
+        here.index++;
+
+        if (member->next) {
+            db_buf_putc(check->out, ',');
+        }
+    }
+
+    db_buf_putc(check->out, node->kind == DB_JSON_ARRAY ? ']' : '}');
+}
+
+
 void
 db_check_value(db_check_t *check, const db_type_t *type,
     const db_json_t *node, const db_loc_t *loc)
 {
+    if (check->unions && db_check_match(check, type, node, loc) != DB_OK) {
+        return;
+    }
+
     if (node->kind == DB_JSON_NULL && type->nullable) {
         db_buf_lit(check->out, "null");
         return;
@@ -137,7 +255,7 @@ db_check_value(db_check_t *check, const db_type_t *type,
         break;
 
     case DB_TYPE_BOOL:
-        db_check_bool(check, node, loc);
+        db_check_bool(check, type, node, loc);
         break;
 
     case DB_TYPE_DATETIME:
@@ -146,6 +264,26 @@ db_check_value(db_check_t *check, const db_type_t *type,
 
     case DB_TYPE_UUID:
         db_check_uuid(check, node, loc);
+        break;
+
+    case DB_TYPE_DATE:
+        db_check_date(check, node, loc);
+        break;
+
+    case DB_TYPE_TIME:
+        db_check_time(check, node, loc);
+        break;
+
+    case DB_TYPE_TIMEDELTA:
+        db_check_timedelta(check, node, loc);
+        break;
+
+    case DB_TYPE_DECIMAL:
+        db_check_decimal(check, type, node, loc);
+        break;
+
+    case DB_TYPE_BYTES:
+        db_check_bytes(check, type, node, loc);
         break;
 
     case DB_TYPE_LIST:
@@ -158,6 +296,27 @@ db_check_value(db_check_t *check, const db_type_t *type,
 
     case DB_TYPE_MODEL:
         db_check_model(check, type->model, node, loc);
+        break;
+
+    case DB_TYPE_LITERAL:
+    case DB_TYPE_ENUM:
+        db_check_values(check, type, node, loc);
+        break;
+
+    case DB_TYPE_TUPLE:
+        db_check_tuple(check, type, node, loc);
+        break;
+
+    case DB_TYPE_UNION:
+        db_check_union(check, type, node, loc);
+        break;
+
+    case DB_TYPE_TAGGED:
+        db_check_tagged(check, type, node, loc);
+        break;
+
+    case DB_TYPE_ANY:
+        db_check_any(check, node, loc);
         break;
     }
 }
@@ -207,18 +366,26 @@ db_check_default(db_check_t *check, const db_field_t *field)
 }
 
 
+/* What an object has for a field, under which of its names. */
+
+typedef struct {
+    const db_json_t  *node;
+    unsigned          name;
+} db_slot_t;
+
+
 static void
 db_check_field(db_check_t *check, const db_field_t *field,
-    const db_json_t *value, const db_json_t *node, const db_loc_t *loc)
+    const db_slot_t *slot, const db_json_t *node, const db_loc_t *loc)
 {
     db_loc_t  here;
 
     db_buf_str(check->out, field->key);
 
-    here = (db_loc_t) { loc, field->name, 0 };
+    here = (db_loc_t) { loc, field->accepts[slot->name], 0 };
 
-    if (value) {
-        db_check_value(check, &field->type, value, &here);
+    if (slot->node) {
+        db_check_value(check, &field->type, slot->node, &here);
 
     } else if (db_check_default(check, field) != DB_OK) {
         db_check_fail(check, "missing", &here, "Field required", node);
@@ -228,7 +395,7 @@ db_check_field(db_check_t *check, const db_field_t *field,
 
 static void
 db_check_given(db_check_t *check, const db_field_t *field,
-    const db_given_t *given, const db_json_t *value, const db_json_t *node,
+    const db_given_t *given, const db_slot_t *slot, const db_json_t *node,
     const db_loc_t *loc)
 {
     size_t     start;
@@ -236,14 +403,16 @@ db_check_given(db_check_t *check, const db_field_t *field,
     unsigned   before;
     db_buf_t  *out;
 
+    static const db_slot_t  none;
+
     switch (given->kind) {
 
     case DB_GIVEN_NONE:
-        db_check_field(check, field, value, node, loc);
+        db_check_field(check, field, slot, node, loc);
         return;
 
     case DB_GIVEN_DEFAULT:
-        db_check_field(check, field, NULL, node, loc);
+        db_check_field(check, field, &none, node, loc);
         return;
 
     default:
@@ -253,22 +422,23 @@ db_check_given(db_check_t *check, const db_field_t *field,
     out = check->out;
     db_buf_str(out, field->key);
 
-    if (given->kind == DB_GIVEN_TEXT || value == NULL) {
+    if (given->kind == DB_GIVEN_TEXT || slot->node == NULL) {
         db_buf_str(out, given->text);
         return;
     }
 
-    here = (db_loc_t) { loc, field->name, 0 };
+    here = (db_loc_t) { loc, field->accepts[slot->name], 0 };
     before = check->nerrors;
     start = out->len;
 
-    db_check_value(check, &field->type, value, &here);
+    db_check_value(check, &field->type, slot->node, &here);
 
     if (check->nerrors == before && !out->failed
         && !db_str_eq((db_str_t) { out->data + start, out->len - start },
                       given->text))
     {
-        db_check_fail(check, "frozen_field", &here, "Field is frozen", value);
+        db_check_fail(check, "frozen_field", &here, "Field is frozen",
+                      slot->node);
     }
 }
 
@@ -278,40 +448,57 @@ db_check_given(db_check_t *check, const db_field_t *field,
  * model, so the search goes on where the last one ended.
  */
 
-static const db_json_t **
-db_check_slots(db_check_t *check, const db_model_t *model,
-    const db_json_t *node, unsigned *nunknown)
+static void
+db_check_fill(const db_model_t *model, const db_json_t *member,
+    db_slot_t *slots, unsigned *at)
 {
-    unsigned           i, n;
-    const db_json_t   *member, **slots;
+    unsigned           n, name;
+    db_slot_t         *slot;
     const db_field_t  *field;
 
+    for (n = 0; n < model->nfields; n++) {
+        field = &model->fields[*at];
+        slot = &slots[*at];
+
+        if (++*at == model->nfields) {
+            *at = 0;
+        }
+
+        for (name = 0; name < field->naccepts; name++) {
+
+            if (!db_str_eq(field->accepts[name], member->key)) {
+                continue;
+            }
+
+            if (slot->node == NULL || name < slot->name) {
+                *slot = (db_slot_t) { member, name };
+            }
+
+            return;
+        }
+    }
+}
+
+
+static db_slot_t *
+db_check_slots(db_check_t *check, const db_model_t *model,
+    const db_json_t *node)
+{
+    unsigned          at;
+    db_slot_t        *slots;
+    const db_json_t  *member;
+
     slots = db_arena_calloc(check->arena,
-                            (model->nfields + 1) * sizeof(db_json_t *));
+                            (model->nfields + 1) * sizeof(db_slot_t));
     if (slots == NULL) {
         check->out->failed = 1;
         return NULL;
     }
 
-    i = 0;
-    *nunknown = 0;
+    at = 0;
 
     for (member = node->u.child; member; member = member->next) {
-
-        for (n = 0; n < model->nfields; n++) {
-            field = &model->fields[i];
-
-            if (++i == model->nfields) {
-                i = 0;
-            }
-
-            if (db_str_eq(field->name, member->key)) {
-                slots[field - model->fields] = member;
-                break;
-            }
-        }
-
-        *nunknown += (n == model->nfields);
+        db_check_fill(model, member, slots, &at);
     }
 
     return slots;
@@ -319,12 +506,13 @@ db_check_slots(db_check_t *check, const db_model_t *model,
 
 
 static int
-db_model_has(const db_model_t *model, db_str_t name)
+db_check_is_used(const db_model_t *model, const db_slot_t *slots,
+    const db_json_t *member)
 {
     unsigned  i;
 
     for (i = 0; i < model->nfields; i++) {
-        if (db_str_eq(model->fields[i].name, name)) {
+        if (slots[i].node == member) {
             return 1;
         }
     }
@@ -333,21 +521,39 @@ db_model_has(const db_model_t *model, db_str_t name)
 }
 
 
-/* Errors for what the model does not know; "but" is no error. */
+static unsigned
+db_check_used(const db_model_t *model, const db_slot_t *slots)
+{
+    unsigned  i, used;
+
+    for (i = 0, used = 0; i < model->nfields; i++) {
+        used += (slots[i].node != NULL);
+    }
+
+    return used;
+}
+
+
+/* Errors for what no field has taken; "but" is no error. */
 
 static void
 db_check_unknown(db_check_t *check, const db_model_t *model,
-    const db_json_t *node, const db_loc_t *loc, db_str_t but)
+    const db_slot_t *slots, const db_json_t *node, const db_loc_t *loc,
+    db_str_t but)
 {
     db_loc_t          here;
     const db_json_t  *member;
+
+    if (db_check_used(model, slots) == node->count) {
+        return;
+    }
 
     here = (db_loc_t) { loc, db_null_string, 0 };
 
     for (member = node->u.child; member; member = member->next) {
         here.name = member->key;
 
-        if (!db_model_has(model, member->key)
+        if (!db_check_is_used(model, slots, member)
             && !(but.len && db_str_eq(member->key, but)))
         {
             db_check_fail(check, "extra_forbidden", &here,
@@ -357,7 +563,7 @@ db_check_unknown(db_check_t *check, const db_model_t *model,
 }
 
 
-static int
+int
 db_check_is_object(db_check_t *check, const db_json_t *node,
     const db_loc_t *loc)
 {
@@ -376,14 +582,14 @@ static void
 db_check_model(db_check_t *check, const db_model_t *model,
     const db_json_t *node, const db_loc_t *loc)
 {
-    unsigned           i, nunknown;
-    const db_json_t  **slots;
+    unsigned    i;
+    db_slot_t  *slots;
 
     if (!db_check_is_object(check, node, loc)) {
         return;
     }
 
-    slots = db_check_slots(check, model, node, &nunknown);
+    slots = db_check_slots(check, model, node);
     if (slots == NULL) {
         return;
     }
@@ -395,14 +601,19 @@ db_check_model(db_check_t *check, const db_model_t *model,
             db_buf_putc(check->out, ',');
         }
 
-        db_check_field(check, &model->fields[i], slots[i], node, loc);
+        db_check_field(check, &model->fields[i], &slots[i], node, loc);
     }
 
-    if (model->forbid && nunknown) {
-        db_check_unknown(check, model, node, loc, db_null_string);
+    if (model->forbid) {
+        db_check_unknown(check, model, slots, node, loc, db_null_string);
     }
 
     db_buf_putc(check->out, '}');
+
+    if (check->unions) {
+        check->given = (check->given < 0 ? 0 : check->given)
+                       + db_check_used(model, slots);
+    }
 }
 
 
@@ -444,11 +655,11 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
     const db_json_t *node, const db_loc_t *loc, db_str_t given_id,
     const db_given_t *given, db_value_t *id)
 {
-    unsigned            i, nunknown;
-    db_str_t            but;
-    const db_json_t   **slots;
-    const db_field_t   *field;
-    const db_model_t   *model;
+    unsigned           i;
+    db_str_t           but;
+    db_slot_t         *slots;
+    const db_field_t  *field;
+    const db_model_t  *model;
 
     model = crud->model;
 
@@ -456,7 +667,7 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
         return;
     }
 
-    slots = db_check_slots(check, model, node, &nunknown);
+    slots = db_check_slots(check, model, node);
     if (slots == NULL) {
         return;
     }
@@ -481,10 +692,10 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
         if (field != crud->id) {
 
             if (given) {
-                db_check_given(check, field, &given[i], slots[i], node, loc);
+                db_check_given(check, field, &given[i], &slots[i], node, loc);
 
             } else {
-                db_check_field(check, field, slots[i], node, loc);
+                db_check_field(check, field, &slots[i], node, loc);
             }
 
             continue;
@@ -496,17 +707,17 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
             continue;
         }
 
-        db_check_field(check, field, slots[i], node, loc);
+        db_check_field(check, field, &slots[i], node, loc);
         db_check_take_id(check, crud, id);
     }
 
-    if (model->forbid && nunknown) {
+    if (model->forbid) {
 
         /* a document that was read may be sent back as it is */
 
         but = given_id.len ? db_string("id") : db_null_string;
 
-        db_check_unknown(check, model, node, loc, but);
+        db_check_unknown(check, model, slots, node, loc, but);
     }
 
     db_buf_putc(check->out, '}');

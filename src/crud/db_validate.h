@@ -26,6 +26,13 @@ typedef struct {
     db_buf_t         errors;     /* the items of "detail" */
     unsigned         nerrors;
 
+    /* within unions: what tells their members' matches apart */
+    unsigned         unions;     /* how many are around */
+    unsigned         exactness;
+    int64_t          given;      /* fields of models; below 0: no model */
+    unsigned         work;
+    unsigned         refused;    /* errors of what pydantic would take */
+
     /* the scalar last written: what ids and filters take */
     int64_t          integer;
     double           real;

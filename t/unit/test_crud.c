@@ -116,7 +116,8 @@ errors_name_the_member(void **state)
     assert_error(SCHEMA("objectid", TITLE "," TITLE),
                  "Article.title: the field is there twice");
     assert_error(SCHEMA("objectid", "{\"name\":\"a\\\"b\",\"type\":\"str\"}"),
-                 "Article.a\"b: a field's name must be an identifier");
+                 "Article.a\"b: a field's name must be an identifier, which "
+                 "may have \"-\"");
     assert_error(SCHEMA("objectid", "{\"name\":\"a\",\"type\":\"str\","
                                     "\"gt\":1}"),
                  "Article.a: str has the unknown member \"gt\"");
