@@ -21,15 +21,16 @@ unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
 .PHONY: build help deps run test soak bench bench-crud memory lint format asan fuzz fresh \
-        clean module package units check
+        clean module package mongo units check
 
-build: module package
+build: module package mongo
 
 help:
 	@sed -n 's/^#: //p' Makefile mk/*.mk
 
 include mk/deps.mk
 include mk/build.mk
+include mk/mongo.mk
 include mk/test.mk
 include mk/asan.mk
 

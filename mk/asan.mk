@@ -14,6 +14,8 @@ $(eval $(call TREE,$(BUILD)/asan/nginx,$(ASAN_OPT),$(SANITIZE)))
 $(BUILD)/asan/$(MODULE): $(BUILD)/asan/nginx/objs/$(MODULE)
 	@ln -f $< $@
 
+$(eval $(call MONGO_DRIVER,$(BUILD)/asan,$(ASAN_OPT) $(SANITIZE)))
+
 # The package by links, beside extensions of its own; first on the path.
 
 $(BUILD)/stamps/asan: $(BUILD)/stamps/package
@@ -26,10 +28,11 @@ $(BUILD)/stamps/asan: $(BUILD)/stamps/package
 	@touch $@
 
 #: make asan        the tests under AddressSanitizer, UBSan, ThreadSanitizer
-asan: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+asan: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test \
+      $(BUILD)/mongo/Main.class
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory $(BUILD)/asan/$(MODULE) \
-	    $(BUILD)/stamps/asan
+	    $(addprefix $(BUILD)/asan/,$(MONGO)) $(BUILD)/stamps/asan
 ifeq ($(T),t)
 	@$(MAKE) --no-print-directory check host
 endif

@@ -2,7 +2,7 @@
 # Both steps look first and do nothing, offline as well, when all is there.
 
 RUN_PACKAGES := nginx nginx-dev gcc g++ libc6-dev pkg-config libsqlite3-dev \
-                libsimdjson-dev libre2-dev libwslay-dev curl
+                libsimdjson-dev libre2-dev libwslay-dev libmongoc-dev curl
 ifeq ($(PYTHON),/usr/bin/python3.11)
 RUN_PACKAGES += python3.11 python3.11-dev python3.11-venv
 endif
@@ -10,7 +10,7 @@ endif
 # netbase: CPython's tests look up the service http
 
 TEST_PACKAGES  := openssl libcmocka-dev clang-14 libclang-rt-14-dev strace \
-                  libpython3.11-testsuite netbase
+                  libpython3.11-testsuite netbase maven default-jdk-headless
 BENCH_PACKAGES := wrk
 FRESH_PACKAGES := debootstrap
 

@@ -4,7 +4,8 @@ T      ?= t
 PYTEST := env -u BUILD $(PY) -m pytest -c t/pytest.ini
 
 #: make test        every test but the long ones; T=t/test_x.py runs one file
-test: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+test: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test \
+      $(BUILD)/mongo/Main.class
 	@$(MAKE) --no-print-directory build
 ifeq ($(T),t)
 	@$(MAKE) --no-print-directory check
@@ -17,7 +18,8 @@ endif
 #:                  FUZZ_SECONDS=3600 for all fuzzers side by side
 LOAD = $(shell echo "$(T)" | grep -x '[0-9]*')
 
-soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test \
+      $(BUILD)/mongo/Main.class
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory -s host
 ifeq ($(if $(LOAD),t,$(T)),t)

@@ -1,14 +1,18 @@
 """Fixtures: each starts real servers and fails the test on what they leave behind."""
 
+import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
+from pymongo import MongoClient
 
-from harness import SLOWER, Nginx, Server, Uvicorn
+from harness import SLOWER, MongoServer, Nginx, Server, Uvicorn
 from harness.asgi import KIT, PEERS, UVICORN_FAILS, Peer
 
 
@@ -187,6 +191,40 @@ def commands(request: pytest.FixtureRequest) -> Iterator[MakeCommand]:
 def key() -> str:
     """Names what one test keeps in the application."""
     return uuid4().hex
+
+
+@pytest.fixture(scope="session")
+def mongodb_server() -> Iterator[str]:
+    """The URI of a MongoDB: MONGODB_URI's, or one in memory, for all tests."""
+    if "MONGODB_URI" in os.environ:
+        yield os.environ["MONGODB_URI"]
+        return
+
+    server = MongoServer()
+    server.start()
+    yield server.uri("tests")
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def mongodb(mongodb_server: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The URI of an empty database for the tests of one file."""
+    name = Path(request.node.name).stem
+    uri = re.sub(r"^(mongodb(?:\+srv)?://[^/?]+/[^?]*)", rf"\1_{name}", mongodb_server)
+    with MongoClient[dict[str, object]](uri) as client:
+        database = client.get_default_database().name
+        client.drop_database(database)
+        yield uri
+        client.drop_database(database)
+
+
+@pytest.fixture
+def own_mongodb() -> Iterator[MongoServer]:
+    """A MongoDB in memory that the test may stop and start."""
+    server = MongoServer()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture

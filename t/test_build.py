@@ -50,6 +50,20 @@ def test_the_wheel_has_the_module_too() -> None:
     assert link.resolve() == (ROOT / "build/ngx_http_databridge_module.so").resolve()
 
 
+def test_the_driver_of_mongodb_exports_one_table_and_the_wheel_has_it() -> None:
+    driver = ROOT / "build/databridge_mongo.so"
+    lines = run("nm", "-D", "--defined-only", str(driver)).stdout.splitlines()
+    assert [line.split()[-1] for line in lines] == ["db_mongo_driver"]
+    assert (ROOT / "python/databridge/databridge_mongo.so").resolve() == driver.resolve()
+
+
+def test_without_mongo_c_driver_all_else_is_built() -> None:
+    result = run("make", "build", PKG_CONFIG_LIBDIR="/no/such/directory")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+    plan = run("make", "-n", "-B", "mongo", PKG_CONFIG_LIBDIR="/no/such/directory")
+    assert plan.returncode == 0 and "mongoc" not in plan.stdout
+
+
 def test_a_second_make_does_nothing() -> None:
     first = run("make", "build")
     second = run("make", "build")

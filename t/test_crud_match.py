@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from harness import Nginx
-from harness.crud import KINDS, start_crud
+from harness.crud import STORES, start_crud, store_of
 
 APP = """
 from databridge import App, Model
@@ -56,13 +56,14 @@ COUNTS = 12
 CLIENTS = 8
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=STORES)
 def server(request: pytest.FixtureRequest) -> Iterator[Nginx]:
     server = start_crud(
         request.param,
         APP,
         workers=2,
         http="gzip on; gzip_types application/json; gzip_min_length 100;",
+        store=store_of(request),
     )
     yield server
     problems = server.finish()

@@ -2,8 +2,9 @@
 The read side of native CRUD: filters, sorts, projections and pages, by an application and by
 nginx.conf alone, compared with a small model of what MongoDB finds.
 
-The documents are in the file before the server starts, so that some miss members and some hold
-what the model no longer allows; one collection has indexes, the other none.
+The documents are in the store before the server starts, so that some miss members and some hold
+what the model no longer allows; one collection has indexes, the other none.  Each store must find
+the same; MongoDB has datetimes to the millisecond.
 """
 
 import json
@@ -15,13 +16,15 @@ from typing import Any
 
 import httpx
 import pytest
+from bson import ObjectId
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
+from pymongo import MongoClient
 
 from databridge.crud import CrudError, schema_for
 from harness import DATABRIDGE, SLOWER, Nginx, until
-from harness.matching import Matcher, project
+from harness.matching import Matcher, instant, millisecond, project
 from harness.settings import server_env
 
 APP = """
@@ -117,7 +120,6 @@ FIELDS: dict[str, list[Any]] = {
 }
 LISTS = ["tags", "scores", "comments", "comments.labels"]
 SORTABLE = ["title", "views", "rating", "flag", "at", "key", "author.name", "author.born", "id"]
-MATCHER = Matcher(times=["at"])
 
 
 def documents() -> list[dict[str, Any]]:
@@ -179,6 +181,43 @@ def fill(server: Nginx) -> None:
     database.close()
 
 
+def millis(value: Any) -> Any:
+    """A datetime's text as MongoDB compares it."""
+    return instant(millisecond(value))
+
+
+def fill_mongodb(uri: str) -> None:
+    """The same as other programs write it: an ObjectId, and dates as such."""
+    with MongoClient[dict[str, Any]](uri) as client:
+        database = client.get_default_database()
+        for name in ("plain", "indexed"):
+            stored = []
+            for document in DOCUMENTS:
+                item = {"_id": ObjectId(document["id"]), **document}
+                del item["id"]
+                if "at" in item:
+                    item["at"] = instant(item["at"])
+                stored.append(item)
+            database[name].insert_many(stored)
+
+
+class Store:
+    """A store that is served, and what it is to find."""
+
+    def __init__(
+        self, server: Nginx, uri: str, documents: list[dict[str, Any]], matcher: Matcher
+    ) -> None:
+        self.server = server
+        self.client = server.client
+        self.uri = uri
+        self.documents = documents
+        self.matcher = matcher
+
+    def finds(self, query: Mapping[str, Any], sort: str = "") -> list[Mapping[str, Any]]:
+        found = [item for item in self.documents if self.matcher.matches(item, query)]
+        return self.matcher.sorted(found, sort)
+
+
 def schema(model: str, server: Nginx) -> str:
     """The schema file that nginx.conf needs."""
     words = [DATABRIDGE, "schema", f"app:{model}", "--app-dir", str(server.app), *OPTIONS[model]]
@@ -191,15 +230,24 @@ def schema(model: str, server: Nginx) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module", params=["application", "nginx.conf"])
-def server(request: pytest.FixtureRequest) -> Iterator[Nginx]:
+@pytest.fixture(scope="module", params=["application", "nginx.conf", "mongodb"])
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     server = Nginx()
     server.write({"app.py": APP})
-    fill(server)
-    http = (
-        f"databridge_store main sqlite:{server.prefix}/test.db; large_client_header_buffers 4 32k;"
-    )
-    if request.param == "application":
+    documents, matcher = DOCUMENTS, Matcher(times=["at"])
+    uri = f"sqlite:{server.prefix}/test.db"
+    if request.param == "mongodb":
+        uri = request.getfixturevalue("mongodb")
+        fill_mongodb(uri)
+        documents = [
+            {**item, "at": millisecond(item["at"])} if "at" in item else item for item in DOCUMENTS
+        ]
+        matcher = Matcher(times=["at"], instant=millis)
+        server.allow_descriptors(tcp=40)
+    else:
+        fill(server)
+    http = f'databridge_store main "{uri}"; large_client_header_buffers 4 32k;'
+    if request.param != "nginx.conf":
         server.configure("databridge_app app:app;", http=http)
     else:
         locations = [
@@ -211,13 +259,18 @@ def server(request: pytest.FixtureRequest) -> Iterator[Nginx]:
     server.start(None)
     until("CRUD", lambda: server.client.get("/plain?limit=1").status_code == 200, 15)
     server.warm()
-    yield server
+    yield Store(server, uri, documents, matcher)
     assert server.finish() == []
 
 
 @pytest.fixture
-def client(server: Nginx) -> httpx.Client:
-    return server.client
+def server(store: Store) -> Nginx:
+    return store.server
+
+
+@pytest.fixture
+def client(store: Store) -> httpx.Client:
+    return store.client
 
 
 def listed(client: httpx.Client, path: str, **query: Any) -> dict[str, Any]:
@@ -304,10 +357,10 @@ SORTS = st.lists(
 )
 
 
-def same(path: str, client: httpx.Client, query: dict[str, Any], sort: str) -> None:
+def same(path: str, store: Store, query: dict[str, Any], sort: str) -> None:
     options = {"sort": sort} if sort else {}
-    page = listed(client, path, filter=query, limit=1000, count="true", **options)
-    wanted = MATCHER.sorted((d for d in DOCUMENTS if MATCHER.matches(d, query)), sort)
+    page = listed(store.client, path, filter=query, limit=1000, count="true", **options)
+    wanted = store.finds(query, sort)
     assert ids(page["items"]) == ids(wanted), (path, query, sort)
     assert page["total"] == len(wanted)
     assert "next" not in page
@@ -322,52 +375,49 @@ HYPOTHESIS = settings(
 
 @HYPOTHESIS
 @given(query=FILTERS, sort=SORTS)
-def test_a_list_is_what_mongodb_finds(
-    client: httpx.Client, query: dict[str, Any], sort: str
-) -> None:
-    same("/plain", client, query, sort)
+def test_a_list_is_what_mongodb_finds(store: Store, query: dict[str, Any], sort: str) -> None:
+    same("/plain", store, query, sort)
 
 
 @HYPOTHESIS
 @given(query=FILTERS, sort=SORTS)
 def test_indexes_change_nothing_of_what_is_found(
-    client: httpx.Client, query: dict[str, Any], sort: str
+    store: Store, query: dict[str, Any], sort: str
 ) -> None:
-    same("/indexed", client, query, sort)
+    same("/indexed", store, query, sort)
 
 
 @settings(HYPOTHESIS, max_examples=40)
 @given(query=LEAF, sort=SORTS, limit=st.integers(3, 60), path=st.sampled_from(["plain", "indexed"]))
 def test_pages_by_after_are_the_whole_list(
-    client: httpx.Client, query: dict[str, Any], sort: str, limit: int, path: str
+    store: Store, query: dict[str, Any], sort: str, limit: int, path: str
 ) -> None:
     options: dict[str, Any] = {"filter": query, "limit": limit}
     if sort:
         options["sort"] = sort
     found: list[dict[str, Any]] = []
-    page = listed(client, f"/{path}", **options)
+    page = listed(store.client, f"/{path}", **options)
     found += page["items"]
     while "next" in page:
         assert len(page["items"]) == limit
-        page = listed(client, f"/{path}", **options, after=page["next"])
+        page = listed(store.client, f"/{path}", **options, after=page["next"])
         assert page["items"]
         found += page["items"]
-    wanted = MATCHER.sorted((d for d in DOCUMENTS if MATCHER.matches(d, query)), sort)
-    assert ids(found) == ids(wanted)
+    assert ids(found) == ids(store.finds(query, sort))
 
 
 @settings(HYPOTHESIS, max_examples=40)
 @given(
     names=st.lists(st.sampled_from([*FIELDS, "author", "comments", "id"]), min_size=1, max_size=4)
 )
-def test_fields_are_what_a_projection_keeps(client: httpx.Client, names: list[str]) -> None:
-    page = listed(client, "/plain", fields=",".join(names), limit=1000)
+def test_fields_are_what_a_projection_keeps(store: Store, names: list[str]) -> None:
+    page = listed(store.client, "/plain", fields=",".join(names), limit=1000)
     paths = [["id"], *(name.split(".") for name in names)]
-    wanted = [project(item, paths) for item in sorted(DOCUMENTS, key=lambda d: d["id"])]
+    wanted = [project(item, paths) for item in store.finds({})]
     assert page["items"] == wanted
 
 
-def test_plain_parameters_are_equalities_by_the_type(client: httpx.Client) -> None:
+def test_plain_parameters_are_equalities_by_the_type(store: Store) -> None:
     for query, condition in (
         ({"views": "5"}, {"views": 5}),
         ({"flag": "true", "title": "a"}, {"flag": True, "title": "a"}),
@@ -376,10 +426,10 @@ def test_plain_parameters_are_equalities_by_the_type(client: httpx.Client) -> No
         ({"comments.stars": "9"}, {"comments.stars": 9}),
         ({"at": "2024-01-01T00:00:00Z"}, {"at": "2024-01-01T00:00:00Z"}),
     ):
-        page = listed(client, "/indexed", limit=1000, **query)
-        wanted = [d for d in DOCUMENTS if MATCHER.matches(d, condition)]
+        page = listed(store.client, "/indexed", limit=1000, **query)
+        wanted = store.finds(condition)
         assert wanted
-        assert ids(page["items"]) == sorted(ids(wanted))
+        assert ids(page["items"]) == ids(wanted)
 
 
 def test_paging_is_stable_while_documents_come_and_go(client: httpx.Client) -> None:
@@ -503,18 +553,42 @@ def test_after_of_another_sort_is_refused(client: httpx.Client) -> None:
     assert (answer.status_code, "another sort" in answer.text) == (400, True)
 
 
-def test_declared_indexes_are_in_the_database(server: Nginx) -> None:
-    with sqlite3.connect(server.prefix / "test.db") as database:
-        rows = database.execute("SELECT name FROM sqlite_schema WHERE type = 'index'").fetchall()
-    database.close()
-    assert {name for (name,) in rows if name.startswith("databridge_")} == {
-        "databridge_indexed,views",
-        "databridge_indexed,-rating,title",
-        "databridge_indexed,author.name",
-        "databridge_indexed,at",
-        "databridge_indexed,flag",
-        "databridge_number,-name",
-    }
+def indexes(uri: str) -> set[str]:
+    if uri.startswith("sqlite:"):
+        with sqlite3.connect(uri.removeprefix("sqlite:")) as database:
+            rows = database.execute("SELECT name FROM sqlite_schema WHERE type = 'index'")
+            names = {str(name) for (name,) in rows}
+        database.close()
+        return {name for name in names if name.startswith("databridge_")}
+    with MongoClient[dict[str, Any]](uri) as client:
+        return {
+            f"{name} {index}"
+            for name in ("indexed", "number")
+            for index in client.get_default_database()[name].index_information()
+            if index != "_id_"
+        }
+
+
+def test_declared_indexes_are_in_the_database(store: Store) -> None:
+    assert indexes(store.uri) == (
+        {
+            "databridge_indexed,views",
+            "databridge_indexed,-rating,title",
+            "databridge_indexed,author.name",
+            "databridge_indexed,at",
+            "databridge_indexed,flag",
+            "databridge_number,-name",
+        }
+        if store.uri.startswith("sqlite:")
+        else {
+            "indexed views_1__id_1",
+            "indexed rating_-1_title_1__id_1",
+            "indexed author.name_1__id_1",
+            "indexed at_1__id_1",
+            "indexed flag_1__id_1",
+            "number name_-1__id_-1",
+        }
+    )
 
 
 @pytest.mark.parametrize(

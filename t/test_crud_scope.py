@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from harness import Nginx, until
-from harness.crud import KINDS, schemas, start_crud
+from harness.crud import KINDS, STORES, schemas, start_crud, store_of
 
 APP = """
 from uuid import UUID
@@ -57,9 +57,9 @@ async def root():
 """
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=STORES)
 def server(request: pytest.FixtureRequest) -> Iterator[Nginx]:
-    server = start_crud(request.param, APP, workers=2)
+    server = start_crud(request.param, APP, workers=2, store=store_of(request))
     yield server
     problems = server.finish()
     assert problems == []
@@ -238,6 +238,7 @@ def held(server: Nginx) -> Any:
     return lock
 
 
+@pytest.mark.parametrize("server", KINDS, indirect=True)
 def test_a_store_that_is_late_is_a_504_and_may_have_written(
     server: Nginx, client: httpx.Client
 ) -> None:

@@ -136,8 +136,8 @@ int db_crud_begin(db_crud_call_t *call);
 
 /*
  * After the store: sets status and answer from call->op.  A store that
- * failed is 503 (BUSY, AWAY), 504 (TIMEOUT), 507 (FULL) or 500.  DB_OK, or
- * DB_ERROR when out of memory.
+ * failed is 503 (BUSY, AWAY), 504 (TIMEOUT), 507 (FULL) or 500; 422 when it
+ * has refused.  DB_OK, or DB_ERROR when out of memory.
  */
 int db_crud_finish(db_crud_call_t *call);
 

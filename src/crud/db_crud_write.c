@@ -642,6 +642,10 @@ db_crud_finish_create(db_crud_call_t *call)
         return db_crud_finish_many(call);
     }
 
+    /* as the store holds it */
+
+    call->op.document = call->op.items[0].document;
+
     if (db_crud_locate(call) != DB_OK
         || (call->crud->collection.versioned && db_crud_tag(call, 1) != DB_OK))
     {

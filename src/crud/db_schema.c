@@ -467,6 +467,8 @@ db_compile_id(db_compiler_t *c, const db_json_t *root)
     crud->collection.id_kind = DB_VALUE_TEXT;
 
     if (db_str_eq(kind, db_string("objectid"))) {
+        crud->collection.objectid = 1;
+
         return field == NULL ? DB_OK
                : db_compile_error(c, "\"id\" is \"objectid\", but there is a "
                                   "field of that name");
@@ -517,6 +519,7 @@ db_compile_id(db_compiler_t *c, const db_json_t *root)
     }
 
     crud->id = field;
+    crud->collection.id_place = (unsigned) (field - crud->model->fields);
 
     return DB_OK;
 }
@@ -745,7 +748,8 @@ db_compile_root(db_compiler_t *c, const db_json_t *root)
         || db_compile_hybrid(c, root) != DB_OK
         || db_compile_models(c, root) != DB_OK
         || db_compile_id(c, root) != DB_OK
-        || db_compile_options(c, root) != DB_OK)
+        || db_compile_options(c, root) != DB_OK
+        || db_compile_form(c) != DB_OK)
     {
         return DB_ERROR;
     }

@@ -146,6 +146,7 @@ struct db_model_s {
     unsigned         forbid:1;   /* unknown members are errors */
     unsigned         nfields;
     db_field_t      *fields;
+    db_form_t        form;       /* where it has datetimes */
 };
 
 

@@ -11,7 +11,13 @@
 #include "store/db_store.h"
 
 
+/* Raised when db_store.h or this file changes: a driver may be a file. */
+#define DB_STORE_DRIVER  2
+
+
 typedef struct {
+    unsigned      version;         /* DB_STORE_DRIVER */
+
     int         (*check_uri)(db_str_t uri, char *error, size_t size);
     db_store_t *(*open)(db_str_t uri, db_log_pt log, void *log_ctx,
                         char *error, size_t size);
@@ -35,5 +41,15 @@ struct db_store_s {
 
 
 extern const db_store_driver_t  db_sqlite_driver;
+
+/*
+ * MongoDB's, which is linked to mongo-c-driver, is a shared object beside
+ * the module and loaded when a store is opened: this one checks a URI and
+ * opens, with that one's functions, stores that are that one's.
+ */
+extern const db_store_driver_t  db_mongo_loader;
+
+#define DB_MONGO_FILE    "databridge_mongo.so"
+#define DB_MONGO_SYMBOL  "db_mongo_driver"
 
 #endif /* DB_DRIVER_H */

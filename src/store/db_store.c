@@ -13,13 +13,15 @@ static const struct {
     const db_store_driver_t  *driver;
 } db_store_schemes[] = {
     { { "sqlite:", 7 }, &db_sqlite_driver },
+    { { "mongodb://", 10 }, &db_mongo_loader },
+    { { "mongodb+srv://", 14 }, &db_mongo_loader },
 };
 
 
 static const db_store_driver_t *
 db_store_driver(db_str_t uri, char *error, size_t size)
 {
-    size_t    i;
+    size_t    i, len;
     db_str_t  scheme;
 
     for (i = 0;
@@ -35,8 +37,15 @@ db_store_driver(db_str_t uri, char *error, size_t size)
         }
     }
 
+    /* no more of it: there may be a password */
+
+    for (len = 0; len < uri.len && uri.data[len] != ':'; len++) {
+        /* void */
+    }
+
     snprintf(error, size, "\"%.*s\" is not a store: expected"
-             " sqlite:/path/to/file.db", (int) uri.len, uri.data);
+             " sqlite:/path/to/file.db or mongodb://host/database", (int) len,
+             uri.data);
 
     return NULL;
 }

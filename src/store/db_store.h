@@ -7,7 +7,7 @@
  *     writes; it never waits;
  *   - threads of the store pool run db_store_work(), which may block;
  *   - threads of the store's own carry out what was submitted: SQLite's one
- *     writer commits in groups.
+ *     writer commits in groups, MongoDB's writers wait for its answers.
  *
  * An operation is owned by whoever filled it in until it is submitted, by
  * the store until its done() is called, then by the receiver of done().
@@ -76,6 +76,27 @@ typedef struct {
 } db_index_t;
 
 
+/*
+ * Where documents have datetimes, for a store with a type of its own for
+ * them.  NULL in the place of a form: there are none below.  A form may lead
+ * back to itself, as models do.
+ */
+
+typedef struct db_form_s  db_form_t;
+
+typedef struct {
+    db_str_t          name;
+    const db_form_t  *form;
+} db_form_member_t;
+
+struct db_form_s {
+    unsigned                 time:1;     /* a datetime itself */
+    const db_form_t         *each;       /* all members of a list or object */
+    const db_form_member_t  *members;    /* those of an object, by name */
+    unsigned                 nmembers;
+};
+
+
 /* A collection as the model declares it; constant, outlives the store. */
 
 typedef struct {
@@ -84,6 +105,7 @@ typedef struct {
     unsigned          id_place;    /* members before "id" in a document */
     unsigned          objectid:1;  /* TEXT: 24 lower-case hex digits */
     unsigned          versioned:1; /* versions of documents are asked for */
+    const db_form_t  *form;
     const db_index_t *indexes;
     unsigned          nindexes;
 } db_collection_t;
@@ -182,6 +204,10 @@ typedef struct {
 
 
 /*
+ * A store may hold a document less exactly than it was given: MongoDB has
+ * datetimes to the millisecond.  It leaves what it holds, in the arena of
+ * out, in the place of the text.
+ *
  * The version of a document counts its writes, from 1 on.  One that somebody
  * else has put into the store may have none, which is 0.
  */
@@ -191,6 +217,7 @@ typedef struct db_store_op_s  db_store_op_t;
 
 struct db_store_op_s {
     db_store_op_t          *next;        /* the store's, once submitted */
+    uint64_t                asked;       /* the store's: when, in ns */
     db_store_kind_t         kind;
     const db_collection_t  *collection;
 
@@ -206,7 +233,7 @@ struct db_store_op_s {
 
     /* INSERT: all of them, or none */
 
-    const db_store_item_t  *items;
+    db_store_item_t        *items;
     unsigned                nitems;
 
     /* REPLACE, MODIFY, REMOVE */
@@ -273,7 +300,8 @@ typedef void (*db_log_pt)(void *ctx, db_log_level_t level, const char *text);
 
 /*
  * Opens "sqlite:PATH" (sqlite:///abs, sqlite:rel, sqlite:/abs), creating the
- * file when it is missing, and starts the writer thread.  A NULL return
+ * file when it is missing, and starts the writer thread; or a
+ * "mongodb://HOST/DATABASE", which need not be there yet.  A NULL return
  * leaves a message that names the store in error.
  */
 db_store_t *db_store_open(db_str_t uri, db_log_pt log, void *log_ctx,

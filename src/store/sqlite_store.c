@@ -385,6 +385,7 @@ db_sqlite_close(db_store_t *base)
 
 
 const db_store_driver_t  db_sqlite_driver = {
+    .version = DB_STORE_DRIVER,
     .check_uri = db_sqlite_check_uri,
     .open = db_sqlite_open,
     .close = db_sqlite_close,

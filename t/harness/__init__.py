@@ -1,6 +1,7 @@
 """What the tests run against: real servers in temporary prefixes, on free ports."""
 
 from harness.log import Log
+from harness.mongo import MongoServer, OddServer
 from harness.nginx import Nginx, SecureNginx
 from harness.raw import Raw, RawResponse
 from harness.server import Gunicorn, Server, Uvicorn
@@ -28,7 +29,9 @@ __all__ = [
     "SANITIZED",
     "SLOWER",
     "Log",
+    "MongoServer",
     "Nginx",
+    "OddServer",
     "Raw",
     "RawResponse",
     "SecureNginx",

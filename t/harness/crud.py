@@ -3,10 +3,13 @@
 import json
 from typing import Any
 
+import pytest
+
 from harness.nginx import Nginx
 from harness.wait import until
 
 KINDS = ("application", "nginx.conf")
+STORES = (*KINDS, "mongodb")
 
 
 def schemas(code: str) -> dict[str, dict[str, Any]]:
@@ -19,15 +22,35 @@ def schemas(code: str) -> dict[str, dict[str, Any]]:
     return {route.prefix: route.schema for route in routes if isinstance(route, CrudRoute)}
 
 
+def store_of(request: pytest.FixtureRequest) -> str:
+    """The store of a fixture's kind: "" for a file of the server's own."""
+    if request.param != "mongodb":
+        return ""
+    uri: str = request.getfixturevalue("mongodb")
+    return uri
+
+
 def start_crud(
-    kind: str, code: str, *, workers: int = 1, location: str = "", http: str = "", server: str = ""
+    kind: str,
+    code: str,
+    *,
+    workers: int = 1,
+    location: str = "",
+    http: str = "",
+    server: str = "",
+    store: str = "",
 ) -> Nginx:
-    """nginx with an application's resources, with or without Python behind them."""
+    """nginx with an application's resources, with or without Python behind them.
+
+    The kind "mongodb" is an application's whose store is that URI.
+    """
     declared = schemas(code)
     nginx = Nginx()
     nginx.write({"app.py": code})
-    http = f"{http}\ndatabridge_store main sqlite:{nginx.prefix}/test.db;"
-    if kind == "application":
+    if kind == "mongodb":
+        nginx.allow_descriptors(tcp=40 * workers)
+    http = f'{http}\ndatabridge_store main "{store or f"sqlite:{nginx.prefix}/test.db"}";'
+    if kind != "nginx.conf":
         nginx.configure(
             f"databridge_app app:app; {location}", http=http, server=server, workers=workers
         )

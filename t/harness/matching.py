@@ -21,6 +21,15 @@ def instant(value: Any) -> Any:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
+def millisecond(value: Any) -> Any:
+    """A datetime's text as that of BSON's date, which is what MongoDB tells."""
+    if not isinstance(value, str):
+        return value
+    moment = instant(value).astimezone(UTC)
+    moment = moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+    return moment.isoformat().removesuffix("+00:00") + "Z"
+
+
 def bracket(value: Any) -> str:
     """Values compare within one type only; a bool is no number."""
     if value is None or value is MISSING:
@@ -34,10 +43,11 @@ ORDER = ("null", "number", "str", "dict", "list", "bool", "datetime")
 
 
 class Matcher:
-    """`times` names the fields, dotted, whose texts are datetimes."""
+    """`times` names the fields, dotted, whose texts are datetimes, to be read by `instant`."""
 
-    def __init__(self, times: Iterable[str] = ()) -> None:
+    def __init__(self, times: Iterable[str] = (), instant: Callable[[Any], Any] = instant) -> None:
         self.times = frozenset(times)
+        self.instant = instant
 
     def leaves(self, document: Any, path: Sequence[str]) -> list[Any]:
         """What a path leads to: lists on the way stand for the objects in them."""
@@ -54,7 +64,7 @@ class Matcher:
         self, document: Any, path: Sequence[str], test: Callable[[Any], bool], where: str
     ) -> bool:
         def convert(value: Any) -> Any:
-            return instant(value) if where in self.times else value
+            return self.instant(value) if where in self.times else value
 
         for leaf in self.leaves(document, path):
             members = leaf if isinstance(leaf, list) else []
@@ -86,7 +96,7 @@ class Matcher:
         self, document: Any, path: Sequence[str], name: str, operand: Any, query: Any, where: str
     ) -> bool:
         def equals(value: Any) -> Callable[[Any], bool]:
-            value = instant(value) if where in self.times else value
+            value = self.instant(value) if where in self.times else value
             return lambda other: (
                 bracket(other) == bracket(value) and (bracket(value) == "null" or other == value)
             )
@@ -124,7 +134,9 @@ class Matcher:
         if name == "$regex":
             flags = sum(re.RegexFlag[letter.upper()] for letter in query.get("$options", ""))
             return any_of(lambda v: isinstance(v, str) and bool(re.search(operand, v, flags)))
-        return any_of(self.comparison(name, instant(operand) if where in self.times else operand))
+        return any_of(
+            self.comparison(name, self.instant(operand) if where in self.times else operand)
+        )
 
     def comparison(self, name: str, operand: Any) -> Callable[[Any], bool]:
         def compare(value: Any) -> bool:
@@ -157,7 +169,7 @@ class Matcher:
     def sort_key(self, name: str) -> Callable[[Document], tuple[int, Any]]:
         def key(document: Document) -> tuple[int, Any]:
             (value,) = self.leaves(document, name.split("."))
-            value = instant(value) if name in self.times else value
+            value = self.instant(value) if name in self.times else value
             kind = bracket(value)
             return ORDER.index(kind), 0 if kind == "null" else value
 

@@ -640,7 +640,7 @@ test_stores_that_cannot_be_opened_say_why(void **state)
     expect_refused(&f, "sqlite://host/x.db", "host", "names a host");
     expect_refused(&f, "sqlite::memory:", ":memory:", "in memory");
     expect_refused(&f, "sqlite:x.db?mode=ro", "mode", "the only option");
-    expect_refused(&f, "mongodb://h/db", "mongodb://h/db", "not a store");
+    expect_refused(&f, "redis://u:secret@h", "redis", "not a store");
 
     fixture_remove(&f);
 }
@@ -703,7 +703,8 @@ test_uris(void **state)
     assert_int_equal(db_store_check_uri(str("x.db"), error, sizeof(error)),
                      DB_ERROR);
     assert_string_equal(error, "\"x.db\" is not a store: expected"
-                        " sqlite:/path/to/file.db");
+                        " sqlite:/path/to/file.db or"
+                        " mongodb://host/database");
 
     assert_int_equal(db_store_check_uri(str("sqlite:x.db?synchronous=off"),
                                         error, sizeof(error)), DB_ERROR);
@@ -747,6 +748,59 @@ test_the_writer_syncs_as_the_uri_says(void **state)
 
         db_store_close(store);
     }
+}
+
+
+static void
+test_the_uri_of_a_mongodb_is_checked_without_its_driver(void **state)
+{
+    char    error[512];
+    size_t  i;
+
+    static const char  *good[] = {
+        "mongodb://localhost/db", "mongodb://h:27017/db?replicaSet=r",
+        "mongodb://a:1,b:2,[::1]:3/db", "mongodb://u:p%40@h/db",
+        "mongodb+srv://cluster.example/db?w=majority",
+    };
+
+    static const struct {
+        const char  *uri;
+        const char  *says;
+    } bad[] = {
+        { "mongodb://", "no host" },
+        { "mongodb:///db", "no host" },
+        { "mongodb://user:secret@/db", "no host" },
+        { "mongodb://h", "no database" },
+        { "mongodb://h/", "no database" },
+        { "mongodb://h?w=1", "no database" },
+        { "mongodb://h/?w=1", "no database" },
+        { "mongodb://user:se/cret@h/db", "%2F" },
+        { "mongodb://h/a.b", "no name" },
+        { "mongodb://h/a b", "no name" },
+        { "mongodb+srv://a,b/db", "one host" },
+        { "mongodb+srv://a:1/db", "no port" },
+    };
+
+    for (i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        assert_int_equal(db_store_check_uri(str(good[i]), error,
+                                            sizeof(error)), DB_OK);
+    }
+
+    for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        assert_int_equal(db_store_check_uri(str(bad[i].uri), error,
+                                            sizeof(error)), DB_ERROR);
+        assert_non_null(strstr(error, bad[i].says));
+        assert_non_null(strstr(error, "mongodb://HOST"));
+        assert_null(strstr(error, "secret"));
+        assert_null(strstr(error, "cret@"));
+    }
+
+    /* beside a unit test there is none */
+
+    assert_null(db_store_open(str(good[0]), NULL, NULL, error,
+                              sizeof(error)));
+    assert_non_null(strstr(error, "databridge_mongo.so\" is missing"));
+    assert_non_null(strstr(error, "install libmongoc-dev"));
 }
 
 
@@ -841,6 +895,8 @@ main(void)
         cmocka_unit_test(test_a_directory_of_somebody_else_is_named),
         cmocka_unit_test(test_uris),
         store_test(test_the_writer_syncs_as_the_uri_says),
+        cmocka_unit_test(
+            test_the_uri_of_a_mongodb_is_checked_without_its_driver),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,8 +18,9 @@ CLANGXX ?= clang++-14
 
 PURE_DIRS := core bridge route obs json crud store ws
 PURE_SRCS := $(sort $(foreach d,$(PURE_DIRS),\
-               $(wildcard src/$(d)/*.c src/$(d)/*.cc)))
-HEADERS   := $(wildcard src/*/*.h t/unit/*.h)
+               $(wildcard src/$(d)/*.c src/$(d)/*.cc)) \
+               $(wildcard src/store/mongo/bson_*.c))
+HEADERS   := $(wildcard src/*/*.h src/store/mongo/*.h t/unit/*.h)
 
 TESTS   := $(patsubst t/unit/%.c,%,$(sort $(wildcard t/unit/test_*.c)))
 THREADS := $(filter %_threads,$(TESTS))

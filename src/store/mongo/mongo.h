@@ -1,0 +1,182 @@
+/*
+ * The MongoDB store from inside: mongo-c-driver's pool of clients, whose
+ * every call blocks, and threads that write.
+ *
+ * A client belongs to the thread that has popped it, for one operation.
+ * What all threads share is the pool, which locks itself, the queue under
+ * its mutex, and the atomics.
+ */
+
+#ifndef DB_MONGO_H
+#define DB_MONGO_H
+
+#include "store/db_driver.h"
+
+#include <mongoc/mongoc.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+
+#define DB_MONGO_WRITERS         8
+#define DB_MONGO_QUEUE           1024     /* writes that may wait */
+#define DB_MONGO_WAIT            10000    /* ms that an operation may wait */
+#define DB_MONGO_TIME_LIMIT      8000     /* ms of a query, on the server */
+#define DB_MONGO_TRIES           16       /* of a write that others overtake */
+
+/* Where the URI says nothing, ms. */
+
+#define DB_MONGO_SELECTION       3000
+#define DB_MONGO_CONNECT         2000
+#define DB_MONGO_SOCKET          10000
+
+
+/*
+ * A collection whose indexes are made by the first operation: a worker
+ * starts without its server.
+ */
+
+typedef struct db_mongo_ready_s  db_mongo_ready_t;
+
+struct db_mongo_ready_s {
+    db_mongo_ready_t       *next;
+    const db_collection_t  *collection;
+    _Atomic(int)            ready;
+    _Atomic(uint64_t)       tried;        /* ns: not again at once */
+};
+
+
+typedef struct {
+    db_store_t              base;         /* first */
+    db_log_pt               log;
+    void                   *log_ctx;
+    char                   *name;         /* hosts and database, for the log */
+    const char             *database;     /* the URI's */
+    mongoc_uri_t           *uri;
+    uint64_t                socket_timeout;     /* ns */
+
+    /* made by the first operation: SRV records are looked up then */
+
+    pthread_mutex_t         pool_mutex;
+    mongoc_client_pool_t   *pool;
+
+    _Atomic(db_mongo_ready_t *)  collections;     /* only grows */
+
+    /* the time, in ns, of the last failure that took long, and of the last
+       line about a server out of reach */
+
+    _Atomic(uint64_t)       failed;
+    _Atomic(uint64_t)       logged;
+
+    /* the writers */
+
+    pthread_t               threads[DB_MONGO_WRITERS];
+    unsigned                nthreads;
+    pthread_mutex_t         mutex;
+    pthread_cond_t          cond;
+    db_store_op_t          *queue;
+    db_store_op_t         **tail;
+    unsigned                waiting;
+    int                     stop;
+} db_mongo_t;
+
+
+/* One operation under way. */
+
+typedef struct {
+    db_mongo_t             *store;
+    db_store_op_t          *op;
+    db_arena_t             *arena;
+    mongoc_client_t        *client;
+    mongoc_collection_t    *collection;
+    uint64_t                started;      /* ns */
+    bson_error_t            error;
+} db_mongo_call_t;
+
+
+uint64_t db_mongo_now(void);
+
+/* Bytes as libbson has them; DB_ERROR when there was no memory for them. */
+int db_mongo_bson(bson_t *bson, const db_buf_t *buf);
+
+
+/* mongo_filter.c */
+
+typedef struct {
+    db_buf_t               *out;
+    const db_collection_t  *collection;
+    int                     element;      /* within a member of a list, whose
+                                             "id" is no document's */
+} db_mongo_filter_t;
+
+/* A condition between the braces of a document. */
+void db_mongo_condition(db_mongo_filter_t *f, const db_condition_t *c);
+
+/* Those of an operation, and with "after" its place, as one "$and". */
+void db_mongo_conditions(db_mongo_filter_t *f, const db_store_op_t *op,
+    int after);
+
+/* Keys between the braces of a sort, or of an index. */
+void db_mongo_sort(db_buf_t *out, const db_key_t *keys, unsigned n);
+
+/* "projection": the fields, and what the list is sorted by. */
+void db_mongo_projection(db_buf_t *out, const db_store_op_t *op);
+
+/* A path with dots, "_id" for the id; data is NULL when out of memory. */
+db_str_t db_mongo_path(db_arena_t *arena, const db_path_t *path);
+
+
+/* mongo_read.c, mongo_write.c: the operations, with a client of the thread's */
+
+db_store_status_t db_mongo_get(db_mongo_call_t *call);
+db_store_status_t db_mongo_list(db_mongo_call_t *call);
+db_store_status_t db_mongo_insert(db_mongo_call_t *call);
+db_store_status_t db_mongo_change(db_mongo_call_t *call);
+
+/*
+ * The filter of one document: its id and the conditions.  DB_DECLINED when
+ * the collection can hold no such id.  The caller may add members and ends
+ * it, at *start.
+ */
+int db_mongo_by_id(db_mongo_call_t *call, db_buf_t *out, size_t *start);
+
+/*
+ * That document in call->arena, as BSON, whole or its version alone;
+ * NOT_FOUND when there is none.
+ */
+db_store_status_t db_mongo_look(db_mongo_call_t *call, int whole,
+    db_str_t *bson);
+
+db_store_status_t db_mongo_no_memory(db_mongo_call_t *call);
+
+
+/* mongo_index.c */
+
+/* DB_STORE_OK when all that the collection declares is there. */
+db_store_status_t db_mongo_make_ready(db_mongo_call_t *call);
+
+/* The name of an index, as MongoDB gives them: "tenant_1_slug_1". */
+void db_mongo_index_name(db_buf_t *out, const db_index_t *index);
+
+
+/* mongo_error.c: what an error of the driver is to the client and the log */
+
+db_store_status_t db_mongo_failed(db_mongo_call_t *call, const char *what);
+
+/*
+ * The same of a write, which may have met a taken id or key: then
+ * op->conflict is set.
+ */
+db_store_status_t db_mongo_write_failed(db_mongo_call_t *call,
+    const char *what);
+void db_mongo_log(db_mongo_t *store, db_log_level_t level, const char *what,
+    const char *why);
+
+/* The same, at most once a second. */
+void db_mongo_log_away(db_mongo_t *store, const char *what, const char *why);
+
+
+/* mongo.c */
+
+extern const db_store_driver_t  db_mongo_driver;
+
+#endif /* DB_MONGO_H */

@@ -1,0 +1,516 @@
+/*
+ * GET and LIST.  Filters and options are written as bytes and only looked at
+ * by libbson; documents go from its bytes to JSON text at once.  Runs on any
+ * thread that may block, with a client of its own.
+ */
+
+#include "store/mongo/bson.h"
+#include "store/mongo/mongo.h"
+
+#include "store/db_document.h"
+
+
+#define DB_MONGO_BATCH  1000         /* documents of a reply */
+
+
+int
+db_mongo_bson(bson_t *bson, const db_buf_t *buf)
+{
+    return (!buf->failed && bson_init_static(bson, (const uint8_t *) buf->data,
+                                             buf->len))
+           ? DB_OK : DB_ERROR;
+}
+
+
+db_store_status_t
+db_mongo_no_memory(db_mongo_call_t *call)
+{
+    db_mongo_log(call->store, DB_LOG_ERROR, "an operation", "out of memory");
+
+    return DB_STORE_FAILED;
+}
+
+
+int
+db_mongo_by_id(db_mongo_call_t *call, db_buf_t *out, size_t *start)
+{
+    db_store_op_t      *op;
+    db_mongo_filter_t   f;
+
+    op = call->op;
+    f = (db_mongo_filter_t) { out, op->collection, 0 };
+
+    db_buf_init(out, call->arena, 256);
+    *start = db_bson_begin(out);
+
+    if (db_bson_id(out, db_string("_id"), op->collection, &op->id) != DB_OK) {
+        return DB_DECLINED;
+    }
+
+    db_mongo_conditions(&f, op, 0);
+
+    return DB_OK;
+}
+
+
+/* The one document of an id, which the caller destroys with the cursor. */
+
+static db_store_status_t
+db_mongo_find_one(db_mongo_call_t *call, const db_buf_t *members,
+    mongoc_cursor_t **cursor, const bson_t **found)
+{
+    bson_t    filter, opts;
+    size_t    start;
+    db_buf_t  by_id, text;
+
+    *cursor = NULL;
+
+    if (db_mongo_by_id(call, &by_id, &start) != DB_OK) {
+        return DB_STORE_NOT_FOUND;
+    }
+
+    db_bson_end(&by_id, start);
+
+    db_buf_init(&text, call->arena, 128);
+    start = db_bson_begin(&text);
+    db_buf_append(&text, members->data, members->len);
+    db_bson_integer(&text, db_string("limit"), 1);
+    db_bson_bool(&text, db_string("singleBatch"), 1);
+    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
+    db_bson_end(&text, start);
+
+    if (members->failed || db_mongo_bson(&filter, &by_id) != DB_OK
+        || db_mongo_bson(&opts, &text) != DB_OK)
+    {
+        return db_mongo_no_memory(call);
+    }
+
+    *cursor = mongoc_collection_find_with_opts(call->collection, &filter,
+                                               &opts, NULL);
+
+    if (mongoc_cursor_next(*cursor, found)) {
+        return DB_STORE_OK;
+    }
+
+    return mongoc_cursor_error(*cursor, &call->error)
+           ? db_mongo_failed(call, "a read") : DB_STORE_NOT_FOUND;
+}
+
+
+static db_str_t
+db_mongo_bytes(const bson_t *bson)
+{
+    return (db_str_t) { (const char *) bson_get_data(bson), bson->len };
+}
+
+
+db_store_status_t
+db_mongo_look(db_mongo_call_t *call, int whole, db_str_t *bson)
+{
+    size_t              start;
+    db_buf_t            members;
+    const bson_t       *found;
+    mongoc_cursor_t    *cursor;
+    db_store_status_t   status;
+
+    db_buf_init(&members, call->arena, 64);
+
+    if (!whole) {
+        db_bson_name(&members, DB_BSON_OBJECT, db_string("projection"));
+        start = db_bson_begin(&members);
+        db_bson_integer(&members, db_string("_v"), 1);
+        db_bson_end(&members, start);
+    }
+
+    status = db_mongo_find_one(call, &members, &cursor, &found);
+
+    if (status == DB_STORE_OK) {
+        *bson = db_arena_str(call->arena, db_mongo_bytes(found));
+
+        if (bson->data == NULL) {
+            status = db_mongo_no_memory(call);
+        }
+    }
+
+    if (cursor) {
+        mongoc_cursor_destroy(cursor);
+    }
+
+    return status;
+}
+
+
+static db_store_status_t
+db_mongo_untold(db_mongo_call_t *call, int rc, const char *why)
+{
+    if (rc != DB_DECLINED) {
+        return db_mongo_no_memory(call);
+    }
+
+    db_mongo_log(call->store, DB_LOG_ERROR,
+                 "a document cannot be told as JSON", why);
+
+    return DB_STORE_FAILED;
+}
+
+
+/* Only the fields asked for: the server has sent what lists go by as well. */
+
+static db_store_status_t
+db_mongo_project(db_mongo_call_t *call, const db_buf_t *json)
+{
+    int               rc;
+    db_json_t        *root;
+    db_arena_t       *arena;
+    db_store_op_t    *op;
+    db_json_error_t   error;
+
+    op = call->op;
+    arena = db_arena_create(2 * json->len + 1024);
+    rc = DB_ERROR;
+
+    if (arena) {
+        rc = db_json_read(arena, (db_str_t) { json->data, json->len }, &root,
+                          &error);
+        if (rc == DB_OK) {
+            db_document_project(op->out, root, op->fields, op->nfields);
+        }
+
+        db_arena_destroy(arena);
+    }
+
+    return rc == DB_OK ? DB_STORE_OK
+                       : db_mongo_untold(call, rc, "it is too deep");
+}
+
+
+/* One document to the answer, whole or in part. */
+
+static db_store_status_t
+db_mongo_tell(db_mongo_call_t *call, const bson_t *found, uint64_t *version)
+{
+    int                     rc;
+    db_buf_t                json;
+    const char             *why;
+    db_store_op_t          *op;
+    const db_collection_t  *collection;
+
+    op = call->op;
+    collection = op->collection;
+
+    if (op->nfields == 0) {
+        rc = db_bson_read(op->out, collection, db_mongo_bytes(found), version,
+                          &why);
+        return rc == DB_OK ? DB_STORE_OK : db_mongo_untold(call, rc, why);
+    }
+
+    db_buf_init(&json, call->arena, 2 * found->len);
+
+    rc = db_bson_read(&json, collection, db_mongo_bytes(found), version, &why);
+
+    return rc == DB_OK ? db_mongo_project(call, &json)
+                       : db_mongo_untold(call, rc, why);
+}
+
+
+/* With an id amidst its members, only a whole document says where. */
+
+static void
+db_mongo_members(db_mongo_call_t *call, db_buf_t *out)
+{
+    if (call->op->nfields && call->op->collection->id_place == 0) {
+        db_mongo_projection(out, call->op);
+    }
+}
+
+
+db_store_status_t
+db_mongo_get(db_mongo_call_t *call)
+{
+    db_buf_t            members;
+    const bson_t       *found;
+    mongoc_cursor_t    *cursor;
+    db_store_status_t   status;
+
+    db_buf_init(&members, call->arena, 0);
+    db_mongo_members(call, &members);
+
+    status = db_mongo_find_one(call, &members, &cursor, &found);
+
+    if (status == DB_STORE_OK) {
+        status = db_mongo_tell(call, found, &call->op->version);
+    }
+
+    if (cursor) {
+        mongoc_cursor_destroy(cursor);
+    }
+
+    return status;
+}
+
+
+static db_store_status_t
+db_mongo_count(db_mongo_call_t *call)
+{
+    bson_t              filter, opts;
+    size_t              start;
+    int64_t             total;
+    db_buf_t            out, text;
+    db_mongo_filter_t   f;
+
+    db_buf_init(&out, call->arena, 256);
+    f = (db_mongo_filter_t) { &out, call->op->collection, 0 };
+
+    start = db_bson_begin(&out);
+    db_mongo_conditions(&f, call->op, 0);
+    db_bson_end(&out, start);
+
+    db_buf_init(&text, call->arena, 64);
+    start = db_bson_begin(&text);
+    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
+    db_bson_end(&text, start);
+
+    if (db_mongo_bson(&filter, &out) != DB_OK
+        || db_mongo_bson(&opts, &text) != DB_OK)
+    {
+        return db_mongo_no_memory(call);
+    }
+
+    total = mongoc_collection_count_documents(call->collection, &filter, &opts,
+                                              NULL, NULL, &call->error);
+    if (total < 0) {
+        return db_mongo_failed(call, "a count");
+    }
+
+    call->op->total = (uint64_t) total;
+
+    return DB_STORE_OK;
+}
+
+
+/* One more than the page has, to see whether there are more. */
+
+static void
+db_mongo_list_options(db_mongo_call_t *call, db_buf_t *out)
+{
+    size_t          start, sort;
+    db_store_op_t  *op;
+
+    op = call->op;
+    start = db_bson_begin(out);
+
+    db_bson_name(out, DB_BSON_OBJECT, db_string("sort"));
+    sort = db_bson_begin(out);
+    db_mongo_sort(out, op->sort, op->nsort);
+    db_bson_end(out, sort);
+
+    db_mongo_members(call, out);
+
+    if (op->skip) {
+        db_bson_integer(out, db_string("skip"), op->skip);
+    }
+
+    db_bson_integer(out, db_string("limit"), op->limit + 1);
+
+    if (op->limit < DB_MONGO_BATCH) {
+        db_bson_integer(out, db_string("batchSize"), op->limit + 1);
+    }
+
+    db_bson_integer(out, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
+    db_bson_end(out, start);
+}
+
+
+static int
+db_mongo_oid(db_arena_t *arena, const bson_oid_t *oid, db_value_t *value)
+{
+    char  text[25];
+
+    bson_oid_to_string(oid, text);
+
+    value->kind = DB_VALUE_TEXT;
+    value->text = db_arena_str(arena, (db_str_t) { text, 24 });
+
+    return value->text.data ? DB_OK : DB_ERROR;
+}
+
+
+/* A sort key of a document, which is null when there is none. */
+
+static int
+db_mongo_key(db_arena_t *arena, const bson_t *found, db_str_t path,
+    db_value_t *value)
+{
+    uint32_t      len;
+    const char   *text;
+    bson_iter_t   iter, member;
+
+    *value = (db_value_t) { .kind = DB_VALUE_NULL };
+
+    text = db_arena_str(arena, path).data;
+
+    if (text == NULL) {
+        return DB_ERROR;
+    }
+
+    if (!bson_iter_init(&iter, found)
+        || !bson_iter_find_descendant(&iter, text, &member))
+    {
+        return DB_OK;
+    }
+
+    switch (bson_iter_type(&member)) {
+
+    case BSON_TYPE_INT32:
+    case BSON_TYPE_INT64:
+        value->kind = DB_VALUE_INT;
+        value->integer = bson_iter_as_int64(&member);
+        return DB_OK;
+
+    case BSON_TYPE_DOUBLE:
+        value->kind = DB_VALUE_REAL;
+        value->real = bson_iter_double(&member);
+        return DB_OK;
+
+    case BSON_TYPE_BOOL:
+        value->kind = DB_VALUE_BOOL;
+        value->integer = bson_iter_bool(&member);
+        return DB_OK;
+
+    case BSON_TYPE_DATE_TIME:
+        value->kind = DB_VALUE_TIME;
+        value->integer = bson_iter_date_time(&member) * 1000;
+        return DB_OK;
+
+    case BSON_TYPE_OID:
+        return db_mongo_oid(arena, bson_iter_oid(&member), value);
+
+    case BSON_TYPE_UTF8:
+        text = bson_iter_utf8(&member, &len);
+        value->kind = DB_VALUE_TEXT;
+        value->text = db_arena_str(arena, (db_str_t) { text, len });
+        return value->text.data ? DB_OK : DB_ERROR;
+
+    default:
+        return DB_OK;
+    }
+}
+
+
+static db_value_t *
+db_mongo_last(db_mongo_call_t *call, const bson_t *found)
+{
+    unsigned        i;
+    db_value_t     *last;
+    db_arena_t     *arena;
+    db_store_op_t  *op;
+
+    op = call->op;
+    arena = op->out->arena;
+    last = db_arena_calloc(arena, op->nsort * sizeof(db_value_t));
+
+    for (i = 0; last && i < op->nsort; i++) {
+        if (db_mongo_key(arena, found,
+                         db_mongo_path(call->arena, &op->sort[i].path),
+                         &last[i])
+            != DB_OK)
+        {
+            return NULL;
+        }
+    }
+
+    return last;
+}
+
+
+static db_store_status_t
+db_mongo_page(db_mongo_call_t *call, mongoc_cursor_t *cursor)
+{
+    size_t              start;
+    uint64_t            n, version;
+    db_value_t         *last;
+    const bson_t       *found;
+    db_store_op_t      *op;
+    db_store_status_t   status;
+
+    op = call->op;
+    start = op->out->len;
+    last = NULL;
+    n = 0;
+
+    while (mongoc_cursor_next(cursor, &found)) {
+
+        if (n++ == op->limit) {
+            op->last = last;
+            return DB_STORE_OK;
+        }
+
+        if (op->out->len != start) {
+            db_buf_putc(op->out, ',');
+        }
+
+        status = db_mongo_tell(call, found, &version);
+
+        if (status != DB_STORE_OK) {
+            return status;
+        }
+
+        if (n == op->limit) {
+            last = db_mongo_last(call, found);
+
+            if (last == NULL) {
+                return db_mongo_no_memory(call);
+            }
+        }
+    }
+
+    return mongoc_cursor_error(cursor, &call->error)
+           ? db_mongo_failed(call, "a read") : DB_STORE_OK;
+}
+
+
+db_store_status_t
+db_mongo_list(db_mongo_call_t *call)
+{
+    bson_t              filter, opts;
+    size_t              start;
+    db_buf_t            out, text;
+    db_store_op_t      *op;
+    mongoc_cursor_t    *cursor;
+    db_store_status_t   status;
+    db_mongo_filter_t   f;
+
+    op = call->op;
+    op->last = NULL;
+
+    if (op->count) {
+        status = db_mongo_count(call);
+
+        if (status != DB_STORE_OK) {
+            return status;
+        }
+    }
+
+    db_buf_init(&out, call->arena, 256);
+    f = (db_mongo_filter_t) { &out, op->collection, 0 };
+
+    start = db_bson_begin(&out);
+    db_mongo_conditions(&f, op, op->after != NULL);
+    db_bson_end(&out, start);
+
+    db_buf_init(&text, call->arena, 256);
+    db_mongo_list_options(call, &text);
+
+    if (db_mongo_bson(&filter, &out) != DB_OK
+        || db_mongo_bson(&opts, &text) != DB_OK)
+    {
+        return db_mongo_no_memory(call);
+    }
+
+    cursor = mongoc_collection_find_with_opts(call->collection, &filter, &opts,
+                                              NULL);
+    status = db_mongo_page(call, cursor);
+    mongoc_cursor_destroy(cursor);
+
+    return status;
+}

@@ -1,0 +1,212 @@
+/*
+ * The way to MongoDB's driver, which is linked to mongo-c-driver and all
+ * that it needs: a shared object beside the module, loaded when the first
+ * such store is opened, by whatever thread that is, and never unloaded.
+ *
+ * What is said about a URI does not repeat it: it may hold a password.
+ */
+
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE              /* dladdr(), memrchr() */
+#endif
+
+#include "store/db_driver.h"
+
+#include <dlfcn.h>
+#include <stdio.h>
+#include <unistd.h>
+
+
+#define DB_MONGO_DATABASE_LENGTH  63
+
+
+static int
+db_mongo_wrong(char *error, size_t size, const char *what)
+{
+    snprintf(error, size, "%s: expected mongodb://HOST[:PORT]/DATABASE,"
+             " with USER:PASSWORD@ and ?OPTION=VALUE as MongoDB has them",
+             what);
+
+    return DB_ERROR;
+}
+
+
+/* What lies before the first of two characters; *rest begins with it. */
+
+static db_str_t
+db_mongo_until(db_str_t *rest, char a, char b)
+{
+    size_t    n;
+    db_str_t  part;
+
+    n = 0;
+
+    while (n < rest->len && rest->data[n] != a && rest->data[n] != b) {
+        n++;
+    }
+
+    part = (db_str_t) { rest->data, n };
+    *rest = (db_str_t) { rest->data + n, rest->len - n };
+
+    return part;
+}
+
+
+static int
+db_mongo_check_hosts(db_str_t hosts, int srv, char *error, size_t size)
+{
+    const char  *at;
+
+    at = hosts.len ? memrchr(hosts.data, '@', hosts.len) : NULL;
+
+    if (at) {
+        hosts.len -= (size_t) (at + 1 - hosts.data);
+        hosts.data = at + 1;
+    }
+
+    if (hosts.len == 0 || hosts.data[0] == ':') {
+        return db_mongo_wrong(error, size, "it names no host");
+    }
+
+    if (srv && (memchr(hosts.data, ',', hosts.len)
+                || memchr(hosts.data, ':', hosts.len)))
+    {
+        return db_mongo_wrong(error, size, "mongodb+srv:// has one host and"
+                              " no port");
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_mongo_check_database(db_str_t database, char *error, size_t size)
+{
+    size_t  i;
+
+    if (database.len == 0) {
+        return db_mongo_wrong(error, size, "it names no database");
+    }
+
+    if (database.len > DB_MONGO_DATABASE_LENGTH) {
+        return db_mongo_wrong(error, size, "its database has too long a name");
+    }
+
+    for (i = 0; i < database.len; i++) {
+
+        if ((unsigned char) database.data[i] <= ' '
+            || strchr("/\\.\"$@:%", database.data[i]))
+        {
+            return db_mongo_wrong(error, size, "its database is no name (in a"
+                                  " user name or a password, \"/\", \"@\" and"
+                                  " \":\" are written %2F, %40 and %3A)");
+        }
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_mongo_check_uri(db_str_t uri, char *error, size_t size)
+{
+    int       srv;
+    db_str_t  rest, hosts, database;
+
+    if (memchr(uri.data, '\0', uri.len)) {
+        return db_mongo_wrong(error, size, "it holds a NUL");
+    }
+
+    rest = uri;
+    (void) db_mongo_until(&rest, '/', '/');
+    srv = (rest.data - uri.data == sizeof("mongodb+srv:") - 1);
+    rest = (db_str_t) { rest.data + 2, rest.len - 2 };
+
+    hosts = db_mongo_until(&rest, '/', '?');
+
+    if (db_mongo_check_hosts(hosts, srv, error, size) != DB_OK) {
+        return DB_ERROR;
+    }
+
+    database = db_null_string;
+
+    if (rest.len && rest.data[0] == '/') {
+        rest = (db_str_t) { rest.data + 1, rest.len - 1 };
+        database = db_mongo_until(&rest, '?', '?');
+    }
+
+    return db_mongo_check_database(database, error, size);
+}
+
+
+static const db_store_driver_t *
+db_mongo_load(char *error, size_t size)
+{
+    int                       len;
+    char                      path[4096];
+    void                     *object;
+    Dl_info                   info;
+    const char               *slash;
+    const db_store_driver_t  *driver;
+
+    if (dladdr(&db_mongo_loader, &info) == 0
+        || (slash = strrchr(info.dli_fname, '/')) == NULL)
+    {
+        snprintf(error, size, "mongodb store: cannot tell where the module"
+                 " is, beside which " DB_MONGO_FILE " lies");
+        return NULL;
+    }
+
+    len = (int) (slash - info.dli_fname);
+
+    snprintf(path, sizeof(path), "%.*s/" DB_MONGO_FILE, len, info.dli_fname);
+
+    if (access(path, R_OK) == -1) {
+        snprintf(error, size, "mongodb store: \"%s\" is missing: install"
+                 " libmongoc-dev and build again, it is made beside the"
+                 " module", path);
+        return NULL;
+    }
+
+    object = dlopen(path, RTLD_NOW|RTLD_LOCAL|RTLD_NODELETE);
+
+    if (object == NULL) {
+        snprintf(error, size, "mongodb store: cannot load its driver: %s:"
+                 " install libmongoc-1.0-0, or what it was built with",
+                 dlerror());
+        return NULL;
+    }
+
+    driver = dlsym(object, DB_MONGO_SYMBOL);
+
+    if (driver == NULL || driver->version != DB_STORE_DRIVER) {
+        snprintf(error, size, "mongodb store: \"%s\" is of another version:"
+                 " install the one that came with the module", path);
+        return NULL;
+    }
+
+    return driver;
+}
+
+
+static db_store_t *
+db_mongo_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
+    size_t size)
+{
+    const db_store_driver_t  *driver;
+
+    if (db_mongo_check_uri(uri, error, size) != DB_OK) {
+        return NULL;
+    }
+
+    driver = db_mongo_load(error, size);
+
+    return driver ? driver->open(uri, log, log_ctx, error, size) : NULL;
+}
+
+
+const db_store_driver_t  db_mongo_loader = {
+    .version = DB_STORE_DRIVER,
+    .check_uri = db_mongo_check_uri,
+    .open = db_mongo_open,
+};
