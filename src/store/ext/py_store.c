@@ -697,7 +697,7 @@ collection_same_id(const db_value_t *a, const db_value_t *b)
  */
 
 static unsigned
-collection_ops(collection_object_t *self, const db_store_item_t *items,
+collection_ops(collection_object_t *self, db_store_item_t *items,
     unsigned n, int replace, db_store_op_t *ops, unsigned *index)
 {
     unsigned        i, j, nops;
@@ -741,7 +741,7 @@ collection_ops(collection_object_t *self, const db_store_item_t *items,
 /* One by one; raises what the first failure was. */
 
 static int
-collection_write_each(collection_object_t *self, const db_store_item_t *items,
+collection_write_each(collection_object_t *self, db_store_item_t *items,
     unsigned n, int replace, db_arena_t *arena)
 {
     unsigned        i, nops, failed, *index;
@@ -795,7 +795,7 @@ collection_write_each(collection_object_t *self, const db_store_item_t *items,
 /* All of them, or none; with "skip" those that do not conflict. */
 
 static int
-collection_insert(collection_object_t *self, const db_store_item_t *items,
+collection_insert(collection_object_t *self, db_store_item_t *items,
     unsigned n, int skip, db_arena_t *arena)
 {
     db_store_t     *store;
