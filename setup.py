@@ -40,7 +40,7 @@ store = Extension(
         for source in glob(f"src/{room}/*.c") + glob(f"src/{room}/*.cc")
     )
     + ["src/route/db_query.c"],
-    depends=sorted(glob("src/*/*.h")),
+    depends=sorted(glob("src/*/*.h") + glob("src/store/ext/*.h")),
     include_dirs=["src"],
     extra_compile_args=[*FLAGS, "-pthread"],
     libraries=["simdjson", "re2", "sqlite3"],

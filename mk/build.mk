@@ -51,7 +51,7 @@ FORCE:
 
 EXTENSIONS := $(wildcard src/pyloop/*.c src/core/*.c src/json/*.c \
                 src/json/*.cc src/crud/*.c src/crud/*.cc src/crud/ext/*.c \
-                src/store/*.c src/store/ext/*.c src/route/*.c src/*/*.h)
+                src/store/*.c src/store/ext/*.[ch] src/route/*.c src/*/*.h)
 
 package: $(BUILD)/stamps/package
 
