@@ -5,9 +5,11 @@ import re
 import signal
 import socket
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from harness.wait import eventually
+from harness.wait import eventually, until
 
 LISTEN = "0A"
 
@@ -86,6 +88,21 @@ def wakeups(pid: int) -> int:
     return total
 
 
+@contextmanager
+def stopped(pid: int) -> Iterator[None]:
+    """The process does nothing: what comes meanwhile it finds all at once."""
+
+    def states() -> set[str]:
+        return {_stat(f"{pid}/task/{thread}")[0] for thread in os.listdir(f"/proc/{pid}/task")}
+
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        until("the stop", lambda: states() == {"T"})
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
 def descriptors(pid: int) -> Counter[str]:
     """
     Open descriptors by what they are: tcp, unix, pipe, eventfd, deleted, file:/path.
@@ -156,7 +173,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int | str) -> list[str]:
     try:
         text = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
