@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -70,26 +70,41 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-Store = Callable[..., subprocess.CompletedProcess[str]]
+class Done(NamedTuple):
+    stdout: str
+    stderr: str
+
+
+Store = Callable[..., Done]
 
 
 @pytest.fixture
-def store(folder: Path) -> Store:
-    """Runs `databridge store`, which is to succeed unless `fails`."""
+def store(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """
+    Runs `databridge store`, which is to succeed unless `fails`: in this
+    process, which has loaded what takes a new one most of its time.
+    """
 
-    def run(
-        *arguments: str, text: str | None = None, fails: bool = False
-    ) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [DATABRIDGE, "store", *arguments],
-            cwd=folder,
-            env=server_env(),
-            input=text or "",
-            capture_output=True,
-            text=True,
-            timeout=60 * SLOWER,
-        )
-        assert (done.returncode != 0) == fails, done.stderr
+    def run(*arguments: str, text: str = "", fails: bool = False) -> Done:
+        (folder / "stdin").write_bytes(text.encode())
+        outputs = [io.TextIOWrapper(io.BytesIO(), "utf-8", write_through=True) for _ in range(2)]
+        status: Any = 0
+        with open(folder / "stdin") as stdin, monkeypatch.context() as patch:
+            patch.chdir(folder)
+            patch.delitem(sys.modules, "models", raising=False)
+            patch.setattr(sys, "path", sys.path.copy())
+            patch.setattr(sys, "argv", ["databridge", "store", *arguments])
+            patch.setattr(sys, "stdin", stdin)
+            patch.setattr(sys, "stdout", outputs[0])
+            patch.setattr(sys, "stderr", outputs[1])
+            try:
+                cli.main()
+            except SystemExit as stopped:
+                status = stopped.code or 0
+            finally:
+                sys.modules.pop("models", None)
+        done = Done(*(output.detach().getvalue().decode() for output in outputs))
+        assert (status != 0) == fails, done.stderr
         assert "Traceback" not in done.stderr
         return done
 
@@ -343,7 +358,7 @@ def test_a_schema_keeps_what_no_client_may_write(store: Store, folder: Path) -> 
         (["import", "sqlite:main.db", "other", "models.py"], "--schema says what a new one is"),
         (["import", "sqlite:main.db", "article", "none.ndjson"], "none.ndjson cannot be read"),
         (["export", "sqlite:main.db", "article", "--output", "no/out"], "no/out cannot be written"),
-        (["list", "postgres:main"], '"postgres:main" is not a store'),
+        (["list", "postgres:main"], '"postgres" is not a store'),
         (["list", "sqlite:models.py"], "file is not a database"),
         (["export", "sqlite:main.db", "article", "--schema", "none.json"], "cannot be read"),
     ],
