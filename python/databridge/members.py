@@ -12,7 +12,10 @@ from typing import Annotated, Any
 import pydantic_core
 from fastapi import HTTPException
 from fastapi.exceptions import RequestValidationError
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import AliasChoices, AliasPath, BaseModel, Field, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from databridge import _crud
 
 MAX_ITEMS = 1000
 """Documents of one POST, as native CRUD takes them."""
@@ -49,6 +52,10 @@ class Members:
         #: The names under which pydantic takes a field, the first one for ours.
         self.names = {name: field.get("accepts", [name]) for name, field in fields.items()}
         self.stored = {taken: name for name, names in self.names.items() for taken in names}
+        #: Knows what clients call what is stored, in nested models and unions as well.
+        self.resource = _crud.compile(json.dumps(schema)) if _is_aliased(schema) else None
+        #: What is read from a path alone has no such name: it is given as the field.
+        self.by_name = any(map(_is_path, model.model_fields.values())) or None
 
     def created(self, body: Any, scope: Sequence[str]) -> list[Any]:
         """The items of a POST: one, or the ones of an array."""
@@ -77,12 +84,12 @@ class Members:
         stored = pydantic_core.from_json(current) if current else {}
         known, id_errors = self.parsed(id)
         complete = self.complete(body, stored, scope, patch, known)
-        item, errors = _validated(self.one, complete)
+        item, errors = _validated(self.one, complete, by_name=self.by_name)
         if id_errors:
             errors = [error for error in errors if error["loc"] != ("body", "id")]
         elif not errors:
             errors = self.frozen(item, body, stored)
-        _show(errors, complete, self.visible(merged(stored, body), body) if patch else body)
+        _show(errors, complete, self.shown(stored, body) if patch else body)
         self.refuse([*id_errors, *errors], body)
         return item, known
 
@@ -97,35 +104,61 @@ class Members:
         """What is validated: the body with what is not the client's to say."""
         if not isinstance(body, dict):
             return body
-        given = {self.stored.get(name, name): value for name, value in body.items()}
-        given = {name: value for name, value in given.items() if name not in self.ignored}
+        given = {
+            name: value
+            for name, value in body.items()
+            if self.stored.get(name, name) not in self.ignored
+        }
         if patch:
-            given = merged(self.known(stored), given)
+            given = merged(self.sent(stored, given), given)
+        kept = self.sent(stored, {})
         for name in (*self.read_only, *self.immutable):
-            if name in stored:
-                given.setdefault(name, stored[name])
-        given |= dict(zip(self.scope, scope, strict=True))
-        given |= {name: self.stamp(name, stored) for name in self.stamped}
+            best = self.called(name, {})
+            if best in kept and self.called(name, given) not in given:
+                given[best] = kept[best]
+        server = dict(zip(self.scope, scope, strict=True))
+        server |= {name: self.stamp(name, stored) for name in self.stamped}
         if id is not None:
-            given.pop("id", None)
+            for name in ("id", *self.names.get("id", ())):
+                if self.stored.get(name, "id") == "id":
+                    given.pop(name, None)
             if self.id is not None:
-                given["id"] = id
-        return {self.names.get(name, [name])[0]: value for name, value in given.items()}
+                server["id"] = id
+        return given | {self.called(name, {}): value for name, value in server.items()}
 
-    def known(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """What the model knows of a document."""
-        return {
+    def called(self, name: str, body: Mapping[str, Any]) -> str:
+        """The name by which a client has sent a field, or else the best one."""
+        names: list[str] = self.names.get(name, [name])
+        return next((taken for taken in names if taken in body), names[0])
+
+    def sent(self, stored: Mapping[str, Any], body: Mapping[str, Any]) -> dict[str, Any]:
+        """What the model knows of a document, as a client would send it."""
+        known = {
             name: value
             for name, value in stored.items()
             if name not in self.foreign and (self.open or name in self.names)
         }
+        if self.resource is None:
+            return known
+        more = {name: value for name, value in known.items() if name not in self.names}
+        known = {name: value for name, value in known.items() if name in self.names}
+        texts = (pydantic_core.to_json(one) for one in (known, body))
+        renamed: dict[str, Any] = pydantic_core.from_json(self.resource.renamed(*texts))
+        return {**more, **renamed}
 
-    def visible(self, document: Any, patch: Any) -> Any:
-        """Without what is never answered, unless the patch is about it."""
-        if not isinstance(patch, dict):
-            return document
-        hidden = self.write_only - {self.stored.get(name, name) for name in patch}
-        return {name: value for name, value in document.items() if name not in hidden}
+    def shown(self, stored: Mapping[str, Any], body: Any) -> Any:
+        """What a patch makes of a document, without what is never answered unless it is sent."""
+        if not isinstance(body, dict):
+            return body
+        hidden = self.write_only - {self.stored.get(name, name) for name in body}
+        visible = {name: value for name, value in stored.items() if name not in hidden}
+        sent = self.sent(visible, body)
+        document = {}
+        for name, value in visible.items():
+            called = name if name in self.foreign else self.called(name, body)
+            if name in self.foreign or called in sent:
+                document[called] = sent.get(called, value)
+        return merged(document, body)
 
     def stamp(self, name: str, stored: Mapping[str, Any]) -> str:
         if name == self.stamps.get("created") and name in stored:
@@ -141,9 +174,9 @@ class Members:
         return [
             {
                 "type": "frozen_field",
-                "loc": ("body", self.names[name][0]),
+                "loc": ("body", self.called(name, body)),
                 "msg": "Field is frozen",
-                "input": body.get(self.names[name][0]),
+                "input": body.get(self.called(name, body)),
             }
             for name in names
             if document.get(name) != stored[name]
@@ -194,10 +227,24 @@ def _having(fields: Mapping[str, Mapping[str, Any]], member: str) -> list[str]:
     return [name for name, field in fields.items() if field.get(member)]
 
 
-def _validated(adapter: TypeAdapter[Any], value: Any, *loc: str) -> tuple[Any, list[Any]]:
+def _is_aliased(schema: Any) -> bool:
+    """Whether clients have names of their own for anything in the documents."""
+    models = (schema, *schema.get("models", {}).values())
+    return any("accepts" in field for model in models for field in model["fields"])
+
+
+def _is_path(field: FieldInfo) -> bool:
+    alias = field.validation_alias
+    paths = alias.choices if isinstance(alias, AliasChoices) else [alias]
+    return all(isinstance(path, AliasPath) for path in paths)
+
+
+def _validated(
+    adapter: TypeAdapter[Any], value: Any, *loc: str, by_name: bool | None = None
+) -> tuple[Any, list[Any]]:
     """As FastAPI validates, with its errors."""
     try:
-        return adapter.validate_python(value, from_attributes=True), []
+        return adapter.validate_python(value, from_attributes=True, by_name=by_name), []
     except ValidationError as exc:
         errors = exc.errors(include_url=False)
         return value, [{**error, "loc": (*(loc or ("body",)), *error["loc"])} for error in errors]

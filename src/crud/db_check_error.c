@@ -23,11 +23,13 @@ db_check_init(db_check_t *check, db_arena_t *arena, db_buf_t *out)
     check->arena = arena;
     check->out = out;
     check->nerrors = 0;
+    check->stored = 0;
     check->unions = 0;
     check->exactness = 0;
     check->given = -1;
     check->work = 0;
     check->refused = 0;
+    check->choice = NULL;
     check->integer = 0;
     check->real = 0;
     check->text = db_null_string;

@@ -22,6 +22,8 @@ typedef struct {
     }          found;
     unsigned   exactness;
     int64_t    given;
+
+    const db_choice_t  *choice;
 } db_match_t;
 
 
@@ -169,7 +171,8 @@ db_check_choices(db_check_t *check, const db_type_t *type,
         }
 
         *best = (db_match_t) { nerrors ? DB_MATCH_REFUSED : DB_MATCH_FOUND,
-                               check->exactness, check->given };
+                               check->exactness, check->given,
+                               &type->choices[i] };
 
         at = nerrors ? out->len : at;
         memmove(out->data + start, out->data + at, out->len - at);
@@ -204,6 +207,7 @@ db_check_union(db_check_t *check, const db_type_t *type,
     check->unions--;
     check->exactness = exactness;
     check->given = given;
+    check->choice = best.choice;
 
     if (best.found != DB_MATCH_NONE) {
         db_check_floor(check, best.exactness);
@@ -312,29 +316,75 @@ db_check_tag_failed(db_check_t *check, const db_type_t *type,
 }
 
 
+/* The name by which documents have the tag of a choice. */
+
+static db_str_t
+db_check_tag_stored(const db_type_t *type, const db_type_t *choice)
+{
+    unsigned           i, n;
+    const db_field_t  *field;
+
+    while (choice->kind == DB_TYPE_TAGGED) {
+        choice = &choice->choices[0].type;
+    }
+
+    for (i = 0; choice->model && i < choice->model->nfields; i++) {
+        field = &choice->model->fields[i];
+
+        for (n = 0; n < field->naccepts; n++) {
+            if (db_str_eq(field->accepts[n], type->discriminator)) {
+                return field->name;
+            }
+        }
+    }
+
+    return type->discriminator;
+}
+
+
+static const db_json_t *
+db_check_tag(const db_json_t *node, db_str_t name)
+{
+    const db_json_t  *tag;
+
+    for (tag = node->u.child; tag; tag = tag->next) {
+        if (db_str_eq(tag->key, name)) {
+            break;
+        }
+    }
+
+    return tag;
+}
+
+
 void
 db_check_tagged(db_check_t *check, const db_type_t *type,
     const db_json_t *node, const db_loc_t *loc)
 {
-    unsigned          i;
-    db_loc_t          here;
-    const db_json_t  *tag;
+    unsigned            i;
+    db_loc_t            here;
+    const db_json_t    *tag;
+    const db_choice_t  *choice;
 
     if (!db_check_is_object(check, node, loc)) {
         return;
     }
 
-    for (tag = node->u.child; tag; tag = tag->next) {
-        if (db_str_eq(tag->key, type->discriminator)) {
-            break;
-        }
-    }
+    tag = db_check_tag(node, type->discriminator);
 
-    for (i = 0; tag && tag->kind == DB_JSON_STRING && i < type->nchoices; i++)
-    {
-        if (db_str_eq(type->choices[i].label, tag->u.text)) {
-            here = (db_loc_t) { loc, type->choices[i].label, 0 };
-            db_check_value(check, &type->choices[i].type, node, &here);
+    for (i = 0; i < type->nchoices; i++) {
+        choice = &type->choices[i];
+
+        if (check->stored) {
+            tag = db_check_tag(node, db_check_tag_stored(type, &choice->type));
+        }
+
+        if (tag && tag->kind == DB_JSON_STRING
+            && db_str_eq(choice->label, tag->u.text))
+        {
+            here = (db_loc_t) { loc, choice->label, 0 };
+            db_check_value(check, &choice->type, node, &here);
+            check->choice = choice;
             return;
         }
     }

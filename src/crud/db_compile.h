@@ -65,7 +65,7 @@ int db_compile_options(db_compiler_t *c, const db_json_t *root);
 /* What lists are made fast for, and what patterns may be asked of. */
 int db_compile_queries(db_compiler_t *c, const db_json_t *root);
 
-/* Where documents have datetimes; after the models. */
+/* Where documents have datetimes and other names; after the models. */
 int db_compile_form(db_compiler_t *c);
 
 #endif /* DB_COMPILE_H */

@@ -141,4 +141,12 @@ int db_crud_begin(db_crud_call_t *call);
  */
 int db_crud_finish(db_crud_call_t *call);
 
+/*
+ * The text of a stored document by the names that a client gives its fields:
+ * those that the patch has, or else the first of what they accept.  *text is
+ * in the arena.  DB_DECLINED: one of the two is no JSON object.
+ */
+int db_crud_renamed(const db_crud_t *crud, db_arena_t *arena,
+    db_str_t document, db_str_t patch, db_str_t *text);
+
 #endif /* DB_CRUD_H */

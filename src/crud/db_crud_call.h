@@ -71,6 +71,33 @@ int db_etag_versions(db_arena_t *arena, db_str_t list,
 int db_etag_none_match(db_str_t list, uint64_t version);
 
 
+/* The members of an object by name; the object may be NULL. */
+
+typedef struct {
+    const db_json_t   *object;
+    const db_json_t  **sorted;   /* NULL: they are few */
+} db_members_t;
+
+int db_members_init(db_members_t *members, db_arena_t *arena,
+    const db_json_t *object);
+const db_json_t *db_members_find(const db_members_t *members, db_str_t key);
+
+
+/* What a client has sent for a field, by the best of its names, or NULL. */
+const db_json_t *db_crud_sent(const db_json_t *object,
+    const db_field_t *field);
+
+/*
+ * A stored document by the names that a client gives its fields: those that
+ * the patch has, or else the best ones.  What the model no longer knows is
+ * left out; with "visible" what is never answered as well, unless the patch
+ * is about it.  It is made of nodes of the document, which is not changed,
+ * and of new ones.  NULL: out of memory.
+ */
+const db_json_t *db_crud_rename(db_arena_t *arena, const db_crud_t *crud,
+    const db_json_t *document, const db_json_t *patch, int visible);
+
+
 /*
  * RFC 7396: the target with the patch in it, made of nodes of both and of new
  * ones in the arena; neither is changed.  NULL: out of memory.

@@ -106,7 +106,7 @@ db_crud_given_field(db_crud_call_t *call, const db_field_t *field,
     }
 
     if (stored && field->write_only && patch
-        && db_crud_stored(patch, field->name) == NULL)
+        && db_crud_sent(patch, field) == NULL)
     {
         return db_crud_given_stored(call, given, DB_GIVEN_TEXT, stored);
     }
@@ -357,64 +357,6 @@ db_crud_match(db_crud_call_t *call)
 }
 
 
-/*
- * The document as a patch finds it: what the model no longer knows is gone,
- * and what is never answered unless the patch is about it.
- */
-
-static const db_json_t *
-db_crud_patched(db_crud_call_t *call, const db_json_t *current)
-{
-    unsigned           i;
-    db_json_t         *base, *copy, **last;
-    const db_json_t   *member;
-    const db_model_t  *model;
-    const db_field_t  *field;
-
-    model = call->crud->model;
-
-    base = db_arena_calloc(call->arena, sizeof(db_json_t));
-    if (base == NULL) {
-        return NULL;
-    }
-
-    base->kind = DB_JSON_OBJECT;
-    last = &base->u.child;
-
-    for (member = current->u.child; member; member = member->next) {
-
-        for (i = 0; i < model->nfields; i++) {
-            if (db_str_eq(model->fields[i].name, member->key)) {
-                break;
-            }
-        }
-
-        field = &model->fields[i];
-
-        if (i == model->nfields
-            ? !db_str_eq(member->key, db_string("id"))
-            : (field->write_only
-               && db_crud_stored(call->root, field->name) == NULL))
-        {
-            continue;
-        }
-
-        copy = db_arena_alloc(call->arena, sizeof(db_json_t));
-        if (copy == NULL) {
-            return NULL;
-        }
-
-        *copy = *member;
-        copy->next = NULL;
-        *last = copy;
-        last = &copy->next;
-        base->count++;
-    }
-
-    return db_merge_patch(call->arena, base, call->root);
-}
-
-
 /* On a thread of the store's. */
 
 static int
@@ -452,7 +394,8 @@ db_crud_modify(db_store_op_t *op, db_str_t text)
 
     if (call->operation == DB_CRUD_PATCH) {
         patch = node;
-        node = db_crud_patched(call, current);
+        node = db_crud_rename(call->arena, call->crud, current, patch, 1);
+        node = node ? db_merge_patch(call->arena, node, patch) : NULL;
 
         if (node == NULL) {
             return DB_ERROR;

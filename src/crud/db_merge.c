@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 
-/* Members of a patch that are looked up one by one, not by a sorted table. */
+/* Members of an object that are looked up one by one, not by a table. */
 #define DB_MERGE_FEW  8
 
 
@@ -41,44 +41,53 @@ db_merge_search(const void *key, const void *item)
 }
 
 
-/* The members of a patch, sorted by name; NULL when out of memory. */
-
-static const db_json_t **
-db_merge_table(db_arena_t *arena, const db_json_t *patch)
+int
+db_members_init(db_members_t *members, db_arena_t *arena,
+    const db_json_t *object)
 {
     size_t             n;
     const db_json_t   *member, **table;
 
-    table = db_arena_alloc(arena, patch->count * sizeof(db_json_t *) + 1);
+    *members = (db_members_t) { object, NULL };
+
+    if (object == NULL || object->count <= DB_MERGE_FEW) {
+        return DB_OK;
+    }
+
+    table = db_arena_alloc(arena, object->count * sizeof(db_json_t *));
     if (table == NULL) {
-        return NULL;
+        return DB_ERROR;
     }
 
     n = 0;
 
-    for (member = patch->u.child; member; member = member->next) {
+    for (member = object->u.child; member; member = member->next) {
         table[n++] = member;
     }
 
     qsort(table, n, sizeof(db_json_t *), db_merge_order);
 
-    return table;
+    members->sorted = table;
+
+    return DB_OK;
 }
 
 
-static const db_json_t *
-db_merge_find(const db_json_t *patch, const db_json_t **table, db_str_t key)
+const db_json_t *
+db_members_find(const db_members_t *members, db_str_t key)
 {
     const db_json_t  *member, **found;
 
-    if (table) {
-        found = bsearch(&key, table, patch->count, sizeof(db_json_t *),
-                        db_merge_search);
+    if (members->sorted) {
+        found = bsearch(&key, members->sorted, members->object->count,
+                        sizeof(db_json_t *), db_merge_search);
 
         return found ? *found : NULL;
     }
 
-    for (member = patch->u.child; member; member = member->next) {
+    for (member = members->object ? members->object->u.child : NULL; member;
+         member = member->next)
+    {
         if (db_str_eq(member->key, key)) {
             break;
         }
@@ -126,26 +135,22 @@ static int
 db_merge_members(db_arena_t *arena, const db_json_t *target,
     const db_json_t *patch, db_json_t *merged)
 {
-    db_json_t         *last;
-    const db_json_t   *member, *change, **table, **known;
+    db_json_t        *last;
+    db_members_t      changes, known;
+    const db_json_t  *member, *change;
 
-    table = NULL;
-    known = NULL;
     last = NULL;
 
-    if (target && patch->count > DB_MERGE_FEW) {
-        table = db_merge_table(arena, patch);
-        known = db_merge_table(arena, target);
-
-        if (table == NULL || known == NULL) {
-            return DB_ERROR;
-        }
+    if (db_members_init(&changes, arena, target ? patch : NULL) != DB_OK
+        || db_members_init(&known, arena, target) != DB_OK)
+    {
+        return DB_ERROR;
     }
 
     for (member = target ? target->u.child : NULL; member;
          member = member->next)
     {
-        change = db_merge_find(patch, table, member->key);
+        change = db_members_find(&changes, member->key);
 
         if (change && change->kind == DB_JSON_NULL) {
             continue;
@@ -169,7 +174,7 @@ db_merge_members(db_arena_t *arena, const db_json_t *target,
     for (member = patch->u.child; member; member = member->next) {
 
         if (member->kind == DB_JSON_NULL
-            || (target && db_merge_find(target, known, member->key)))
+            || db_members_find(&known, member->key))
         {
             continue;
         }

@@ -144,6 +144,7 @@ typedef struct {
 struct db_model_s {
     db_str_t         name;
     unsigned         forbid:1;   /* unknown members are errors */
+    unsigned         aliased:1;  /* clients have other names, at any depth */
     unsigned         nfields;
     db_field_t      *fields;
     db_form_t        form;       /* where it has datetimes */
@@ -184,5 +185,9 @@ struct db_crud_s {
     db_str_t         allow_list; /* for Allow */
     db_str_t         allow_item;
 };
+
+
+/* Whether clients name members of such values otherwise than documents do. */
+int db_type_is_aliased(const db_type_t *type);
 
 #endif /* DB_SCHEMA_H */

@@ -449,11 +449,12 @@ db_check_given(db_check_t *check, const db_field_t *field,
  */
 
 static void
-db_check_fill(const db_model_t *model, const db_json_t *member,
-    db_slot_t *slots, unsigned *at)
+db_check_fill(const db_check_t *check, const db_model_t *model,
+    const db_json_t *member, db_slot_t *slots, unsigned *at)
 {
-    unsigned           n, name;
+    unsigned           n, name, naccepts;
     db_slot_t         *slot;
+    const db_str_t    *accepts;
     const db_field_t  *field;
 
     for (n = 0; n < model->nfields; n++) {
@@ -464,9 +465,12 @@ db_check_fill(const db_model_t *model, const db_json_t *member,
             *at = 0;
         }
 
-        for (name = 0; name < field->naccepts; name++) {
+        accepts = check->stored ? &field->name : field->accepts;
+        naccepts = check->stored ? 1 : field->naccepts;
 
-            if (!db_str_eq(field->accepts[name], member->key)) {
+        for (name = 0; name < naccepts; name++) {
+
+            if (!db_str_eq(accepts[name], member->key)) {
                 continue;
             }
 
@@ -498,7 +502,7 @@ db_check_slots(db_check_t *check, const db_model_t *model,
     at = 0;
 
     for (member = node->u.child; member; member = member->next) {
-        db_check_fill(model, member, slots, &at);
+        db_check_fill(check, model, member, slots, &at);
     }
 
     return slots;

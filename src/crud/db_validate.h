@@ -26,12 +26,15 @@ typedef struct {
     db_buf_t         errors;     /* the items of "detail" */
     unsigned         nerrors;
 
+    unsigned         stored:1;   /* read by the names that documents have */
+
     /* within unions: what tells their members' matches apart */
     unsigned         unions;     /* how many are around */
     unsigned         exactness;
     int64_t          given;      /* fields of models; below 0: no model */
     unsigned         work;
     unsigned         refused;    /* errors of what pydantic would take */
+    const db_choice_t *choice;   /* of the union last written */
 
     /* the scalar last written: what ids and filters take */
     int64_t          integer;

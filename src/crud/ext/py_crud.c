@@ -298,6 +298,48 @@ release:
 
 
 static PyObject *
+crud_resource_renamed(crud_resource_t *self, PyObject *args)
+{
+    int          rc;
+    db_str_t     text;
+    PyObject    *result;
+    db_arena_t  *arena;
+    const char  *document, *patch;
+    Py_ssize_t   document_len, patch_len;
+
+    if (!PyArg_ParseTuple(args, "y#y#:renamed", &document, &document_len,
+                          &patch, &patch_len))
+    {
+        return NULL;
+    }
+
+    arena = db_arena_create((size_t) document_len + 4096);
+    if (arena == NULL) {
+        return PyErr_NoMemory();
+    }
+
+    rc = db_crud_renamed(self->crud, arena,
+                         (db_str_t) { document, (size_t) document_len },
+                         (db_str_t) { patch, (size_t) patch_len }, &text);
+
+    if (rc == DB_OK) {
+        result = PyBytes_FromStringAndSize(text.data, (Py_ssize_t) text.len);
+
+    } else if (rc == DB_DECLINED) {
+        PyErr_SetString(PyExc_ValueError, "no JSON object");
+        result = NULL;
+
+    } else {
+        result = PyErr_NoMemory();
+    }
+
+    db_arena_destroy(arena);
+
+    return result;
+}
+
+
+static PyObject *
 crud_resource_name(crud_resource_t *self, void *unused)
 {
     return crud_text(db_crud_name(self->crud));
@@ -395,9 +437,18 @@ PyDoc_STRVAR(crud_resource_call_doc,
 "finds.");
 
 
+PyDoc_STRVAR(crud_resource_renamed_doc,
+"renamed($self, document, patch, /)\n"
+"--\n\n"
+"A stored document by the names that a client gives its fields: those that\n"
+"the patch has, or else the first of what they accept.");
+
+
 static PyMethodDef  crud_resource_methods[] = {
     { "call", (PyCFunction) (void (*)(void)) crud_resource_call,
       METH_VARARGS|METH_KEYWORDS, crud_resource_call_doc },
+    { "renamed", (PyCFunction) crud_resource_renamed, METH_VARARGS,
+      crud_resource_renamed_doc },
     { NULL, NULL, 0, NULL }
 };
 
