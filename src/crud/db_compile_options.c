@@ -62,6 +62,7 @@ db_compile_stamp(db_compiler_t *c, const db_json_t *node, const char *member,
         }
 
         field->type.kind = DB_TYPE_DATETIME;
+        field->type.like = DB_TYPE_DATETIME;
         model->nfields++;
     }
 
