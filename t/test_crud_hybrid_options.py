@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from harness import Nginx
+from harness.crud import start_crud, store_of
 
 APP = """
 import asyncio
@@ -118,19 +119,11 @@ async def root():
 """
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Nginx]:
-    server = Nginx()
-    server.write({"app.py": APP})
-    server.configure(
-        "databridge_app app:app;", http=f"databridge_store main sqlite:{server.prefix}/test.db;"
-    )
-    try:
-        server.start("/")
-        yield server
-    finally:
-        problems = server.finish()
-    assert problems == []
+@pytest.fixture(scope="module", params=["databridge_app", "mongodb"])
+def server(request: pytest.FixtureRequest) -> Iterator[Nginx]:
+    server = start_crud(request.param, APP, store=store_of(request))
+    yield server
+    assert server.finish() == []
 
 
 OTHER = "5f" * 12

@@ -14,10 +14,11 @@ import pytest
 from harness import SLOWER, Nginx, until
 
 APP = """
+from datetime import datetime
 from typing import Optional
 from uuid import UUID, uuid4
 
-from databridge import App, Field, Model
+from databridge import App, Field, HTTPException, Model
 
 app = App()
 
@@ -41,6 +42,11 @@ class Thing(Model):
     inner: Optional[Inner] = None
 
 
+class Event(Model):
+    at: datetime
+    name: str = ""
+
+
 class Count(Model):
     name: str
     id: int
@@ -61,6 +67,23 @@ app.crud_routes(Thing, prefix="/thing")
 app.crud_routes(Count, prefix="/count")
 app.crud_routes(Page, prefix="/page")
 app.crud_routes(Key, prefix="/key")
+app.crud_routes(Event, prefix="/event", timestamps=True, upsert=True, version=True)
+
+
+@app.crud(Event, prefix="/hook", collection="hook", timestamps=True, upsert=True, version=True)
+class Hooks:
+    def before_create(self, item):
+        item.name += " created"
+
+    def before_update(self, item):
+        item.name += " updated"
+
+    async def before_patch(self, item):
+        item.name += " patched"
+
+    def before_delete(self, id):
+        if id == "0" * 24:
+            raise HTTPException(410, "gone")
 """
 
 
@@ -168,6 +191,34 @@ def test_an_id_keeps_its_type_and_its_place(
     assert client.get(own).content == created.content
     assert listed(client, path, id=created.json()["id"]) == [created.json()]
     assert client.delete(own).status_code == 204
+
+
+@pytest.mark.parametrize("path", ["/event", "/hook"])
+def test_what_a_write_answers_is_what_a_read_does(client: httpx.Client, path: str) -> None:
+    made = create(client, path, {"at": "2024-02-29T01:02:03.456789+02:00", "name": "a"})
+    id = made.json()["id"]
+    other = "e" * 24
+    writes = [
+        (id, made),
+        (id, client.put(f"{path}/{id}", json={"at": "2024-02-29T01:02:03.999999Z", "name": "b"})),
+        (id, client.patch(f"{path}/{id}", json={"at": "1969-12-31T23:59:59.999999"})),
+        (id, client.patch(f"{path}/{id}", json={"name": "c"})),
+        (other, client.put(f"{path}/{other}", json={"at": "2024-02-29T01:02:03.000001Z"})),
+    ]
+    assert [answer.status_code for _, answer in writes] == [201, 200, 200, 200, 201]
+    assert [answer.headers["etag"] for _, answer in writes] == ['"1"', '"2"', '"3"', '"4"', '"1"']
+    last = {id: answer.content for id, answer in writes}
+    assert {id: client.get(f"{path}/{id}").content for id in last} == last
+
+    stamps = {answer.json()["created_at"] for key, answer in writes if key == id}
+    assert stamps == {made.json()["created_at"]}
+    if path == "/hook":
+        names = ["a created", "b updated", "b updated patched", "c patched", " updated"]
+        assert [answer.json()["name"] for _, answer in writes] == names
+        answer = client.delete(f"{path}/{'0' * 24}")
+        assert (answer.status_code, answer.json()) == (410, {"detail": "gone"})
+    assert [client.delete(f"{path}/{id}").status_code for id in last] == [204, 204]
+    assert client.get(f"{path}/{id}").status_code == 404
 
 
 def test_what_is_not_there_is_a_404(client: httpx.Client) -> None:
