@@ -103,7 +103,7 @@ def import_(
                     collection.write(lines, on_conflict)
                 except _store.StoreError as exc:
                     message, index = exc.args
-                    where = f"line {numbers[index]}" if index >= 0 else uri
+                    where = f"line {numbers[index]}" if index >= 0 else _shown(uri)
                     raise DocumentError(f"{where}: {message}") from None
                 progress(read)
         except KeyboardInterrupt:
@@ -235,10 +235,17 @@ def _collection(
     if name not in found:
         known = f"it has {', '.join(found)}" if found else "it has none"
         raise DocumentError(
-            f"{uri} has no collection {name!r} ({known}); --schema says what a new one is"
+            f"{_shown(uri)} has no collection {name!r} ({known}); --schema says what a new one is"
         )
     kind, count = found[name]
     return store.collection(name, kind=kind), count
+
+
+def _shown(uri: str) -> str:
+    """A URI without its user name and password."""
+    scheme, slashes, rest = uri.partition("://")
+    hosts, slash, database = rest.partition("/")
+    return scheme + slashes + hosts.rpartition("@")[2] + slash + database
 
 
 def _file_of(uri: str) -> str | None:

@@ -12,7 +12,7 @@
 
 
 /* Raised when db_store.h or this file changes: a driver may be a file. */
-#define DB_STORE_DRIVER  2
+#define DB_STORE_DRIVER  3
 
 
 typedef struct {

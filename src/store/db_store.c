@@ -93,12 +93,6 @@ int
 db_store_catalog(db_store_t *store, db_arena_t *arena,
     db_catalog_entry_t **first, char *error, size_t size)
 {
-    if (store->driver->catalog == NULL) {
-        snprintf(error, size, "this kind of store does not list its"
-                 " collections");
-        return DB_ERROR;
-    }
-
     return store->driver->catalog(store, arena, first, error, size);
 }
 

@@ -332,12 +332,12 @@ struct db_catalog_entry_s {
     db_str_t             name;
     db_value_kind_t      id_kind;        /* as in db_collection_t */
     unsigned             objectid:1;     /* where the store knows it */
-    uint64_t             count;
+    uint64_t             count;          /* MongoDB's own estimate */
 };
 
 /*
- * Any thread that may block: the collections, in the order of their names,
- * in the arena.  DB_OK, or DB_ERROR with a message.
+ * Any thread that may block: the collections whose ids the store can tell, in
+ * the order of their names, in the arena.  DB_OK, or DB_ERROR with a message.
  */
 int db_store_catalog(db_store_t *store, db_arena_t *arena,
     db_catalog_entry_t **first, char *error, size_t size);

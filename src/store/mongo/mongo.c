@@ -61,18 +61,14 @@ db_mongo_call(db_mongo_call_t *call)
 
 
 static mongoc_client_pool_t *
-db_mongo_pool(db_mongo_call_t *call)
+db_mongo_pool(db_mongo_t *store, bson_error_t *error)
 {
-    db_mongo_t            *store;
     mongoc_client_pool_t  *pool;
-
-    store = call->store;
 
     pthread_mutex_lock(&store->pool_mutex);
 
     if (store->pool == NULL) {
-        store->pool = mongoc_client_pool_new_with_error(store->uri,
-                                                        &call->error);
+        store->pool = mongoc_client_pool_new_with_error(store->uri, error);
 
         if (store->pool) {
             mongoc_client_pool_set_error_api(store->pool,
@@ -135,7 +131,7 @@ db_mongo_run(db_mongo_t *store, db_store_op_t *op)
         return;
     }
 
-    pool = db_mongo_pool(&call);
+    pool = db_mongo_pool(store, &call.error);
 
     if (pool == NULL) {
         atomic_store(&store->failed, db_mongo_now());
@@ -500,6 +496,37 @@ db_mongo_prepare(db_store_t *base, const db_collection_t *collection,
 }
 
 
+static int
+db_mongo_catalog(db_store_t *base, db_arena_t *arena,
+    db_catalog_entry_t **first, char *error, size_t size)
+{
+    db_mongo_t *store = (db_mongo_t *) base;
+
+    int                    rc;
+    bson_error_t           reason;
+    mongoc_client_t       *client;
+    mongoc_client_pool_t  *pool;
+
+    *first = NULL;
+    rc = DB_ERROR;
+
+    pool = db_mongo_pool(store, &reason);
+
+    if (pool) {
+        client = mongoc_client_pool_pop(pool);
+        rc = db_mongo_list_collections(store, client, arena, first, &reason);
+        mongoc_client_pool_push(pool, client);
+    }
+
+    if (rc != DB_OK) {
+        snprintf(error, size, "mongodb store \"%s\": cannot be read: %s",
+                 store->name, reason.message);
+    }
+
+    return rc;
+}
+
+
 static void
 db_mongo_read(db_store_t *base, db_store_op_t *op)
 {
@@ -559,6 +586,7 @@ const db_store_driver_t  db_mongo_driver = {
     .open = db_mongo_open,
     .close = db_mongo_close,
     .prepare = db_mongo_prepare,
+    .catalog = db_mongo_catalog,
     .read = db_mongo_read,
     .cycle_end = db_mongo_cycle_end,
     .work = db_mongo_work,

@@ -158,6 +158,12 @@ db_store_status_t db_mongo_make_ready(db_mongo_call_t *call);
 void db_mongo_index_name(db_buf_t *out, const db_index_t *index);
 
 
+/* mongo_catalog.c: as db_store_catalog() has it; DB_ERROR: see *error */
+
+int db_mongo_list_collections(db_mongo_t *store, mongoc_client_t *client,
+    db_arena_t *arena, db_catalog_entry_t **first, bson_error_t *error);
+
+
 /* mongo_error.c: what an error of the driver is to the client and the log */
 
 db_store_status_t db_mongo_failed(db_mongo_call_t *call, const char *what);
