@@ -10,8 +10,8 @@
 
 
 /*
- * Takes the next tag off a list: its text without quotes, or "*".  0 when
- * there is none left, or no tag where one should be.
+ * Takes the next tag off a list: its text without quotes, none for any tag.
+ * 0 when there is none left, or no tag where one should be.
  */
 
 static int
@@ -38,7 +38,7 @@ db_etag_next(db_str_t *list, db_str_t *tag, int *weak)
     *weak = 0;
 
     if (list->data[0] == '*') {
-        *tag = (db_str_t) { list->data, 1 };
+        *tag = db_null_string;
         list->data++;
         list->len--;
         return 1;
@@ -114,7 +114,7 @@ db_etag_versions(db_arena_t *arena, db_str_t list, const uint64_t **versions,
 
     while (db_etag_next(&list, &tag, &weak)) {
 
-        if (db_str_eq(tag, db_string("*"))) {
+        if (tag.data == NULL) {
             return DB_OK;
         }
 
@@ -153,8 +153,7 @@ db_etag_none_match(db_str_t list, uint64_t version)
     db_str_t  tag;
 
     while (db_etag_next(&list, &tag, &weak)) {
-        if (db_str_eq(tag, db_string("*")) || db_etag_version(tag) == version)
-        {
+        if (tag.data == NULL || db_etag_version(tag) == version) {
             return 1;
         }
     }
