@@ -21,6 +21,7 @@ from typing import Optional
 from uuid import UUID
 
 from databridge import App, Field, Model
+from pydantic import ConfigDict
 
 app = App()
 
@@ -71,6 +72,29 @@ class Count(Model):
     n: int = 0
 
 
+class Renamed(Model):
+    model_config = ConfigDict(populate_by_name=True)
+    a: str = Field(alias="A")
+    b: str = Field("none", validation_alias="bIn", serialization_alias="bOut")
+    secret: str = Field("s", alias="Secret")
+
+
+class Strict(Model):
+    model_config = ConfigDict(extra="forbid")
+    b: str = Field(validation_alias="bIn", serialization_alias="bOut")
+
+
+class Keys(Model):
+    pin: int
+    token: str
+
+
+class Safe(Model):
+    title: str
+    keys: Keys
+    codes: dict[str, int] = {}
+
+
 class Nothing:
     def before_create(self, item):
         pass
@@ -104,6 +128,9 @@ twice(Kept, upsert=True, immutable=["code"])
 twice(Coded, require_match=True)
 twice(Owned, scope={"owner": "$http_x_user"})
 twice(Numbered, scope={"tenant": "$http_x_user"})
+twice(Renamed, write_only=["Secret"])
+twice(Strict)
+twice(Safe, write_only=["keys", "codes"], version=True)
 
 
 @app.crud(Count, operations=["get", "create", "patch"])
@@ -128,6 +155,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Nginx]:
 
 OTHER = "5f" * 12
 A = {"email": "a@x", "password": "p", "code": "c"}
+SAFE = {"title": "t", "keys": {"pin": 987654, "token": "u"}, "codes": {"a": 987654}}
 
 Step = tuple[str, str, Any, dict[str, str]]
 
@@ -226,6 +254,33 @@ SCENES: dict[str, list[Step]] = {
         ("PATCH", "/$1", {"text": "patched"}, {"X-User": "7"}),
         ("PATCH", "/$1", {"text": "patched"}, {"X-User": "8"}),
     ],
+    "renamed": [
+        ("POST", "", {"A": "1", "bIn": "2", "bOut": "not read"}, {}),
+        ("PATCH", "/$1", {"a": "3"}, {}),
+        ("PATCH", "/$1", {"a": "4", "A": "5"}, {}),
+        ("PATCH", "/$1", {"bOut": "not read", "Secret": "t"}, {}),
+        ("PATCH", "/$1", {"b": "6"}, {}),
+        ("PATCH", "/$1", {"bIn": None}, {}),
+        ("PATCH", "/$1", {"a": None}, {}),
+    ],
+    "strict": [
+        ("POST", "", {"bIn": "1"}, {}),
+        ("POST", "", {"bIn": "1", "bOut": "2"}, {}),
+        ("PATCH", "/$1", {}, {}),
+        ("PATCH", "/$1", {"bIn": "2"}, {}),
+    ],
+    "safe": [
+        ("POST", "", SAFE, {}),
+        ("PATCH", "/$1", {"title": None}, {}),
+        ("PATCH", "/$1", {"title": None, "keys": {"token": "u"}}, {}),
+        ("PATCH", "/$1", {"title": None, "codes": {"b": 2}}, {}),
+        ("PATCH", "/$1", {"title": None, "codes": {"b": 2}, "keys": 7}, {}),
+        ("PATCH", "/$1", {"keys": {"token": None}}, {}),
+        ("PATCH", "/$1", {"keys": {"token": 7}}, {}),
+        ("PATCH", "/$1", {"keys": {"token": "u"}}, {}),
+        ("PUT", "/$1", SAFE, {"If-Match": '"*"'}),
+        ("GET", "/$1", None, {"If-None-Match": '"*"'}),
+    ],
 }
 
 
@@ -254,6 +309,34 @@ def test_a_hook_that_does_nothing_changes_nothing(server: Nginx, name: str) -> N
     hybrid = play(server.client, "hybrid", name)
     for one, other in zip(native, hybrid, strict=True):
         assert one == other
+
+
+def test_a_patch_leaves_alone_what_it_does_not_name_and_knows_every_name(server: Nginx) -> None:
+    def patched(patch: dict[str, Any]) -> dict[str, Any]:
+        document: dict[str, Any] = server.client.patch(path, json=patch).json()
+        return {"A": document["A"], "bOut": document["bOut"]}
+
+    created = server.client.post("/native/renamed", json={"A": "1", "bIn": "2"}).json()
+    path = f"/native/renamed/{created['id']}"
+    assert patched({"A": "3"}) == {"A": "3", "bOut": "2"}
+    assert patched({"a": "4"}) == {"A": "4", "bOut": "2"}
+    assert patched({"b": "5"}) == {"A": "4", "bOut": "5"}
+    assert patched({"bIn": None}) == {"A": "4", "bOut": "none"}
+
+
+@pytest.mark.parametrize("kind", ["native", "hybrid"])
+def test_no_error_of_a_patch_tells_what_is_never_answered(server: Nginx, kind: str) -> None:
+    answers = play(server.client, kind, "safe")
+    assert "422" in str(answers)
+    assert "987654" not in str([answer[4] for answer in answers if isinstance(answer, tuple)])
+
+
+@pytest.mark.parametrize("kind", ["native", "hybrid"])
+def test_a_star_in_quotes_is_a_tag_of_nobody(server: Nginx, kind: str) -> None:
+    created = server.client.post(f"/{kind}/safe", json=SAFE).json()
+    path = f"/{kind}/safe/{created['id']}"
+    assert server.client.put(path, json=SAFE, headers={"If-Match": '"*"'}).status_code == 412
+    assert server.client.get(path, headers={"If-None-Match": '"*"'}).status_code == 200
 
 
 def test_patches_at_once_are_all_counted(server: Nginx) -> None:

@@ -64,6 +64,7 @@ class Members:
         if many:
             complete = [self.complete(document, {}, scope) for document in body]
             items, errors = _validated(self.many, complete)
+            _show(errors, complete, body)
             for sent, document in zip(body, complete, strict=True):
                 _show(errors, document, sent)
         else:
@@ -89,7 +90,10 @@ class Members:
             errors = [error for error in errors if error["loc"] != ("body", "id")]
         elif not errors:
             errors = self.frozen(item, body, stored)
-        _show(errors, complete, self.shown(stored, body) if patch else body)
+        if patch and isinstance(body, dict):
+            self.hide(errors, complete, stored, body)
+        else:
+            _show(errors, complete, body)
         self.refuse([*id_errors, *errors], body)
         return item, known
 
@@ -146,10 +150,28 @@ class Members:
         renamed: dict[str, Any] = pydantic_core.from_json(self.resource.renamed(*texts))
         return {**more, **renamed}
 
-    def shown(self, stored: Mapping[str, Any], body: Any) -> Any:
+    def hide(
+        self,
+        errors: Sequence[dict[str, Any]],
+        complete: Any,
+        stored: Mapping[str, Any],
+        patch: Mapping[str, Any],
+    ) -> None:
+        """Errors of a patch tell nothing of a write_only member that the client has not sent."""
+        shown = self.shown(stored, patch)
+        merged_into = {
+            self.stored.get(name, name) for name, value in patch.items() if isinstance(value, dict)
+        }
+        secret = not merged_into.isdisjoint(self.write_only & stored.keys())
+        for error in errors:
+            whole = error["input"] is complete or error["loc"] == ("body",)
+            if secret:
+                error["input"] = None
+            elif whole or (error["type"] == "missing" and len(error["loc"]) == 2):
+                error["input"] = shown
+
+    def shown(self, stored: Mapping[str, Any], body: Mapping[str, Any]) -> Any:
         """What a patch makes of a document, without what is never answered unless it is sent."""
-        if not isinstance(body, dict):
-            return body
         hidden = self.write_only - {self.stored.get(name, name) for name in body}
         visible = {name: value for name, value in stored.items() if name not in hidden}
         sent = self.sent(visible, body)

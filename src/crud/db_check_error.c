@@ -24,6 +24,7 @@ db_check_init(db_check_t *check, db_arena_t *arena, db_buf_t *out)
     check->out = out;
     check->nerrors = 0;
     check->stored = 0;
+    check->secret = 0;
     check->unions = 0;
     check->exactness = 0;
     check->given = -1;
@@ -81,7 +82,7 @@ db_check_error(db_check_t *check, const char *type, const db_loc_t *loc,
     db_buf_str(buf, msg);
     db_buf_lit(buf, "\",\"input\":");
 
-    if (input) {
+    if (input && !check->secret) {
         db_json_write(buf, input);
 
     } else {

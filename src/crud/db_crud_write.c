@@ -357,6 +357,32 @@ db_crud_match(db_crud_call_t *call)
 }
 
 
+/*
+ * Whether a patch is merged into something that is never answered, which no
+ * error may repeat then.
+ */
+
+static int
+db_crud_is_secret(const db_model_t *model, const db_json_t *patch)
+{
+    unsigned          i;
+    const db_json_t  *change;
+
+    for (i = 0; i < model->nfields; i++) {
+
+        if (model->fields[i].write_only) {
+            change = db_crud_sent(patch, &model->fields[i]);
+
+            if (change && change->kind == DB_JSON_OBJECT) {
+                return 1;
+            }
+        }
+    }
+
+    return 0;
+}
+
+
 /* On a thread of the store's. */
 
 static int
@@ -376,6 +402,8 @@ db_crud_modify(db_store_op_t *op, db_str_t text)
     node = call->root;
     patch = NULL;
 
+    db_check_init(&check, call->arena, &call->out);
+
     if (text.data) {
         rc = db_json_read(call->arena, text, &current, &error);
 
@@ -394,6 +422,7 @@ db_crud_modify(db_store_op_t *op, db_str_t text)
 
     if (call->operation == DB_CRUD_PATCH) {
         patch = node;
+        check.secret = db_crud_is_secret(call->crud->model, patch);
         node = db_crud_rename(call->arena, call->crud, current, patch, 1);
         node = node ? db_merge_patch(call->arena, node, patch) : NULL;
 
@@ -407,7 +436,6 @@ db_crud_modify(db_store_op_t *op, db_str_t text)
     }
 
     db_buf_init(&call->out, call->arena, text.len + 256);
-    db_check_init(&check, call->arena, &call->out);
 
     rc = db_crud_validate(call, &check, node, given);
 

@@ -25,6 +25,7 @@ typedef struct {
     db_buf_t        *out;        /* worthless once there are errors */
     db_buf_t         errors;     /* the items of "detail" */
     unsigned         nerrors;
+    unsigned         secret;     /* errors repeat no input */
 
     unsigned         stored:1;   /* read by the names that documents have */
 
