@@ -22,7 +22,7 @@ from statistics import median
 from typing import Any
 
 import httpx
-from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, number, run
+from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, latency, number, run
 from pymongo import MongoClient
 
 from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
@@ -115,16 +115,19 @@ class Line:
         cpu = sum(map(processes.cpu_seconds, pids)) - cpu
         self.samples.append(Sample(rate, cpu * 1e6 / requests, 0))
 
-    def load(self, seconds: float) -> tuple[int, float]:
+    def command(self, seconds: float, connections: int = CONNECTIONS) -> list[str]:
         room = BUILD / "bench"
-        paths, body = room / "paths", room / "body"
+        paths, body = room / f"{self.case.method}.paths", room / "body"
         paths.write_text("".join(f"{path}\n" for path in self.paths()))
         body.write_text(json.dumps(article(7)))
 
-        command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s"]
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s"]
         command += ["-s", f"{ROOT}/bench/requests.lua", f"http://127.0.0.1:{self.server.port}"]
-        command += ["--", self.case.method, f"{paths}", *([f"{body}"] if self.case.body else [])]
-        output = run(command, seconds)
+        command += ["--", self.case.method, f"{paths}"]
+        return [*command, f"{body}"] if self.case.body else command
+
+    def load(self, seconds: float) -> tuple[int, float]:
+        output = run(self.command(seconds), seconds)
 
         if "Non-2xx" in output or "Socket errors" in output:
             raise RuntimeError(f"{self.case.name}, {self.store}:\n{output}")
@@ -237,6 +240,16 @@ def prepare(fleet: Fleet, cases: Sequence[Case]) -> list[Line]:
     return lines
 
 
+def beside_a_writer(line: Line, seconds: float) -> tuple[float, float]:
+    """p99 of gets, in us, at 80 % of their full speed while one client creates, and that speed."""
+    writer = Line(Case("create", "POST", 0, "/articles", body=True), line.store, line.server)
+    command = writer.command(3 * seconds + 1, connections=1)
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL):
+        rate = line.load(seconds)[1]
+        path = line.paths()[0]
+        return latency(line.server.port, path, round(rate * 0.8), seconds)[1], rate
+
+
 def show(lines: Sequence[Line], stores: Sequence[str]) -> None:
     print(f"\n{'':22}" + "".join(f"{store:>28}" for store in stores))
     print(f"{'':22}" + f"{'requests/s':>14}{'CPU us':>8}{'':>6}" * len(stores))
@@ -283,6 +296,14 @@ def main() -> int:
                 line.measure(options.seconds)
 
         show(lines, stores)
+
+        for line in lines:
+            if line.case.name == "get by id" and line.store.startswith("sqlite"):
+                p99, rate = beside_a_writer(line, options.seconds)
+                print(
+                    f"\n{line.store}: p99 of get {p99:.0f} us at 80 % of {rate:.0f}/s"
+                    " while one client creates"
+                )
     finally:
         problems = fleet.finish()
 

@@ -223,20 +223,20 @@ def number(text: str, pattern: str) -> float:
     return float(found[1])
 
 
-def latency(case: Case, rate: int, seconds: float) -> tuple[float, float, float]:
+def latency(port: int, path: str, rate: int, seconds: float) -> tuple[float, float, float]:
     """p50, p99 and p999 in microseconds at a fixed rate, 32 connections."""
-    tool, port, time = compiled("rate"), str(case.port), f"{max(1, round(seconds))}"
-    fields = run([tool, port, case.path, str(rate), time, "32"], seconds).split()
+    time = f"{max(1, round(seconds))}"
+    fields = run([compiled("rate"), str(port), path, str(rate), time, "32"], seconds).split()
 
     if fields[1] != "0":
-        raise RuntimeError(f"{case.name}: {fields[1]} of {fields[0]} requests failed")
+        raise RuntimeError(f"{path}: {fields[1]} of {fields[0]} requests failed")
 
     return float(fields[2]), float(fields[3]), float(fields[4])
 
 
 def steady(case: Case, rate: int, options: argparse.Namespace) -> tuple[float, float, float]:
     """The medians of as many rounds."""
-    rounds = [latency(case, rate, options.seconds) for _ in range(options.rounds)]
+    rounds = [latency(case.port, case.path, rate, options.seconds) for _ in range(options.rounds)]
     p50, p99, p999 = map(median, zip(*rounds, strict=True))
     return p50, p99, p999
 
