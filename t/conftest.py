@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from pymongo import MongoClient
 
 from harness import SLOWER, MongoServer, Nginx, Server, Uvicorn
 from harness.asgi import KIT, PEERS, UVICORN_FAILS, Peer
+
+# a shell has its background jobs ignore it, and so would all that tests start
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class StartNginx(Protocol):
