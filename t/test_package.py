@@ -224,13 +224,13 @@ def test_the_decorated_class_sets_options() -> None:
     assert (route.schema["collection"], route.schema["store"]) == ("papers", "second")
 
 
-def test_hooks_are_refused_by_name() -> None:
+def test_what_is_neither_an_option_nor_a_hook_is_refused_by_name() -> None:
     app = App()
-    with pytest.raises(CrudError, match="Routes.before_create"):
+    with pytest.raises(CrudError, match="Routes.before_creation"):
 
         @app.crud(Article)
         class Routes:
-            def before_create(self) -> None: ...
+            def before_creation(self) -> None: ...
 
     assert crud_routes(app) == []
 

@@ -7,6 +7,7 @@ body must agree.  Where they may not, `agree` says why.
 import asyncio
 import json
 import re
+import weakref
 from collections.abc import Iterable
 from typing import Annotated, Any
 from uuid import UUID
@@ -35,6 +36,7 @@ class Oracle:
 
     def __init__(self, models: Iterable[type[BaseModel]]) -> None:
         self.loop = asyncio.new_event_loop()
+        weakref.finalize(self, self.loop.close)
         self.app = FastAPI()
         self.resources = {}
         for model in models:

@@ -13,6 +13,8 @@ from harness.wait import eventually, until
 
 LISTEN = "0A"
 
+_ports: set[int] = set()  # that were handed out
+
 
 def alive(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
@@ -167,10 +169,14 @@ def kill_group(pid: int) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on; the kernel does not hand it out again soon."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port nobody listens on, and another one each time."""
+    while True:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = int(probe.getsockname()[1])
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 def _stat(pid: int | str) -> list[str]:
