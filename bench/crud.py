@@ -193,6 +193,7 @@ class Fleet:
     def native(self, uri: str) -> Server:
         server = Nginx()
         self.servers.append(server)
+        server.allow_descriptors(tcp=40)  # MongoDB's
         server.configure(
             http=f"databridge_store main {uri.format(prefix=server.prefix)};",
             server=f"{NGINX} client_body_buffer_size 1m; location /articles "
