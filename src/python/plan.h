@@ -1,0 +1,184 @@
+/*
+ * Plans: the success path of FastAPI's routes, without FastAPI.  A plan is
+ * made of databridge.plans.spec.Plan when the application starts and is
+ * constant from then on.  Loop thread, GIL held, but for the steps of "def"
+ * functions, which run in the threads of sync.c.
+ *
+ * plan.c reads the specification, plan_fetch.c gets parameters and body into
+ * slots, plan_run.c runs the steps, plan_answer.c makes the response,
+ * json_text.c writes JSON, sync.c has the threads.
+ */
+
+#ifndef DB_PYTHON_PLAN_H
+#define DB_PYTHON_PLAN_H
+
+#include "core/db_buf.h"
+#include "python/asgi_http.h"
+
+
+/* As databridge.plans.spec has them. */
+
+typedef enum {
+    DB_PY_PATH,
+    DB_PY_QUERY,
+    DB_PY_HEADER,
+    DB_PY_COOKIE,
+    DB_PY_COMPUTED             /* not a Source: a Computed */
+} db_py_source_t;
+
+typedef enum {
+    DB_PY_FAST_NOTHING,
+    DB_PY_FAST_STR,
+    DB_PY_FAST_INT
+} db_py_fast_t;
+
+typedef enum {
+    DB_PY_STEP_ASYNC,
+    DB_PY_STEP_THREAD
+} db_py_step_kind_t;
+
+typedef enum {
+    DB_PY_FORM_JSON,
+    DB_PY_FORM_DUMP,
+    DB_PY_FORM_FINISH
+} db_py_form_t;
+
+
+typedef struct {
+    db_py_source_t      source;
+    unsigned            many:1;
+    db_py_fast_t        fast;
+    Py_ssize_t          slot;
+    unsigned            nnames;
+    db_str_t           *names;        /* bytes of the specification */
+    PyObject           *validate;     /* borrowed of it, as all that follow */
+    PyObject           *fallback;     /* the default; NULL: required */
+    PyObject           *factory;      /* or NULL */
+} db_py_field_t;
+
+typedef struct {
+    unsigned            nnames;
+    PyObject          **names;        /* str */
+    Py_ssize_t          slot;
+    PyObject           *validate;
+    PyObject           *fallback;
+    PyObject           *factory;
+} db_py_body_field_t;
+
+typedef struct {
+    PyObject           *call;
+    db_py_step_kind_t   kind;
+    unsigned            nargs;
+    PyObject           *names;        /* kwnames of a vectorcall */
+    Py_ssize_t         *slots;
+    Py_ssize_t          result;       /* a slot, or -1 */
+} db_py_step_t;
+
+typedef struct {
+    unsigned            status;
+    unsigned            bodiless:1;
+    db_py_form_t        form;
+    db_str_t            content_type;
+    PyObject           *validate;
+    PyObject           *dump;
+    PyObject           *dump_names;
+    PyObject           *dump_values;
+    PyObject           *finish;
+} db_py_answer_t;
+
+typedef struct {
+    PyObject           *spec;         /* owned: all PyObjects live in it */
+
+    Py_ssize_t          nslots;
+    PyObject           *constants;
+    PyObject           *path_names;
+    PyObject           *path_convertors;
+
+    unsigned            nfields;
+    db_py_field_t      *fields;
+
+    unsigned            nbody;        /* 0: no body is read */
+    db_py_body_field_t *body;
+    unsigned            embedded:1;
+    unsigned            strict:1;
+    unsigned            https:1;
+    PyObject           *parse;
+
+    Py_ssize_t          request;      /* slots, or -1 */
+    Py_ssize_t          response;
+    Py_ssize_t          background;
+    PyObject           *make_request;
+    PyObject           *make_response;
+    PyObject           *make_background;
+
+    unsigned            nsteps;
+    db_py_step_t       *steps;
+    db_py_answer_t      answer;
+    PyObject           *script;       /* or NULL */
+    PyObject           *route;
+    PyObject           *endpoint;
+    PyObject           *hosts;
+} db_py_plan_t;
+
+
+/*
+ * A request that runs a plan: an ASGI request as well, which it becomes when
+ * the plan cannot take it, when user code raises, or when "finish" answers.
+ */
+
+typedef enum {
+    DB_PY_RUN_FETCH,           /* nothing of the user's has run */
+    DB_PY_RUN_STEPS,
+    DB_PY_RUN_FINISH,          /* "finish" makes the response */
+    DB_PY_RUN_SEND,            /* the response is called, or the script runs */
+    DB_PY_RUN_APP              /* the application has it */
+} db_py_phase_t;
+
+typedef struct {
+    db_py_request_t     request;      /* first */
+    const db_py_plan_t *plan;
+    db_py_phase_t       phase;
+    unsigned            step;         /* the next one */
+    PyObject           *scope;        /* when a Request was made */
+    PyObject           *slots[];      /* plan->nslots, owned, or NULL */
+} db_py_plan_run_t;
+
+
+/* plan.c: NULL with an exception set that names what is wrong. */
+db_py_plan_t *db_py_plan_create(PyObject *spec);
+void db_py_plan_destroy(db_py_plan_t *plan);
+
+/*
+ * plan_fetch.c: fills the slots of constants, parameters and body.  1: all
+ * are there; 0: the request is the application's; no exception is set.
+ */
+int db_py_plan_fetch(db_py_plan_run_t *run);
+
+/* plan_run.c: the life of a job with job->plan. */
+void db_py_plan_request(db_job_t *job);
+
+/*
+ * plan_answer.c: hands the response of a result to the request.  1: done;
+ * 0: it is "finish" that answers, nothing was handed out and no exception is
+ * set.  A result may be any object.
+ */
+int db_py_plan_answer(db_py_plan_run_t *run, PyObject *result);
+
+/*
+ * json_text.c: what json.dumps(jsonable_encoder(object), ensure_ascii=False,
+ * allow_nan=False, separators=(",", ":")) gives, in UTF-8, for values of
+ * exact types; appends to the buffer.  1: written; 0: only these two can, the
+ * buffer's end is undefined and no exception is set.
+ */
+int db_py_json_text(PyObject *object, db_buf_t *buf);
+
+/*
+ * sync.c: runs "n" neighbouring steps of kind THREAD in one of the threads
+ * of "def" functions, each in a copy of the current context.  Returns an
+ * awaitable of None, or NULL with an exception set; when it is done the
+ * slots of the results are filled, or it raises what a step has raised.
+ * Until then the thread owns a reference to the run.
+ */
+PyObject *db_py_sync_steps(db_py_plan_run_t *run, unsigned first, unsigned n);
+
+#endif /* DB_PYTHON_PLAN_H */
