@@ -20,7 +20,7 @@ export PYTHON PYTHON_CONFIG NGINX NGINX_SRC BUILD
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build help deps run test soak bench bench-crud memory lint format asan fuzz fresh \
+.PHONY: build help deps run test soak bench bench-crud bench-plans memory lint format asan fuzz fresh \
         clean module package mongo units check
 
 build: module package mongo

@@ -56,6 +56,11 @@ $(BUILD)/stamps/venv-test: $(BUILD)/stamps/venv
 	@$(call require,test bench)
 	@touch $@
 
+$(BUILD)/stamps/venv-peers: $(BUILD)/stamps/venv-test
+	@echo "databridge: installing the servers it is measured against"
+	@$(call require,peers)
+	@touch $@
+
 .PHONY: check-python
 check-python:
 	@sh mk/check.sh python

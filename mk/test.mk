@@ -58,6 +58,11 @@ bench-crud: packages packages-test packages-bench \
 	@$(MAKE) --no-print-directory build
 	@PYTHONPATH=t $(PY) -m bench.crud $(BENCH)
 
+#: make bench-plans  the same of a FastAPI application beside uvicorn and others
+bench-plans: packages packages-test packages-bench $(BUILD)/stamps/venv-peers
+	@$(MAKE) --no-print-directory build
+	@PYTHONPATH=t $(PY) -m bench.plans $(BENCH)
+
 #: make memory      bytes of an idle connection, beside nginx's and uvicorn's
 memory: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
