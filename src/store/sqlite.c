@@ -36,11 +36,15 @@ db_sqlite_tick(void *data)
 {
     db_connection_t *conn = data;
 
+    if (!conn->limited) {
+        return 0;
+    }
+
     if (conn->role == DB_ROLE_READER) {
-        conn->expired = conn->budgeted && ++conn->ticks > DB_SQLITE_BUDGET;
+        conn->expired = ++conn->ticks > DB_SQLITE_BUDGET;
 
     } else {
-        conn->expired = conn->deadline && db_sqlite_now() > conn->deadline;
+        conn->expired = db_sqlite_now() > conn->deadline;
     }
 
     return conn->expired;
@@ -317,8 +321,6 @@ db_sqlite_compile(db_connection_t *conn, const db_query_t *query)
     int              rc;
     char            *sql;
     db_statement_t  *statement;
-
-    conn->budgeted = 0;
 
     sql = db_query_sql(query);
     statement = malloc(offsetof(db_statement_t, shape)

@@ -104,9 +104,10 @@ struct db_connection_s {
     db_role_t         role;
     sqlite3_stmt     *begin;
     sqlite3_stmt     *commit;
-    int               budgeted;           /* READER: preparing is not */
+    int               limited;            /* while a read runs: BEGIN and
+                                             COMMIT must not be cut off */
     unsigned          ticks;              /* READER: of this statement */
-    uint64_t          deadline;           /* POOL: ns, 0 until it worked */
+    uint64_t          deadline;           /* POOL: ns */
     int               expired;            /* the budget is used up */
     unsigned          cached;             /* long statements count more */
     db_statement_t   *statements[DB_SQLITE_BUCKETS];

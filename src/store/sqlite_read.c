@@ -13,11 +13,20 @@ static int
 db_sqlite_bound(db_connection_t *conn, db_statement_t *statement,
     const db_query_t *query)
 {
-    conn->budgeted = 1;
+    conn->limited = 1;
     conn->ticks = 0;
     conn->expired = 0;
 
     return db_query_bind(query, statement->stmt);
+}
+
+
+static void
+db_sqlite_over(db_connection_t *conn, sqlite3_stmt *stmt)
+{
+    sqlite3_reset(stmt);
+
+    conn->limited = 0;
 }
 
 
@@ -110,7 +119,7 @@ db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
         }
     }
 
-    sqlite3_reset(stmt);
+    db_sqlite_over(conn, stmt);
 
     switch (rc) {
 
@@ -195,7 +204,7 @@ db_sqlite_list(db_connection_t *conn, db_store_op_t *op,
         }
     }
 
-    sqlite3_reset(stmt);
+    db_sqlite_over(conn, stmt);
 
     return rc == SQLITE_DONE ? DB_STORE_OK : db_sqlite_read_failed(conn, rc);
 }
@@ -219,7 +228,7 @@ db_sqlite_total(db_connection_t *conn, db_store_op_t *op,
         op->total = (uint64_t) sqlite3_column_int64(stmt, 0);
     }
 
-    sqlite3_reset(stmt);
+    db_sqlite_over(conn, stmt);
 
     return rc == SQLITE_ROW ? DB_STORE_OK : db_sqlite_read_failed(conn, rc);
 }

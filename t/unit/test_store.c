@@ -337,6 +337,38 @@ test_scans_are_left_to_the_pool(void **state)
 
 
 static void
+test_what_is_beyond_the_budget_leaves_it_to_later_cycles(void **state)
+{
+    char        id[16];
+    unsigned    i;
+    call_t      call;
+    db_str_t    out;
+    list_t      query = { .collection = &texts, .limit = 1000 };
+    fixture_t  *f = *state;
+
+    for (i = 0; i < 1200; i++) {
+        snprintf(id, sizeof(id), "i%04u", i);
+        call_init(&call, DB_STORE_INSERT, id, "{}");
+        db_store_submit(f->store, &call.op);
+        call_wait(&call);
+    }
+
+    /* long enough for the steps of BEGIN and COMMIT to add up to a tick */
+
+    for (i = 0; i < 400; i++) {
+        (void) list(f, &query);
+        assert_true(query.later);
+        db_store_cycle_end(f->store);
+
+        assert_int_equal(get(f, "i0007", &out), DB_STORE_OK);
+        db_store_cycle_end(f->store);
+    }
+
+    assert_string_equal(f->log, "");
+}
+
+
+static void
 test_clients_cannot_fill_memory_with_statements(void **state)
 {
     unsigned    i, j;
@@ -883,6 +915,8 @@ main(void)
         store_test(test_integer_ids_are_ordered_as_numbers),
         store_test(test_conditions_are_typed_as_in_mongo),
         store_test(test_scans_are_left_to_the_pool),
+        store_test(
+            test_what_is_beyond_the_budget_leaves_it_to_later_cycles),
         store_test(test_clients_cannot_fill_memory_with_statements),
         store_test(test_a_cycle_sees_what_was_acknowledged_in_it),
         store_test(test_a_conflict_undoes_itself_alone),
