@@ -535,7 +535,10 @@ ngx_http_databridge_crud_work(void *data, ngx_log_t *log)
 static void
 ngx_http_databridge_crud_worked(ngx_event_t *ev)
 {
-    ngx_http_databridge_crud_complete(ev->data);
+    ngx_http_databridge_crud_t *crud = ev->data;
+
+    db_store_worked(crud->store, &crud->call->op);
+    ngx_http_databridge_crud_complete(crud);
 }
 
 

@@ -12,7 +12,7 @@
 
 
 /* Raised when db_store.h or this file changes: a driver may be a file. */
-#define DB_STORE_DRIVER  3
+#define DB_STORE_DRIVER  4
 
 
 typedef struct {
@@ -31,6 +31,7 @@ typedef struct {
     void        (*read)(db_store_t *store, db_store_op_t *op);
     void        (*cycle_end)(db_store_t *store);
     void        (*work)(db_store_t *store, db_store_op_t *op);
+    void        (*worked)(db_store_t *store, db_store_op_t *op);
     void        (*submit)(db_store_t *store, db_store_op_t *op);
 } db_store_driver_t;
 

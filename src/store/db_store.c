@@ -119,6 +119,13 @@ db_store_work(db_store_t *store, db_store_op_t *op)
 
 
 void
+db_store_worked(db_store_t *store, db_store_op_t *op)
+{
+    store->driver->worked(store, op);
+}
+
+
+void
 db_store_submit(db_store_t *store, db_store_op_t *op)
 {
     store->driver->submit(store, op);

@@ -218,6 +218,8 @@ typedef struct db_store_op_s  db_store_op_t;
 struct db_store_op_s {
     db_store_op_t          *next;        /* the store's, once submitted */
     uint64_t                asked;       /* the store's: when, in ns */
+    uint64_t                state;       /* the store's: what a LIST with a
+                                            total has met; 0: unknown */
     db_store_kind_t         kind;
     const db_collection_t  *collection;
 
@@ -354,6 +356,12 @@ void db_store_cycle_end(db_store_t *store);
 
 /* Any thread of the pool: runs GET or LIST, blocking, and sets op->status. */
 void db_store_work(db_store_t *store, db_store_op_t *op);
+
+/*
+ * The nginx thread only, after db_store_work() and before the operation is
+ * looked at: the store learns from it.
+ */
+void db_store_worked(db_store_t *store, db_store_op_t *op);
 
 /*
  * The nginx thread only: queues INSERT, REPLACE, MODIFY or REMOVE.  done() is

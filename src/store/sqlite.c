@@ -102,6 +102,12 @@ db_sqlite_configure(db_connection_t *conn)
     rc = sqlite3_prepare_v3(conn->db, "COMMIT", -1,
                             SQLITE_PREPARE_PERSISTENT, &conn->commit, NULL);
 
+    if (rc == SQLITE_OK && conn->role == DB_ROLE_READER) {
+        rc = sqlite3_prepare_v3(conn->db, "PRAGMA data_version", -1,
+                                SQLITE_PREPARE_PERSISTENT, &conn->state,
+                                NULL);
+    }
+
     /* opening may wait for a process that recovers the log, reading not */
 
     if (conn->role == DB_ROLE_READER) {
@@ -180,6 +186,7 @@ db_sqlite_disconnect(db_connection_t *conn)
 
     sqlite3_finalize(conn->begin);
     sqlite3_finalize(conn->commit);
+    sqlite3_finalize(conn->state);
     sqlite3_close(conn->db);
 
     free(conn);
@@ -251,6 +258,20 @@ db_sqlite_step(sqlite3_stmt *stmt)
     sqlite3_reset(stmt);
 
     return (rc == SQLITE_DONE) ? SQLITE_OK : rc;
+}
+
+
+uint64_t
+db_sqlite_state(db_connection_t *reader)
+{
+    uint64_t  state;
+
+    state = sqlite3_step(reader->state) == SQLITE_ROW
+            ? (uint64_t) sqlite3_column_int64(reader->state, 0) + 1 : 0;
+
+    sqlite3_reset(reader->state);
+
+    return state;
 }
 
 

@@ -34,6 +34,9 @@
 #define DB_SQLITE_BUCKETS      64
 #define DB_SQLITE_CACHED       512       /* plain statements a connection */
 
+#define DB_SQLITE_TOTALS       64
+#define DB_SQLITE_TOTAL_KEY    512       /* bytes; longer ones are not kept */
+
 
 /* What decides an operation's SQL text; the key of the statement cache. */
 
@@ -104,6 +107,7 @@ struct db_connection_s {
     db_role_t         role;
     sqlite3_stmt     *begin;
     sqlite3_stmt     *commit;
+    sqlite3_stmt     *state;              /* READER */
     int               limited;            /* while a read runs: BEGIN and
                                              COMMIT must not be cut off */
     unsigned          ticks;              /* READER: of this statement */
@@ -122,6 +126,16 @@ typedef struct {
 } db_writer_lock_t;
 
 
+/* How many documents satisfy a filter. */
+
+typedef struct {
+    uint64_t                   state;     /* of the database; 0: empty */
+    uint64_t                   total;
+    size_t                     len;
+    char                       key[DB_SQLITE_TOTAL_KEY];
+} db_total_t;
+
+
 struct db_sqlite_s {
     db_store_t                 base;      /* first */
     char                      *path;
@@ -137,6 +151,7 @@ struct db_sqlite_s {
     db_connection_t           *reader;
     int                        reading;   /* inside a cycle's transaction */
     uint64_t                   seen;      /* commits when that began */
+    db_total_t                 totals[DB_SQLITE_TOTALS];
 
     /* pool threads */
 
@@ -172,6 +187,12 @@ db_statement_t *db_sqlite_statement(db_connection_t *conn,
 
 /* Runs a statement without rows; SQLITE_OK or an error code. */
 int db_sqlite_step(sqlite3_stmt *stmt);
+
+/*
+ * A number that another state of the database, as the reader's transaction
+ * sees it, does not have.  0: it cannot be read now.
+ */
+uint64_t db_sqlite_state(db_connection_t *reader);
 
 /* Ends a read transaction, come what may. */
 void db_sqlite_end(db_connection_t *conn);
@@ -252,7 +273,14 @@ void db_sqlite_match(sqlite3_context *context, int argc,
 
 /* sqlite_read.c: GET and LIST inside a transaction of the caller's */
 
-void db_sqlite_read(db_connection_t *conn, db_store_op_t *op);
+/* With "counted" the total is there already. */
+void db_sqlite_read(db_connection_t *conn, db_store_op_t *op, int counted);
+
+
+/* sqlite_total.c: of LISTs that count */
+
+int db_sqlite_total_known(db_sqlite_t *store, db_store_op_t *op);
+void db_sqlite_total_keep(db_sqlite_t *store, const db_store_op_t *op);
 
 
 /* sqlite_write.c */

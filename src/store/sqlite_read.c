@@ -274,7 +274,7 @@ db_sqlite_read_shape(db_connection_t *conn, db_store_op_t *op,
 
 
 void
-db_sqlite_read(db_connection_t *conn, db_store_op_t *op)
+db_sqlite_read(db_connection_t *conn, db_store_op_t *op, int counted)
 {
     size_t  len;
 
@@ -289,7 +289,7 @@ db_sqlite_read(db_connection_t *conn, db_store_op_t *op)
 
         /* the total first: where it scans, no list is made in vain */
 
-        if (op->count) {
+        if (op->count && !counted) {
             op->status = db_sqlite_read_shape(conn, op, DB_SHAPE_COUNT);
         }
 

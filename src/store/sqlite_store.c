@@ -225,6 +225,7 @@ db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
 {
     db_sqlite_t *store = (db_sqlite_t *) base;
 
+    int       counted;
     uint64_t  commits;
 
     commits = db_writer_commits(&store->lock);
@@ -246,10 +247,15 @@ db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
         store->seen = commits;
     }
 
-    db_sqlite_read(store->reader, op);
+    counted = op->count && db_sqlite_total_known(store, op);
+
+    db_sqlite_read(store->reader, op, counted);
 
     if (op->status == DB_STORE_FAILED) {
         db_sqlite_cycle_end(base);
+
+    } else if (op->count && !counted && op->status == DB_STORE_OK) {
+        db_sqlite_total_keep(store, op);
     }
 }
 
@@ -331,7 +337,7 @@ db_sqlite_work(db_store_t *base, db_store_op_t *op)
     rc = db_sqlite_step(conn->begin);
 
     if (rc == SQLITE_OK) {
-        db_sqlite_read(conn, op);
+        db_sqlite_read(conn, op, 0);
         db_sqlite_end(conn);
 
     } else {
@@ -340,6 +346,21 @@ db_sqlite_work(db_store_t *base, db_store_op_t *op)
     }
 
     db_sqlite_pool_give(store, conn);
+}
+
+
+static void
+db_sqlite_worked(db_store_t *base, db_store_op_t *op)
+{
+    db_sqlite_t *store = (db_sqlite_t *) base;
+
+    if (op->count && op->status == DB_STORE_OK) {
+
+        /* the next read is to look which state there is by now */
+
+        db_sqlite_cycle_end(base);
+        db_sqlite_total_keep(store, op);
+    }
 }
 
 
@@ -394,5 +415,6 @@ const db_store_driver_t  db_sqlite_driver = {
     .read = db_sqlite_read_cycle,
     .cycle_end = db_sqlite_cycle_end,
     .work = db_sqlite_work,
+    .worked = db_sqlite_worked,
     .submit = db_sqlite_submit,
 };

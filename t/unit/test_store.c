@@ -94,6 +94,7 @@ list(fixture_t *f, list_t *query)
     if (query->later) {
         assert_int_equal(call.out.len, 1);
         db_store_work(f->store, &call.op);
+        db_store_worked(f->store, &call.op);
     }
 
     assert_int_equal(call.op.status, DB_STORE_OK);
@@ -336,22 +337,35 @@ test_scans_are_left_to_the_pool(void **state)
 }
 
 
+/* By the thousand and by one, so that a test need not wait for a sync each. */
+
+static void
+execute(fixture_t *f, const char *sql)
+{
+    sqlite3  *db;
+
+    assert_int_equal(sqlite3_open(f->path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 5000);
+    assert_int_equal(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    sqlite3_close(db);
+}
+
+
+#define THOUSAND                                                              \
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"          \
+    " WHERE i < 1000) INSERT INTO texts SELECT printf('i%04d', i),"           \
+    " json_object('n', i % 4), 1 FROM n"
+
+
 static void
 test_what_is_beyond_the_budget_leaves_it_to_later_cycles(void **state)
 {
-    char        id[16];
     unsigned    i;
-    call_t      call;
     db_str_t    out;
     list_t      query = { .collection = &texts, .limit = 1000 };
     fixture_t  *f = *state;
 
-    for (i = 0; i < 1200; i++) {
-        snprintf(id, sizeof(id), "i%04u", i);
-        call_init(&call, DB_STORE_INSERT, id, "{}");
-        db_store_submit(f->store, &call.op);
-        call_wait(&call);
-    }
+    execute(f, THOUSAND);
 
     /* long enough for the steps of BEGIN and COMMIT to add up to a tick */
 
@@ -362,6 +376,131 @@ test_what_is_beyond_the_budget_leaves_it_to_later_cycles(void **state)
 
         assert_int_equal(get(f, "i0007", &out), DB_STORE_OK);
         db_store_cycle_end(f->store);
+    }
+
+    assert_string_equal(f->log, "");
+}
+
+
+static void
+test_a_total_is_counted_once_as_long_as_nobody_writes(void **state)
+{
+    unsigned        i;
+    db_str_t        n = db_string("n"), id = db_string("id");
+    db_value_t      two = int_value(2), from = text_value("i0001");
+    fixture_t      *f = *state;
+    db_condition_t  by_id = { .kind = DB_CONDITION_GTE, .scalar = 1,
+                              .path = { &id, 1 }, .values = &from,
+                              .nvalues = 1 };
+    db_condition_t  by_n = { .kind = DB_CONDITION_EQ, .scalar = 1,
+                             .path = { &n, 1 }, .values = &two,
+                             .nvalues = 1 };
+    list_t          query = { .collection = &texts, .conditions = &by_id,
+                              .limit = 1, .count = 1 };
+
+    execute(f, THOUSAND);
+
+    for (i = 0; i < 3; i++) {
+        (void) list(f, &query);
+        assert_int_equal(query.later, i == 0);
+        assert_int_equal(query.total, 1000);
+        db_store_cycle_end(f->store);
+    }
+
+    /* a filter of its own has a total of its own */
+
+    from = text_value("i0002");
+    (void) list(f, &query);
+    assert_true(query.later);
+    assert_int_equal(query.total, 999);
+
+    /* of a scan the list is the pool's: both are of one moment there */
+
+    query.conditions = &by_n;
+
+    for (i = 0; i < 2; i++) {
+        (void) list(f, &query);
+        assert_true(query.later);
+        assert_int_equal(query.total, 250);
+    }
+
+    query.conditions = &by_id;
+    (void) list(f, &query);
+    assert_false(query.later);
+
+    insert(f, "i2000", "{}");
+    (void) list(f, &query);
+    assert_true(query.later);
+    assert_int_equal(query.total, 1000);
+
+    /* another program, which knows nothing of our counter */
+
+    execute(f, "DELETE FROM texts WHERE id = 'i2000'");
+    db_store_cycle_end(f->store);
+    (void) list(f, &query);
+    assert_true(query.later);
+    assert_int_equal(query.total, 999);
+
+    assert_string_equal(f->log, "");
+}
+
+
+static void
+test_a_total_is_not_kept_when_somebody_wrote_meanwhile(void **state)
+{
+    unsigned        i;
+    call_t          call;
+    db_str_t        id = db_string("id");
+    db_key_t        sort = { { &id, 1 }, DB_VALUE_TEXT, 0 };
+    db_value_t      from = text_value("i0001");
+    fixture_t      *f = *state;
+    db_condition_t  by_id = { .kind = DB_CONDITION_GTE, .scalar = 1,
+                              .path = { &id, 1 }, .values = &from,
+                              .nvalues = 1 };
+    list_t          query = { .collection = &texts, .conditions = &by_id,
+                              .limit = 1, .count = 1 };
+
+    static const char  *const meanwhile[] = {
+        "INSERT INTO texts VALUES ('i2000', '{}', 1)",
+        "DELETE FROM texts WHERE id = 'i2000'",
+    };
+
+    execute(f, THOUSAND);
+
+    /* before the pool reads, and after */
+
+    for (i = 0; i < 2; i++) {
+        call_init(&call, DB_STORE_LIST, "", "");
+        db_buf_init(&call.out, f->arena, 0);
+        call.op.conditions = &by_id;
+        call.op.sort = &sort;
+        call.op.nsort = 1;
+        call.op.limit = 1;
+        call.op.count = 1;
+
+        db_store_read(f->store, &call.op);
+        assert_int_equal(call.op.status, DB_STORE_LATER);
+
+        if (i == 0) {
+            execute(f, meanwhile[i]);
+        }
+
+        db_store_work(f->store, &call.op);
+        assert_int_equal(call.op.total, 1001);
+
+        if (i == 1) {
+            execute(f, meanwhile[i]);
+        }
+
+        db_store_worked(f->store, &call.op);
+
+        (void) list(f, &query);
+        assert_true(query.later);
+        assert_int_equal(query.total, i == 0 ? 1001 : 1000);
+
+        /* for the next round to begin with nothing known */
+
+        insert(f, i == 0 ? "a" : "b", "{}");
     }
 
     assert_string_equal(f->log, "");
@@ -917,6 +1056,8 @@ main(void)
         store_test(test_scans_are_left_to_the_pool),
         store_test(
             test_what_is_beyond_the_budget_leaves_it_to_later_cycles),
+        store_test(test_a_total_is_counted_once_as_long_as_nobody_writes),
+        store_test(test_a_total_is_not_kept_when_somebody_wrote_meanwhile),
         store_test(test_clients_cannot_fill_memory_with_statements),
         store_test(test_a_cycle_sees_what_was_acknowledged_in_it),
         store_test(test_a_conflict_undoes_itself_alone),

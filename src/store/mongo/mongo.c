@@ -549,6 +549,12 @@ db_mongo_work(db_store_t *base, db_store_op_t *op)
 
 
 static void
+db_mongo_worked(db_store_t *base, db_store_op_t *op)
+{
+}
+
+
+static void
 db_mongo_submit(db_store_t *base, db_store_op_t *op)
 {
     db_mongo_t *store = (db_mongo_t *) base;
@@ -590,5 +596,6 @@ const db_store_driver_t  db_mongo_driver = {
     .read = db_mongo_read,
     .cycle_end = db_mongo_cycle_end,
     .work = db_mongo_work,
+    .worked = db_mongo_worked,
     .submit = db_mongo_submit,
 };
