@@ -18,8 +18,9 @@
  *
  * Neither side runs far ahead of the other.  The nginx thread stops reading
  * the client when DB_AHEAD_MAX bytes of chunks are not yet taken; Python's
- * send() waits when so many bytes of parts are not yet sent.  What was taken
- * or sent is given back by the credits of the job.
+ * send() waits when so many bytes of messages, or DB_UNSENT_MAX bytes of a
+ * response, are not yet sent.  What was taken or sent is given back by the
+ * credits of the job.
  */
 
 #ifndef DB_JOB_H
@@ -83,7 +84,9 @@ typedef struct {
  */
 
 #define DB_AHEAD_MAX   (256 * 1024)
-#define DB_CREDIT_MIN  (64 * 1024)   /* worth a notice; below DB_AHEAD_MAX */
+#define DB_UNSENT_MAX  (512 * 1024)  /* each time it is reached costs two
+                                        wake-ups */
+#define DB_CREDIT_MIN  (64 * 1024)   /* worth a notice; below both */
 
 typedef struct {
     db_notice_t    notice;

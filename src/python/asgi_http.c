@@ -266,7 +266,7 @@ db_py_request_sent(db_job_t *job)
 
     request->unsent -= db_credit_take(&job->sent);
 
-    if (request->unsent <= DB_AHEAD_MAX) {
+    if (request->unsent <= DB_UNSENT_MAX) {
         db_py_wake(&request->waiters.senders);
     }
 }

@@ -327,7 +327,7 @@ db_py_request_send_bytes(db_py_request_t *request, PyObject *body, int more)
 
     db_py_request_hand(request, part);
 
-    return request->unsent <= DB_AHEAD_MAX;
+    return request->unsent <= DB_UNSENT_MAX;
 }
 
 
@@ -489,5 +489,5 @@ db_py_request_send_waited(PyObject *self)
 
     /* nothing is given back once the application has ended */
 
-    return request->complete || request->unsent <= DB_AHEAD_MAX;
+    return request->complete || request->unsent <= DB_UNSENT_MAX;
 }
