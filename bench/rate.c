@@ -25,9 +25,15 @@
 #define GRACE  2000000000LL         /* ns for the last answers */
 
 
+#define LAST_CHUNK  "\r\n0\r\n\r\n"  /* no body of a bench ends so */
+#define LAST_LEN    (sizeof(LAST_CHUNK) - 1)
+
+
 typedef struct {
     int      fd;
+    int      begun;                 /* the header is whole */
     int64_t  due;                   /* of the request on its way, or 0 */
+    int64_t  left;                  /* of the body, or -1: chunked */
     size_t   have;
     char     buf[65536];
 } conn_t;
@@ -85,6 +91,7 @@ conn_send(conn_t *c, int64_t due)
 {
     c->due = due;
     c->have = 0;
+    c->begun = 0;
 
     if (send(c->fd, request, request_len, MSG_NOSIGNAL)
         != (ssize_t) request_len)
@@ -94,10 +101,8 @@ conn_send(conn_t *c, int64_t due)
 }
 
 
-/* Whether the response is whole; responses have a Content-Length. */
-
-static int
-conn_complete(conn_t *c)
+static void
+conn_begin(conn_t *c)
 {
     char  *end, *length;
 
@@ -105,19 +110,30 @@ conn_complete(conn_t *c)
 
     end = strstr(c->buf, "\r\n\r\n");
     if (end == NULL) {
-        return 0;
+        return;
+    }
+
+    c->begun = 1;
+
+    if (strncmp(c->buf + 8, " 200", 4) != 0) {
+        errors++;
+        refused += strncmp(c->buf + 8, " 503", 4) == 0
+                   && strcasestr(c->buf, "\r\nRetry-After:") != NULL;
     }
 
     length = strcasestr(c->buf, "\r\nContent-Length:");
-    if (length == NULL || length > end) {
-        fprintf(stderr, "a response without Content-Length\n");
-        exit(1);
-    }
 
-    return c->have >= (size_t) (end + 4 - c->buf)
-                      + strtoul(length + 17, NULL, 10);
+    if (length && length < end) {
+        c->left = strtoull(length + 17, NULL, 10)
+                  - (c->buf + c->have - (end + 4));
+
+    } else {
+        c->left = -1;
+    }
 }
 
+
+/* Whether the response is whole; it has a Content-Length or is chunked. */
 
 static int
 conn_read(conn_t *c)
@@ -133,14 +149,27 @@ conn_read(conn_t *c)
 
     c->have += n;
 
-    if (!conn_complete(c)) {
-        return 0;
+    if (!c->begun) {
+        conn_begin(c);
+
+        if (!c->begun) {
+            return 0;
+        }
+
+    } else if (c->left != -1) {
+        c->left -= n;
     }
 
-    if (strncmp(c->buf + 8, " 200", 4) != 0) {
-        errors++;
-        refused += strncmp(c->buf + 8, " 503", 4) == 0
-                   && strcasestr(c->buf, "\r\nRetry-After:") != NULL;
+    if (c->left > 0
+        || (c->left == -1
+            && memcmp(c->buf + c->have - LAST_LEN, LAST_CHUNK, LAST_LEN) != 0))
+    {
+        /* of a body only the end is looked at */
+
+        memmove(c->buf, c->buf + c->have - LAST_LEN, LAST_LEN);
+        c->have = LAST_LEN;
+
+        return 0;
     }
 
     latencies[done++] = (now() - c->due) / 1e3;

@@ -10,6 +10,7 @@ that serve the case, nginx's master excepted.
 import argparse
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,15 +18,18 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from statistics import median
+from time import monotonic
 
 import httpx
 
 from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
+from harness.server import Command
 
 SERVER_CORE, LOAD_CORE = 0, 1
 LOADS = (0.5, 0.8)
 ARTICLE = {"title": "A title of some length", "text": "All work and no play. " * 8}
 ITEM = "/items/42?q=abc&limit=5"
+PACE = 100  # of 4 MiB, when neither side is ever full
 NGINX = "access_log off; keepalive_requests 100000000;"
 
 
@@ -37,6 +41,7 @@ class Case:
     script: str = ""
     fill: int = 0
     echo: bool = False
+    pace: int = 0
     rated: bool = True
     port: int = 0
     pids: Callable[[], list[int]] = field(default=lambda: [])
@@ -54,13 +59,24 @@ class Sample:
     rate: float
     cpu: float
     wakeups: float
+    client: float = 0.0
+
+
+class Bare(Command):
+    """bench/writev.c, which dies of its SIGTERM."""
+
+    clean_exits = (-signal.SIGTERM,)
+
+    def run(self) -> None:
+        self.launch([str(compiled("writev")), str(self.port)], {})
+        self.wait_ready()
 
 
 class Fleet:
     """All servers, started on core 0 and stopped at the end."""
 
     def __init__(self) -> None:
-        self.servers: list[Nginx | Uvicorn] = []
+        self.servers: list[Nginx | Command] = []
 
     def nginx(self, location: str, *, http: str = "", plain: bool = False) -> Nginx:
         server = Nginx(plain)
@@ -83,6 +99,12 @@ class Fleet:
         )
         return server
 
+    def bare(self) -> Bare:
+        server = Bare()
+        self.servers.append(server)
+        server.run()
+        return server
+
     def finish(self) -> list[str]:
         return [problem for server in reversed(self.servers) for problem in server.finish()]
 
@@ -95,11 +117,13 @@ def cases(fleet: Fleet) -> list[Case]:
         server = fleet.nginx(location)
         return server.port, server.workers
 
-    def alone(target: str) -> tuple[int, Callable[[], list[int]]]:
-        server = fleet.uvicorn(target)
+    def command(server: Command) -> tuple[int, Callable[[], list[int]]]:
         assert server.process
         pid = server.process.pid
         return server.port, lambda: [pid]
+
+    def alone(target: str) -> tuple[int, Callable[[], list[int]]]:
+        return command(fleet.uvicorn(target))
 
     def proxied(target: str) -> tuple[int, Callable[[], list[int]]]:
         port, pids = alone(target)
@@ -146,8 +170,15 @@ def cases(fleet: Fleet) -> list[Case]:
         Case(
             "databridge untimed", lambda: module("databridge_app app:asgi; databridge_timeout 0;")
         ),
-        Case("uvicorn stream", lambda: alone("app:stream"), rated=False),
-        Case("databridge stream", lambda: module("databridge_app app:stream;"), rated=False),
+        *(
+            Case(name + suffix, start, pace=pace, rated=False)
+            for suffix, pace in (("", 0), (f" {PACE}/s", PACE))
+            for name, start in (
+                ("writev stream", lambda: command(fleet.bare())),
+                ("uvicorn stream", lambda: alone("app:stream")),
+                ("databridge stream", lambda: module("databridge_app app:stream;")),
+            )
+        ),
         Case("uvicorn websocket", lambda: alone("app:echo"), echo=True, rated=False),
         Case(
             "databridge websocket",
@@ -182,12 +213,21 @@ def measure(case: Case, seconds: float, connections: int) -> Sample:
     cpu = sum(map(processes.cpu_seconds, pids))
     wakeups = sum(map(processes.wakeups, pids))
 
-    load = echo if case.echo else wrk
+    client = children_cpu()
+
+    load = echo if case.echo else paced if case.pace else wrk
     requests, rate = load(case, seconds, connections)
 
+    client = children_cpu() - client
     cpu = sum(map(processes.cpu_seconds, pids)) - cpu
     wakeups = sum(map(processes.wakeups, pids)) - wakeups
-    return Sample(rate, cpu * 1e6 / requests, wakeups / requests)
+    return Sample(rate, cpu * 1e6 / requests, wakeups / requests, client * 1e6 / requests)
+
+
+def children_cpu() -> float:
+    """Of those that have ended."""
+    times = os.times()
+    return times.children_user + times.children_system
 
 
 def wrk(case: Case, seconds: float, connections: int) -> tuple[int, float]:
@@ -200,6 +240,13 @@ def wrk(case: Case, seconds: float, connections: int) -> tuple[int, float]:
         raise RuntimeError(f"{case.name}:\n{output}")
 
     return int(number(output, r"(\d+) requests in")), number(output, r"Requests/sec:\s+([\d.]+)")
+
+
+def paced(case: Case, seconds: float, connections: int) -> tuple[int, float]:
+    """The same, at the case's own rate."""
+    started = monotonic()
+    done = int(open_loop(case.port, case.path, case.pace, seconds, connections)[0])
+    return done, done / (monotonic() - started)
 
 
 def echo(case: Case, seconds: float, connections: int) -> tuple[int, float]:
@@ -223,14 +270,20 @@ def number(text: str, pattern: str) -> float:
     return float(found[1])
 
 
-def latency(port: int, path: str, rate: int, seconds: float) -> tuple[float, float, float]:
-    """p50, p99 and p999 in microseconds at a fixed rate, 32 connections."""
-    time = f"{max(1, round(seconds))}"
-    fields = run([compiled("rate"), str(port), path, str(rate), time, "32"], seconds).split()
+def open_loop(port: int, path: str, rate: int, seconds: float, connections: int) -> list[str]:
+    """What bench/rate.c prints, when no request has failed."""
+    load = [str(argument) for argument in (port, path, rate, max(1, round(seconds)), connections)]
+    fields = run([compiled("rate"), *load], seconds).split()
 
     if fields[1] != "0":
         raise RuntimeError(f"{path}: {fields[1]} of {fields[0]} requests failed")
 
+    return fields
+
+
+def latency(port: int, path: str, rate: int, seconds: float) -> tuple[float, float, float]:
+    """p50, p99 and p999 in microseconds at a fixed rate, 32 connections."""
+    fields = open_loop(port, path, rate, seconds, 32)
     return float(fields[2]), float(fields[3]), float(fields[4])
 
 
@@ -251,7 +304,7 @@ def compiled(name: str) -> Path:
 
 def show(chosen: list[Case], rate: int) -> None:
     base = median(sample.cpu for sample in chosen[0].samples)
-    heads = ["requests/s", "CPU us", "ratio", "wake-ups"]
+    heads = ["requests/s", "CPU us", "ratio", "client us", "wake-ups"]
     heads += ["p50 us", "p99 us", "p999 us", *(f"p99 {load:.0%}" for load in LOADS)]
 
     print(f"\n{'':24}" + "".join(f"{head:>11}" for head in heads))
@@ -262,15 +315,18 @@ def show(chosen: list[Case], rate: int) -> None:
             f"{case.rate:.0f}",
             f"{cpu:.1f}",
             f"{cpu / base:.2f}",
+            f"{median(sample.client for sample in case.samples):.1f}",
             f"{median(sample.wakeups for sample in case.samples):.3f}",
             *(f"{value:.0f}" for value in (*(case.latency or ()), *case.loaded)),
         ]
         print(f"{case.name:24}" + "".join(f"{value:>11}" for value in values))
 
     print(
-        f"\nCPU, ratio (to the first line) and wake-ups (voluntary context switches) are per"
-        f"\nrequest or message at full speed; the latencies are at {rate} requests/s, from when"
-        f"\neach was due; the last ones at these shares of the line's own full speed."
+        f"\nCPU, ratio (to the first line), the client's CPU and wake-ups (voluntary context"
+        f"\nswitches) are per request or message, at full speed or at the named rate; the"
+        f"\nlatencies are at {rate} requests/s, from when each was due; the last ones at these"
+        f"\nshares of the line's own full speed.  Of a stream the kernel does a part of the"
+        f"\nserver's work in the client's time, and writev is the least that can serve it."
     )
 
 
