@@ -10,7 +10,8 @@ endif
 # netbase: CPython's tests look up the service http
 
 TEST_PACKAGES  := openssl libcmocka-dev clang-14 libclang-rt-14-dev strace \
-                  libpython3.11-testsuite netbase maven default-jdk-headless
+                  libpython3.11-testsuite netbase maven default-jdk-headless \
+                  chromium
 BENCH_PACKAGES := wrk
 FRESH_PACKAGES := debootstrap
 

@@ -68,7 +68,8 @@ memory: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
 	@PYTHONPATH=t $(PY) -m bench.memory $(BENCH)
 
-#: make lint        ruff, mypy --strict, the layout of the C sources
+#: make lint        ruff, mypy --strict, the layout of the C sources,
+#:                  tables of the documentation
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 
 lint: $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
@@ -76,6 +77,12 @@ lint: $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
 	@awk -f mk/layout.awk $(C_FILES)
+	@$(PY) mk/docs.py --check
+
+#: make docs        writes the tables of README and docs/ that are generated
+.PHONY: docs
+docs: $(BUILD)/stamps/venv
+	@$(PY) mk/docs.py
 
 #: make format      formats the Python sources
 format: $(BUILD)/stamps/venv-test

@@ -12,7 +12,10 @@ from databridge import (
     __version__,
     check,
     describing,
+    dev,
+    discovery,
     documents,
+    flags,
     installation,
     loading,
     server,
@@ -38,28 +41,17 @@ cli = typer.Typer(
 store_cli = typer.Typer(help="Document stores: what is in them, out of them, into them.")
 cli.add_typer(store_cli, name="store", no_args_is_help=True)
 
-Target = Annotated[str, typer.Argument(metavar="MODULE:APP", help="What to import, as main:app.")]
-AppDir = Annotated[
-    list[Path] | None,
-    typer.Option("--app-dir", help="Directory to import from; the current one by default."),
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[MODULE:APP]",
+        envvar=flags.TARGET,
+        help="What to import, as main:app, or a file; main.py or app.py is found by itself.",
+    ),
 ]
-Host = Annotated[str, typer.Option(help="Address to listen on.")]
-Port = Annotated[int, typer.Option(help="Port to listen on; 0 is any that is free.")]
-Workers = Annotated[int, typer.Option(help="Number of worker processes.")]
-Store = Annotated[str, typer.Option(help="Where native CRUD keeps its documents.")]
-Timeout = Annotated[
-    float | None, typer.Option(help="Seconds until a response has to start; 0 is no limit.")
-]
-Factory = Annotated[bool, typer.Option("--factory", help="APP is a function that makes it.")]
-Gzip = Annotated[bool, typer.Option(help="Compress answers, by nginx.")]
-InterfaceOption = Annotated[Interface, typer.Option(help="What APP is, when it does not show.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Log warnings and errors alone.")]
-MaxRequests = Annotated[
-    int, typer.Option(help="Requests after which a worker is renewed; 0 is any number.")
-]
-MaxRss = Annotated[
-    str, typer.Option(metavar="SIZE", help="Memory, as 500m, above which it is; 0 is any size.")
-]
+AppDir = Annotated[list[Path] | None, flags.option("app_dirs")]
+Factory = Annotated[bool, flags.option("factory")]
+InterfaceOption = Annotated[Interface, flags.option("interface")]
 Uri = Annotated[str, typer.Argument(help="The store, as sqlite:/path/to/file.db.")]
 Collection = Annotated[str, typer.Argument(help="Its name in the store.")]
 SchemaOption = Annotated[
@@ -69,7 +61,6 @@ SchemaOption = Annotated[
 Output = Annotated[
     str | None, typer.Option(metavar="FILE", help="Where to write to; '-' is stdout, the default.")
 ]
-User = Annotated[str | None, typer.Option(help="User of the workers, when root starts them.")]
 
 
 @cli.callback(invoke_without_command=True)
@@ -82,59 +73,83 @@ def databridge(
 
 
 def settings(
-    target: Target,
+    target: Target = None,
     app_dir: AppDir = None,
-    host: Host = "127.0.0.1",
-    port: Port = 8000,
-    workers: Workers = 1,
-    store: Store = "sqlite:./databridge.db",
-    timeout: Timeout = None,
     factory: Factory = False,
     interface: InterfaceOption = "auto",
-    user: User = None,
-    gzip: Gzip = False,
-    max_requests: MaxRequests = 0,
-    max_rss: MaxRss = "0",
-    quiet: Quiet = False,
+    root_path: Annotated[str, flags.option("root_path")] = "",
+    host: Annotated[str, flags.option("host")] = "127.0.0.1",
+    port: Annotated[int, flags.option("port")] = 8000,
+    workers: Annotated[int, flags.option("workers")] = 1,
+    user: Annotated[str | None, flags.option("user")] = None,
+    store: Annotated[str, flags.option("store")] = "sqlite:./databridge.db",
+    timeout: Annotated[float | None, flags.option("timeout")] = None,
+    max_body_size: Annotated[str, flags.option("max_body_size")] = "100m",
+    queue: Annotated[int, flags.option("queue")] = 1024,
+    sync_threads: Annotated[int, flags.option("sync_threads")] = 40,
+    store_threads: Annotated[int, flags.option("store_threads")] = 4,
+    shutdown_timeout: Annotated[int, flags.option("shutdown_timeout")] = 30,
+    max_requests: Annotated[int, flags.option("max_requests")] = 0,
+    max_rss: Annotated[str, flags.option("max_rss")] = "0",
+    gzip: Annotated[bool, flags.option("gzip")] = False,
+    quiet: Annotated[bool, flags.option("quiet")] = False,
 ) -> Settings:
-    """What run and config are told."""
-    loading.split(target)
+    """What run, dev and config are told; an option for each of FLAGS."""
+    directories = _app_dirs(app_dir)
+    found = discovery.find(target, directories[0])
+    if app_dir is None:
+        directories = [found.directory]
     return Settings(
-        target,
-        app_dirs=_app_dirs(app_dir),
-        factory=factory,
+        found.target,
+        app_dirs=directories,
+        factory=factory or found.factory,
         interface=interface,
+        root_path=root_path,
         host=host,
         port=port,
         workers=workers,
+        user=user,
         store=store,
         timeout=timeout,
-        user=user,
-        gzip=gzip,
+        max_body_size=max_body_size,
+        queue=queue,
+        sync_threads=sync_threads,
+        store_threads=store_threads,
+        shutdown_timeout=shutdown_timeout,
         max_requests=max_requests,
         max_rss=max_rss,
+        gzip=gzip,
         quiet=quiet,
     )
 
 
-def command(act: Callable[[Settings], None]) -> Callable[[Settings], None]:
+def command(name: str) -> Callable[[Callable[[Settings], None]], Callable[[Settings], None]]:
     """Registers a command that has the options of settings()."""
 
-    @functools.wraps(settings)
-    def parsed(*args: Any, **options: Any) -> None:
-        act(settings(*args, **options))
+    def decorator(act: Callable[[Settings], None]) -> Callable[[Settings], None]:
+        @functools.wraps(settings)
+        def parsed(*args: Any, **options: Any) -> None:
+            act(settings(*args, **options))
 
-    cli.command(act.__name__, help=act.__doc__)(parsed)
-    return act
+        cli.command(name, help=act.__doc__)(parsed)
+        return act
+
+    return decorator
 
 
-@command
+@command("run")
 def run(chosen: Settings) -> None:
     """Serve an application in the foreground."""
     raise typer.Exit(server.run(chosen, final=True))
 
 
-@command
+@command("dev")
+def dev_command(chosen: Settings) -> None:
+    """Serve while an application is written: what is saved is reloaded, errors are shown."""
+    raise typer.Exit(dev.run(chosen))
+
+
+@command("config")
 def config(chosen: Settings) -> None:
     """Print the nginx.conf that run would use."""
     validate(chosen)
@@ -144,7 +159,7 @@ def config(chosen: Settings) -> None:
 
 @cli.command("check")
 def check_command(
-    target: Target,
+    target: Target = None,
     app_dir: AppDir = None,
     factory: Factory = False,
     interface: InterfaceOption = "auto",
@@ -154,13 +169,13 @@ def check_command(
 ) -> None:
     """Import an application, compile what it declares, and test nginx's configuration."""
     chosen = settings(target, app_dir, factory=factory, interface=interface)
-    app = loading.load(target, chosen.app_dirs, factory=factory)
-    detect(app, interface, target)
+    app = loading.load(chosen.target, chosen.app_dirs, factory=chosen.factory)
+    detect(app, interface, chosen.target)
     if app_only:
         check.write_report(app)
         return
     check.check_nginx(chosen)
-    typer.echo(f"databridge: {target} is ready to be served", err=True)
+    typer.echo(f"databridge: {chosen.target} is ready to be served", err=True)
 
 
 @cli.command()

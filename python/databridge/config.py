@@ -21,6 +21,7 @@ ACCESS_FORMAT = (
     " trace=$databridge_trace_id"
 )
 
+DEVELOPMENT_FORMAT = '$time_iso8601 "$request" $status $request_time s, $databridge_kind'
 
 COMPRESSED_TYPES = """
     application/atom+xml application/geo+json application/javascript application/json
@@ -45,13 +46,19 @@ class Settings:
     app_dirs: Sequence[str] = (".",)
     factory: bool = False
     interface: Interface = "auto"
+    root_path: str = ""
     host: str = "127.0.0.1"
     port: int = 8000
     workers: int = 1
     store: str = "sqlite:./databridge.db"
     timeout: float | None = None
+    max_body_size: str = "100m"
+    queue: int = 1024
+    sync_threads: int = 40
+    store_threads: int = 4
     shutdown_timeout: int = 30
     check: bool = True
+    development: bool = False
     quiet: bool = False
     gzip: bool = False
     user: str | None = None
@@ -91,7 +98,7 @@ def render(settings: Settings, site: Site) -> str:
         *_user_lines(settings),
         _line("pid", f"{site.directory}/nginx.pid"),
         _line("lock_file", f"{site.directory}/nginx.lock"),
-        _line("error_log", "stderr", "warn" if settings.quiet else "info"),
+        _line("error_log", "stderr", _level(settings)),
         *(_line("env", name) for name in sorted(site.environment)),
         "",
         "events {",
@@ -111,7 +118,7 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
         access_log = [_line("access_log", "off")]
     else:
         access_log = [
-            f"log_format databridge '{ACCESS_FORMAT}';",
+            f"log_format databridge '{_access_format(settings)}';",
             _line("access_log", site.access_log, "databridge"),
         ]
 
@@ -139,19 +146,22 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
     ]
     if settings.gzip:
         lines += _gzip_lines()
-    if settings.max_requests:
-        lines.append(_line("databridge_max_requests", str(settings.max_requests)))
-    if settings.max_rss != "0":
-        lines.append(_line("databridge_max_rss", settings.max_rss))
+    for name in ("queue", "sync_threads", "store_threads", "max_requests", "max_rss"):
+        if (value := getattr(settings, name)) != getattr(Settings, name):
+            lines.append(_line(f"databridge_{name}", str(value)))
     if not settings.check:
         lines.append("databridge_check off;")
 
     app = [settings.target, *(["factory=on"] if settings.factory else [])]
     if settings.interface != "auto":
         app.append(f"interface={settings.interface}")
+    if settings.root_path:
+        app.append(f"root_path={settings.root_path}")
     location = [_line("databridge_app", *app)]
     if settings.timeout is not None:
         location.append(_line("databridge_timeout", milliseconds(settings.timeout)))
+    if settings.max_body_size != Settings.max_body_size:
+        location.append(_line("databridge_max_body_size", settings.max_body_size))
 
     return [
         *lines,
@@ -164,6 +174,15 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
         "    }",
         "}",
     ]
+
+
+def _level(settings: Settings) -> str:
+    """What nginx says of itself is of no use beside what an application is being changed to."""
+    return "warn" if settings.quiet or settings.development else "info"
+
+
+def _access_format(settings: Settings) -> str:
+    return DEVELOPMENT_FORMAT if settings.development else ACCESS_FORMAT
 
 
 def _gzip_lines() -> list[str]:
@@ -202,10 +221,24 @@ def validate(settings: Settings) -> None:
             pwd.getpwnam(settings.user)
         except KeyError:
             raise ConfigError(f"there is no user {settings.user!r}") from None
-    if settings.max_requests < 0:
-        raise ConfigError(f"--max-requests must be 0 (any number) or more: {settings.max_requests}")
+    for name, least in (
+        ("queue", 1),
+        ("sync_threads", 1),
+        ("store_threads", 1),
+        ("shutdown_timeout", 0),
+        ("max_requests", 0),
+    ):
+        if (value := getattr(settings, name)) < least:
+            flag = name.replace("_", "-")
+            raise ConfigError(f"--{flag} must be {least} or more, not {value}")
     if not re.fullmatch(r"[0-9]{1,12}[kKmM]?", settings.max_rss):
         raise ConfigError(f"--max-rss must be a size as 500m or 800000k, not {settings.max_rss!r}")
+    if not re.fullmatch(r"[0-9]{1,12}[kKmMgG]?", settings.max_body_size):
+        raise ConfigError(f"--max-body-size must be a size as 20m, not {settings.max_body_size!r}")
+    if settings.root_path and not re.fullmatch(r"(/[^/\0]+)+", settings.root_path):
+        raise ConfigError(
+            f"--root-path must begin with a slash and end without one: {settings.root_path!r}"
+        )
     for path in settings.app_dirs:
         if not os.path.isdir(path):
             raise ConfigError(f"the application directory {path} does not exist")

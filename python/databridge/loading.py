@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+DEVELOPMENT = "DATABRIDGE_DEVELOPMENT"
+"""Set in the workers of `databridge dev`, and kept from those of `run`."""
+
 _importing = False
 
 
@@ -22,6 +25,11 @@ class LoadError(Exception):
 def hosted() -> bool:
     """Whether this process only imports the application: a worker, or a check."""
     return _importing or "_databridge" in sys.builtin_module_names
+
+
+def developing() -> bool:
+    """Whether this is a worker of `databridge dev`, which may show tracebacks."""
+    return DEVELOPMENT in os.environ
 
 
 def split(target: str, what: str = "APP") -> tuple[str, str]:
@@ -159,12 +167,17 @@ def import_string(app: Any) -> tuple[str, str]:
 
 
 def print_traceback(exc: BaseException) -> None:
-    """The application's own frames on stderr, without ours and the import system's."""
+    """The application's own frames on stderr."""
+    text = traceback.format_exception(type(exc), exc, own_frames(exc))
+    sys.stderr.write("".join(text))
+
+
+def own_frames(exc: BaseException) -> TracebackType | None:
+    """The frames of an exception, without ours and the import system's."""
     frames = exc.__traceback__
     while frames is not None and _ours(frames):
         frames = frames.tb_next
-    text = traceback.format_exception(type(exc), exc, frames)
-    sys.stderr.write("".join(text))
+    return frames
 
 
 def _ours(frame: TracebackType) -> bool:

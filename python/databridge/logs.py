@@ -72,7 +72,7 @@ def install() -> Callable[[], None]:
     logging.lastResort = handler
     logging.captureWarnings(True)
     logger.setLevel(logging.INFO)
-    logger.addHandler(_Unheard())
+    logger.addHandler(Unheard(LogHandler()))
 
     def flush() -> None:
         sys.stdout.flush()
@@ -89,19 +89,19 @@ def error_stream(name: str) -> tuple[io.TextIOWrapper, Callable[[], None]]:
     return _text(stream), stream.end
 
 
-def install_root() -> None:
+def install_root(handler: logging.Handler) -> None:
     """Gives the root logger our handler if the application gave it none."""
     root = logging.getLogger()
     if not root.handlers:
-        root.addHandler(LogHandler())
+        root.addHandler(handler)
 
 
-class _Unheard(logging.Handler):
+class Unheard(logging.Handler):
     """Our own messages below a warning, when the application configured no handler."""
 
-    def __init__(self) -> None:
+    def __init__(self, handler: logging.Handler) -> None:
         super().__init__()
-        self._handler = LogHandler()
+        self._handler = handler
 
     def emit(self, record: logging.LogRecord) -> None:
         if not logging.getLogger().handlers:

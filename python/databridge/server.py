@@ -8,7 +8,6 @@ import pwd
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +17,7 @@ from databridge import config, installation, loading
 from databridge.config import ConfigError, Settings
 from databridge.installation import InstallationError
 from databridge.loading import LoadError
-from databridge.supervisor import Signals, Supervisor
+from databridge.supervisor import Signals, Supervisor, say
 
 logger = logging.getLogger("databridge")
 
@@ -56,7 +55,9 @@ def serve(
         raise SystemExit(status)
 
 
-def run(settings: Settings, *, final: bool = False) -> int:
+def run(
+    settings: Settings, *, final: bool = False, supervisor: type[Supervisor] = Supervisor
+) -> int:
     """Serves until told to stop; returns the status, with which a `final` run exits."""
     open_standard_streams()
     try:
@@ -73,7 +74,7 @@ def run(settings: Settings, *, final: bool = False) -> int:
         Signals(final=final) as signals,
         private_directory(settings.user) as (directory, alive),
     ):
-        return Supervisor(settings, nginx, module, directory, alive, signals).run()
+        return supervisor(settings, nginx, module, directory, alive, signals).run()
 
 
 def open_standard_streams() -> None:
@@ -147,7 +148,3 @@ def private_directory(user: str | None) -> Iterator[tuple[str, int]]:
 def fail(reason: object) -> NoReturn:
     say(f"error: {reason}")
     raise SystemExit(1)
-
-
-def say(text: str) -> None:
-    print(f"databridge: {text}", file=sys.stderr, flush=True)

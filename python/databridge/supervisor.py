@@ -17,6 +17,8 @@ from types import FrameType, TracebackType
 from typing import Self
 
 from databridge.config import Settings, Site, render
+from databridge.flags import VARIABLES
+from databridge.loading import DEVELOPMENT
 
 NOTIFY_FD = "DATABRIDGE_NOTIFY_FD"
 REPORT = "DATABRIDGE_REPORT"
@@ -101,6 +103,7 @@ class Supervisor:
         self.stopping = False
         self.deadline: float | None = None
         self.on_terminal = _has_terminal()
+        self.listeners: dict[int, Callable[[], None]] = {}
 
     def run(self) -> int:
         with open(self.conf, "w") as file:
@@ -126,7 +129,7 @@ class Supervisor:
         """Handles what happens until nginx has ended."""
         ended = os.pidfd_open(self.nginx.pid)
         poll = select.poll()
-        for fd in (ended, self.signals.fd, self.notified):
+        for fd in (ended, self.signals.fd, self.notified, *self.listeners):
             poll.register(fd, select.POLLIN)
         try:
             while True:
@@ -139,6 +142,8 @@ class Supervisor:
                     poll.unregister(self.notified)
                 if ended in fired:
                     return
+                for fd in fired.keys() & self.listeners.keys():
+                    self.listeners[fd]()
                 for number in self.signals.read():
                     self._handle(number)
                 if self.deadline is not None and time.monotonic() >= self.deadline:
@@ -154,17 +159,24 @@ class Supervisor:
             text = line.decode(errors="replace")
             if text == "ready":
                 self.ready += 1
-                if self.ready == self.settings.workers and not self.stopping:
-                    self._announce()
+                self._became_ready()
             elif text == "recycle":
                 if not self.stopping:
                     self.nginx.send_signal(signal.SIGHUP)
-            elif self.ready >= self.settings.workers or self.stopping:
-                _say(f"a worker {text}")
             else:
-                self.failure = text.removeprefix("failed:").strip()
-                self._stop()
+                self._failed(text)
         return bool(data)
+
+    def _became_ready(self) -> None:
+        if self.ready == self.settings.workers and not self.stopping:
+            self._announce()
+
+    def _failed(self, text: str) -> None:
+        if self.ready >= self.settings.workers or self.stopping:
+            say(f"a worker {text}")
+            return
+        self.failure = text.removeprefix("failed:").strip()
+        self._stop()
 
     def _handle(self, number: int) -> None:
         if number == signal.SIGHUP and not (self.on_terminal and not _has_terminal()):
@@ -207,25 +219,25 @@ class Supervisor:
     def _status(self) -> int:
         status = self.nginx.returncode
         if self.failure is not None:
-            _say(f"error: the application did not start: {self.failure}")
+            say(f"error: the application did not start: {self.failure}")
             return 1
         if self.stopping:
             return 0
         started = self.ready >= self.settings.workers
         how = f"by signal {-status}" if status < 0 else f"with status {status}"
-        _say(f"error: nginx {'ended' if started else 'did not start: it ended'} {how}")
+        say(f"error: nginx {'ended' if started else 'did not start: it ended'} {how}")
         return 128 - status if status < 0 else status or 1
 
     def _announce(self) -> None:
         if self.settings.quiet:
             return
         base = f"http://{self.settings.address}"
-        _say(f"serving {self.settings.target} on {base}")
+        say(f"serving {self.settings.target} on {base}")
         docs = self._docs()
         if docs is not None:
-            _say(f"documentation at {base}{docs}")
+            say(f"documentation at {base}{docs}")
         workers = f"{self.settings.workers} worker{'s' if self.settings.workers > 1 else ''}"
-        _say(f"{workers}, pid {os.getpid()}, Python {platform.python_version()}; Ctrl-C stops")
+        say(f"{workers}, pid {os.getpid()}, Python {platform.python_version()}; Ctrl-C stops")
 
     def _docs(self) -> str | None:
         """Where the application documents itself, as its check has found."""
@@ -238,8 +250,9 @@ class Supervisor:
 
 
 def nginx_environment() -> dict[str, str]:
-    """Ours, without the variables by which nginx hands sockets to its successor."""
-    return {n: v for n, v in os.environ.items() if n not in ("NGINX", "NGINX_BPF")}
+    """Ours, without the variables by which nginx hands sockets to its successor, and ours."""
+    left_out = {"NGINX", "NGINX_BPF", DEVELOPMENT, *VARIABLES}
+    return {n: v for n, v in os.environ.items() if n not in left_out}
 
 
 def _noted(number: int, frame: FrameType | None) -> None:
@@ -285,5 +298,5 @@ def _has_terminal() -> bool:
     return True
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     print(f"databridge: {text}", file=sys.stderr, flush=True)

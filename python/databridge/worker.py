@@ -7,6 +7,7 @@ the end has a deadline: a worker never hangs because of an application.
 import asyncio
 import atexit
 import gc
+import importlib
 import logging
 import sys
 from collections.abc import Awaitable
@@ -35,7 +36,8 @@ FAST_CANCEL_TIMEOUT = 0.12
 
 
 def run() -> None:
-    flush = logs.install()
+    debugging = importlib.import_module("databridge.debugging") if loading.developing() else None
+    flush = debugging.install_output() if debugging else logs.install()
     process.install()
 
     loop = new_event_loop()
@@ -45,7 +47,7 @@ def run() -> None:
     loop.set_default_executor(threads)
     gauge = Gauge(loop, threads)
 
-    worker = Worker(gauge)
+    worker = Worker(gauge, debugging)
     _databridge.attach(loop, worker.leave, logs.report)
     try:
         _run_until_complete(loop, worker.main())
@@ -75,9 +77,10 @@ def executor() -> SyncThreads:
 
 
 class Worker:
-    def __init__(self, gauge: Gauge) -> None:
+    def __init__(self, gauge: Gauge, debugging: Any = None) -> None:
         self.stop = asyncio.Event()
         self.gauge = gauge
+        self.debugging = debugging
         self.lifespans: list[Lifespan] = []
         self.pool = Pool(_databridge.sync_threads() or DEFAULT_THREADS)
         self.lifespan_timeout = LIFESPAN_TIMEOUT
@@ -109,13 +112,13 @@ class Worker:
             try:
                 await self.start_app(index, target, chosen, factory)
             except (loading.LoadError, LifespanError) as exc:
-                _databridge.fail(index, f"{target}: {exc}")
+                self.refuse(index, f"{target}: {exc}", exc)
             except asyncio.CancelledError:
                 raise
             except BaseException as exc:
                 loading.print_traceback(exc)
-                _databridge.fail(index, f"{target}: {type(exc).__name__}: {exc}")
-        logs.install_root()
+                self.refuse(index, f"{target}: {type(exc).__name__}: {exc}", exc)
+        logs.install_root(self.debugging.handler() if self.debugging else logs.LogHandler())
         self.gauge.start(_limit_threads(), self.pool)
 
     async def start_app(self, index: int, target: str, chosen: str, factory: bool) -> None:
@@ -123,7 +126,10 @@ class Worker:
         if factory:
             app = loading.checked(app, target)()
         app = loading.checked(app, target)
-        if interface.detect(app, chosen, target) == "wsgi":
+        kind = interface.detect(app, chosen, target)
+        if self.debugging is not None:
+            app = self.debugging.wsgi(app) if kind == "wsgi" else self.debugging.asgi(app)
+        if kind == "wsgi":
             _databridge.start(index, WSGI(app, self.pool), {}, True)
             return
 
@@ -132,6 +138,14 @@ class Worker:
         self.lifespans.append(lifespan)
         tables.declare(app, index)
         _databridge.start(index, app, lifespan.state, False, not interface.compresses(app))
+
+    def refuse(self, index: int, text: str, exc: BaseException) -> None:
+        """Answers 503 for an application that did not start; under development, why."""
+        if self.debugging is None:
+            _databridge.fail(index, text)
+            return
+        self.debugging.tell(text, exc)
+        _databridge.start(index, self.debugging.failed(text, exc), {}, False)
 
     def abandon(self) -> None:
         """The worker was told to stop before its applications had started."""
