@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from databridge.loop import new_event_loop as new_event_loop
     from databridge.loop import run as run
     from databridge.middleware import BaseMiddleware as BaseMiddleware
+    from databridge.pages import offline_docs as offline_docs
     from databridge.routing import APIRouter as APIRouter
     from databridge.server import serve as serve
 
@@ -54,6 +55,7 @@ _MODULES = {
     "databridge.errors": ("DatabaseError",),
     "databridge.loop": ("EventLoopPolicy", "new_event_loop", "run"),
     "databridge.middleware": ("BaseMiddleware",),
+    "databridge.pages": ("offline_docs",),
     "databridge.routing": ("APIRouter",),
     "databridge.server": ("serve",),
     "fastapi": (
@@ -126,6 +128,7 @@ __all__ = [
     "WebSocketException",
     "__version__",
     "new_event_loop",
+    "offline_docs",
     "run",
     "serve",
     "status",

@@ -14,6 +14,7 @@ from databridge.crud import OPTIONS, CrudError, CrudOptions
 from databridge.errors import DatabaseError, InternalErrorMiddleware, database_error_handler
 from databridge.hybrid import MAX_DOCUMENT, METHODS, hooks_of, is_hook
 from databridge.operations import documented
+from databridge.pages import offline_docs
 from databridge.routing import CrudRoute, Decorators, HybridRoute, NativeRoute
 
 Declaration = TypeVar("Declaration", bound=type)
@@ -24,6 +25,7 @@ class App(Decorators, FastAPI):
 
     def setup(self) -> None:
         super().setup()
+        offline_docs(self)
         self.exception_handlers.setdefault(DatabaseError, database_error_handler)
 
     def _add_route(

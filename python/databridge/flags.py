@@ -49,7 +49,12 @@ FLAGS = (
     Flag("workers", "worker_processes", "Number of worker processes", "N"),
     Flag("user", "user", "User of the workers, when root starts them", "NAME"),
     Flag("store", "databridge_store", "Where native CRUD keeps its documents", "URI"),
-    Flag("timeout", "databridge_timeout", "Until a response has to start, 60 by itself; 0: none", "SECONDS"),
+    Flag(
+        "timeout",
+        "databridge_timeout",
+        "Until a response has to start, 60 by itself; 0: none",
+        "SECONDS",
+    ),
     Flag("max_body_size", "databridge_max_body_size", "Of a request; larger ones get 413", "SIZE"),
     Flag("queue", "databridge_queue", "Requests that may wait for Python, then 503", "N"),
     Flag("sync_threads", "databridge_sync_threads", "Threads of a worker for def handlers", "N"),
