@@ -18,6 +18,7 @@ from databridge import (
     flags,
     installation,
     loading,
+    new,
     server,
     transfer,
 )
@@ -155,6 +156,15 @@ def config(chosen: Settings) -> None:
     validate(chosen)
     module = installation.module_file(installation.nginx_binary())
     typer.echo(render(chosen, Site(module, EXAMPLE_DIRECTORY, nginx_environment())), nl=False)
+
+
+@cli.command("new")
+def new_command(
+    name: Annotated[Path, typer.Argument(metavar="NAME", help="A directory that is new or empty.")],
+) -> None:
+    """Write an application to begin with: native CRUD, a route, and tests of both."""
+    new.create(name)
+    typer.echo(f"databridge: {name} is made; go on with\n\n    cd {name}\n    databridge dev")
 
 
 @cli.command("check")
