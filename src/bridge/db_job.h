@@ -183,6 +183,9 @@ struct db_job_s {
     db_header_t   *headers;      /* in order, duplicates kept */
     unsigned       nscope;       /* of the native resource that is written */
     db_header_t   *scope;        /* variables of nginx; behind the headers */
+    const void    *plan;         /* Python's, of the route, or NULL */
+    unsigned       nparams;      /* that the plan's path has matched */
+    db_header_t   *params;       /* their decoded values; behind the scope */
 
     db_str_t       body;         /* copied, when it fits in the job */
     int            body_fd;      /* else a descriptor of the job's, or -1 */

@@ -268,6 +268,8 @@ typedef struct {
     ngx_str_t                         target;    /* the path as received */
     const db_crud_t                  *hybrid;    /* a resource that Python
                                                     writes for the client */
+    const db_plan_t                  *plan;      /* that Python tries, with */
+    db_match_t                        match;     /* these parameters */
     const db_route_t                 *route;     /* of a native resource */
     db_str_t                          prefix;    /* and its path */
     db_str_t                          rest;
@@ -408,6 +410,12 @@ void ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     db_notice_t *notice);
 ngx_int_t ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx);
 ngx_int_t ngx_http_databridge_unavailable(ngx_http_request_t *r);
+
+/* ngx_http_databridge_plan.c */
+
+ngx_uint_t ngx_http_databridge_plannable(ngx_http_request_t *r,
+    const db_plan_t *plan);
+ngx_uint_t ngx_http_databridge_whole_body(ngx_http_databridge_ctx_t *ctx);
 
 /* ngx_http_databridge_body.c */
 

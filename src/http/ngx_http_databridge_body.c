@@ -52,7 +52,7 @@ ngx_http_databridge_begin_body(ngx_http_databridge_ctx_t *ctx)
         return ngx_http_databridge_watch_client(r);
     }
 
-    r->request_body_no_buffering = 1;
+    r->request_body_no_buffering = !ngx_http_databridge_whole_body(ctx);
 
     rc = ngx_http_read_client_request_body(r,
                                            ngx_http_databridge_body_handler);

@@ -18,8 +18,8 @@ static ngx_int_t ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx,
     db_str_t *path);
-static const db_route_t *ngx_http_databridge_route(db_table_t *table,
-    ngx_http_request_t *r, db_str_t path);
+static const db_route_t *ngx_http_databridge_route(
+    ngx_http_databridge_ctx_t *ctx, db_table_t *table, db_str_t path);
 static ngx_int_t ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
     const db_route_t *route, db_str_t path);
 static void ngx_http_databridge_native_body_handler(ngx_http_request_t *r);
@@ -321,7 +321,7 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
             return rc;
         }
 
-        route = ngx_http_databridge_route(table, r, path);
+        route = ngx_http_databridge_route(ctx, table, path);
 
         if (route && route->crud) {
             return ngx_http_databridge_native(ctx, route, path);
@@ -340,6 +340,12 @@ ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx)
 
         if (route && route->timeout != DB_TIMEOUT_DEFAULT) {
             ctx->limit = route->timeout;
+        }
+
+        if (route && route->plan
+            && ngx_http_databridge_plannable(r, route->plan))
+        {
+            ctx->plan = route->plan;
         }
     }
 
@@ -369,14 +375,19 @@ ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx, db_str_t *path)
     u_char    *p;
     db_str_t   root;
 
-    p = ngx_pnalloc(ctx->request->pool, ctx->target.len);
-    if (p == NULL) {
-        return NGX_HTTP_INTERNAL_SERVER_ERROR;
-    }
+    *path = ngx_http_databridge_str(ctx->target);
 
-    path->data = (char *) p;
-    path->len = db_percent_decode((char *) p,
-                                  ngx_http_databridge_str(ctx->target));
+    if (path->len && ngx_strlchr(ctx->target.data,
+                                 ctx->target.data + ctx->target.len, '%'))
+    {
+        p = ngx_pnalloc(ctx->request->pool, ctx->target.len);
+        if (p == NULL) {
+            return NGX_HTTP_INTERNAL_SERVER_ERROR;
+        }
+
+        path->len = db_percent_decode((char *) p, *path);
+        path->data = (char *) p;
+    }
 
     root = ngx_http_databridge_worker->python.apps[ctx->app].root_path;
 
@@ -393,24 +404,26 @@ ngx_http_databridge_path(ngx_http_databridge_ctx_t *ctx, db_str_t *path)
 
 
 static const db_route_t *
-ngx_http_databridge_route(db_table_t *table, ngx_http_request_t *r,
+ngx_http_databridge_route(ngx_http_databridge_ctx_t *ctx, db_table_t *table,
     db_str_t path)
 {
-    int                rc;
-    db_match_t         match;
-    const db_route_t  *route;
+    int                  rc;
+    const db_route_t    *route;
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
 
     rc = db_router_match(table->router,
                          ngx_http_databridge_str(r->method_name), path,
-                         &match);
+                         &ctx->match);
 
     if (rc == DB_DONE) {
         return NULL;
     }
 
-    ngx_http_databridge_record_route(r, match.index);
+    ngx_http_databridge_record_route(r, ctx->match.index);
 
-    route = &table->routes[match.index];
+    route = &table->routes[ctx->match.index];
 
     /* a constant answer may have a preflight */
 
@@ -518,6 +531,11 @@ ngx_http_databridge_hand_over(ngx_http_databridge_ctx_t *ctx)
     if (ctx->hybrid) {
         ngx_http_databridge_record_kind(ctx->request,
                                         NGX_HTTP_DATABRIDGE_HYBRID);
+    }
+
+    if (job->plan) {
+        ngx_http_databridge_record_kind(ctx->request,
+                                        NGX_HTTP_DATABRIDGE_PLAN);
     }
 
     job->app = ctx->app;

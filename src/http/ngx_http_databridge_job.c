@@ -12,6 +12,8 @@ static ngx_int_t ngx_http_databridge_scope(ngx_http_databridge_ctx_t *ctx,
     db_header_t **scope, unsigned *nscope, size_t *size);
 static void ngx_http_databridge_copy_headers(db_job_t *job,
     ngx_http_request_t *r, char **p);
+static void ngx_http_databridge_copy_params(db_job_t *job, db_match_t *match,
+    char **p);
 static db_str_t ngx_http_databridge_copy(char **p, u_char *data, size_t len);
 static ngx_int_t ngx_http_databridge_body(db_job_t *job,
     ngx_http_request_t *r, ngx_uint_t in_file, char **p);
@@ -69,7 +71,7 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
     size_t               size;
     ngx_str_t            addr, user, *target;
     db_job_t            *job;
-    unsigned             i, nscope;
+    unsigned             i, nscope, nparams;
     in_port_t            port;
     ngx_uint_t           nheaders, in_file;
     db_header_t         *scope;
@@ -101,10 +103,23 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
         return NULL;
     }
 
-    job = db_job_create(nheaders + nscope, size, &p);
+    nparams = 0;
+
+    if (ctx->plan && !ctx->websocket) {
+        nparams = ctx->match.nparams;
+
+        for (i = 0; i < nparams; i++) {
+            size += ctx->match.params[i].len;
+        }
+    }
+
+    job = db_job_create(nheaders + nscope + nparams, size, &p);
     if (job == NULL) {
         return NULL;
     }
+
+    job->nparams = nparams;
+    job->params = job->headers + nheaders + nscope;
 
     job->nscope = nscope;
     job->scope = job->headers + nheaders;
@@ -152,6 +167,11 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
     job->user = ngx_http_databridge_copy(&p, user.data, user.len);
 
     ngx_http_databridge_copy_headers(job, r, &p);
+
+    if (ctx->plan && !ctx->websocket) {
+        job->plan = ctx->plan;
+        ngx_http_databridge_copy_params(job, &ctx->match, &p);
+    }
 
     job->websocket = ctx->websocket;
     job->deferred = ctx->deferred;
@@ -277,6 +297,20 @@ ngx_http_databridge_copy_headers(db_job_t *job, ngx_http_request_t *r,
     }
 
     job->nheaders = header - job->headers;
+}
+
+
+static void
+ngx_http_databridge_copy_params(db_job_t *job, db_match_t *match, char **p)
+{
+    unsigned  i;
+
+    for (i = 0; i < job->nparams; i++) {
+        job->params[i].name = db_null_string;
+        job->params[i].value = ngx_http_databridge_copy(p,
+                                             (u_char *) match->params[i].data,
+                                             match->params[i].len);
+    }
 }
 
 

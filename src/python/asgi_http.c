@@ -3,7 +3,7 @@
  * held.
  */
 
-#include "python/asgi_http.h"
+#include "python/plan.h"
 
 
 #define DB_PY_ERROR_BODY  "Internal Server Error"
@@ -11,11 +11,12 @@
 
 static const db_py_run_ops_t  db_py_request_run_ops = {
     db_py_request_begin,
+    NULL,
     db_py_request_pause,
     db_py_request_end
 };
 
-static const db_py_op_ops_t  db_py_request_op_ops = {
+const db_py_op_ops_t  db_py_request_op_ops = {
     db_py_request_send,
     db_py_request_send_waited,
     db_py_request_receive,
@@ -99,7 +100,8 @@ db_py_request_new(void)
 {
     db_py_request_t  *request;
 
-    request = db_py_run_new(db_py.request_type, &db_py_request_run_ops);
+    request = db_py_run_new(db_py.request_type, &db_py_request_run_ops,
+                            sizeof(db_py_request_t));
 
     if (request) {
         request->ops = &db_py_request_op_ops;
@@ -122,7 +124,15 @@ db_py_request(db_job_t *job)
         return;
     }
 
-    request = job->websocket ? db_py_socket_new() : db_py_request_new();
+    if (job->websocket) {
+        request = db_py_socket_new();
+
+    } else if (job->plan && db_py_plan_open(app)) {
+        request = db_py_plan_run_new(job->plan);
+
+    } else {
+        request = db_py_request_new();
+    }
 
     if (request == NULL) {
         PyErr_Clear();
@@ -142,14 +152,46 @@ db_py_request(db_job_t *job)
 
 
 PyObject *
+db_py_request_call(db_py_request_t *request, PyObject *callable,
+    PyObject *scope, PyObject *const *more, unsigned nmore)
+{
+    unsigned   i;
+    PyObject  *receive, *send, *result, *args[6];
+
+    result = NULL;
+
+    receive = PyCFunction_New(&db_py_receive_def, (PyObject *) request);
+    send = PyCFunction_New(&db_py_send_def, (PyObject *) request);
+
+    if (receive && send) {
+        args[0] = NULL;
+        args[1] = scope;
+        args[2] = receive;
+        args[3] = send;
+
+        for (i = 0; i < nmore; i++) {
+            args[4 + i] = more[i];
+        }
+
+        result = PyObject_Vectorcall(callable, &args[1],
+                                     (3 + nmore)
+                                     |PY_VECTORCALL_ARGUMENTS_OFFSET, NULL);
+    }
+
+    Py_XDECREF(receive);
+    Py_XDECREF(send);
+
+    return result;
+}
+
+
+PyObject *
 db_py_request_begin(db_py_run_t *run, int *ended)
 {
-    PyObject         *scope, *receive, *send, *awaitable;
-    PyObject         *args[4];
+    PyObject         *scope, *awaitable;
     db_py_request_t  *request;
 
     request = (db_py_request_t *) run;
-    awaitable = NULL;
 
     scope = db_py_scope(request->app, request->job);
 
@@ -159,23 +201,13 @@ db_py_request_begin(db_py_run_t *run, int *ended)
         Py_CLEAR(scope);
     }
 
-    receive = PyCFunction_New(&db_py_receive_def, (PyObject *) run);
-    send = PyCFunction_New(&db_py_send_def, (PyObject *) run);
-
-    if (scope && receive && send) {
-        args[0] = NULL;
-        args[1] = scope;
-        args[2] = receive;
-        args[3] = send;
-
-        awaitable = PyObject_Vectorcall(request->app->call, &args[1],
-                                        3|PY_VECTORCALL_ARGUMENTS_OFFSET,
-                                        NULL);
+    if (scope == NULL) {
+        return NULL;
     }
 
-    Py_XDECREF(scope);
-    Py_XDECREF(receive);
-    Py_XDECREF(send);
+    awaitable = db_py_request_call(request, request->app->call, scope, NULL,
+                                   0);
+    Py_DECREF(scope);
 
     return awaitable;
 }

@@ -47,6 +47,8 @@ typedef struct {
 } db_py_request_t;
 
 
+extern const db_py_op_ops_t  db_py_request_op_ops;
+
 void db_py_request_dealloc(PyObject *self);
 
 /* Of db_py_run_ops_t. */
@@ -59,6 +61,10 @@ PyObject *db_py_request_receive(PyObject *self);
 int db_py_request_send(PyObject *self, PyObject *message);
 int db_py_request_send_waited(PyObject *self);
 db_py_waiters_t *db_py_request_waiters(PyObject *self);
+
+/* callable(scope, receive, send, ...) with at most two more arguments. */
+PyObject *db_py_request_call(db_py_request_t *request, PyObject *callable,
+    PyObject *scope, PyObject *const *more, unsigned nmore);
 
 /* Bytes of chunks were handed out: nginx may read as many. */
 void db_py_request_take(db_py_request_t *request, size_t bytes);

@@ -13,6 +13,7 @@ static void db_py_socket_end(db_py_run_t *run, PyObject *result);
 
 static const db_py_run_ops_t  db_py_socket_run_ops = {
     db_py_request_begin,
+    NULL,
     db_py_request_pause,
     db_py_socket_end
 };
@@ -52,7 +53,8 @@ db_py_socket_new(void)
 {
     db_py_socket_t  *socket;
 
-    socket = db_py_run_new(db_py.socket_type, &db_py_socket_run_ops);
+    socket = db_py_run_new(db_py.socket_type, &db_py_socket_run_ops,
+                           sizeof(db_py_socket_t));
 
     if (socket == NULL) {
         return NULL;

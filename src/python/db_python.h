@@ -94,6 +94,23 @@ typedef struct {
 } db_python_call_t;
 
 
+/*
+ * A plan for a route, as far as the host tells whether a request may take it.
+ * Constant, and Python's for the life of the process.
+ */
+
+typedef struct {
+    unsigned       nrequired;         /* headers, in lower case */
+    db_str_t      *required;
+    unsigned       nabsent;
+    db_str_t      *absent;
+    unsigned       nhosts;            /* 0: any */
+    db_str_t      *hosts;             /* "*.example.com": an end of it */
+    unsigned       https:1;
+    unsigned       body:1;            /* the request's is read */
+} db_plan_t;
+
+
 /* What an application has declared, in order of declaration. */
 
 typedef struct {
@@ -102,6 +119,7 @@ typedef struct {
     db_crud_t     *hybrid;            /* of which this is Python's part; the
                                          crud is a later route's */
     db_part_t     *answer;            /* constant, owned; else NULL */
+    const db_plan_t  *plan;           /* NULL: none */
     unsigned       timeout;           /* ms; DB_TIMEOUT_DEFAULT: location's */
     char          *pattern;           /* owned; NULL: only Python knows */
 } db_route_t;

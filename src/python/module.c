@@ -147,14 +147,35 @@ db_py_module_fail(PyObject *module, PyObject *args)
 
 
 static PyObject *
-db_py_module_add_route(PyObject *module, PyObject *args)
+db_py_module_add_route(PyObject *module, PyObject *args, PyObject *kwargs)
+{
+    unsigned      index;
+    PyObject     *methods, *pattern, *timeout, *plan;
+    static char  *names[] = { "app", "methods", "pattern", "timeout", "plan",
+                              NULL };
+
+    plan = Py_None;
+
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "IOOO|O:add_route", names,
+                                     &index, &methods, &pattern, &timeout,
+                                     &plan)
+        || db_py_route_add(index, methods, pattern, timeout, plan) == -1)
+    {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_set_gate(PyObject *module, PyObject *args)
 {
     unsigned   index;
-    PyObject  *methods, *pattern, *timeout;
+    PyObject  *gate;
 
-    if (!PyArg_ParseTuple(args, "IOOO:add_route", &index, &methods, &pattern,
-                          &timeout)
-        || db_py_route_add(index, methods, pattern, timeout) == -1)
+    if (!PyArg_ParseTuple(args, "IO:set_gate", &index, &gate)
+        || db_py_gate_set(index, gate) == -1)
     {
         return NULL;
     }
@@ -357,8 +378,13 @@ static PyMethodDef  db_py_module_methods[] = {
       "takes requests." },
     { "fail", db_py_module_fail, METH_VARARGS,
       "fail(app, error): the application has not started." },
-    { "add_route", db_py_module_add_route, METH_VARARGS,
-      "add_route(app, methods, pattern, timeout): declares a route." },
+    { "add_route", db_py_fast(db_py_module_add_route),
+      METH_VARARGS|METH_KEYWORDS,
+      "add_route(app, methods, pattern, timeout, plan=None): declares a "
+      "route." },
+    { "set_gate", db_py_module_set_gate, METH_VARARGS,
+      "set_gate(app, callable): what says, once a batch, whether the plans of "
+      "the application hold." },
     { "register_crud", db_py_fast(db_py_module_register_crud),
       METH_VARARGS|METH_KEYWORDS,
       "register_crud(schema, app=0): declares a native resource, and returns "
@@ -420,6 +446,7 @@ db_py_module_exec(PyObject *module)
                              &db_py.request_type) == -1
         || db_py_module_type(module, &db_py_socket_spec, &db_py.socket_type)
            == -1
+        || db_py_module_type(module, &db_py_plan_spec, &db_py.plan_type) == -1
         || db_py_module_type(module, &db_py_spawn_spec, &db_py.spawn_type)
            == -1
         || db_py_module_type(module, &db_py_op_spec, &db_py.op_type) == -1
@@ -433,6 +460,8 @@ db_py_module_exec(PyObject *module)
     }
 
     db_py.empty = PyTuple_New(0);
+    db_py.from_attributes = PyTuple_Pack(1, db_py.str.from_attributes);
+    db_py.uuid = db_py_module_attribute("uuid", "UUID");
     db_py.fork_exec = db_py_module_attribute("_posixsubprocess", "fork_exec");
     db_py.cancelled_error = db_py_module_attribute("asyncio.exceptions",
                                                    "CancelledError");
@@ -442,7 +471,8 @@ db_py_module_exec(PyObject *module)
         "The client, or the worker, no longer waits for what was sent.",
         PyExc_OSError, NULL);
 
-    if (db_py.empty == NULL || db_py.fork_exec == NULL
+    if (db_py.empty == NULL || db_py.from_attributes == NULL
+        || db_py.uuid == NULL || db_py.fork_exec == NULL
         || db_py.cancelled_error == NULL || db_py.disconnected_error == NULL
         || PyModule_AddObjectRef(module, "ClientDisconnected",
                                  db_py.disconnected_error) == -1)

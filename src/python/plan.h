@@ -16,6 +16,9 @@
 #include "python/asgi_http.h"
 
 
+#define DB_PY_ARGS_MAX  64           /* of a step */
+
+
 /* As databridge.plans.spec has them. */
 
 typedef enum {
@@ -33,6 +36,13 @@ typedef enum {
 } db_py_fast_t;
 
 typedef enum {
+    DB_PY_PATH_STR,            /* "path" as well */
+    DB_PY_PATH_INT,
+    DB_PY_PATH_FLOAT,
+    DB_PY_PATH_UUID
+} db_py_convertor_t;
+
+typedef enum {
     DB_PY_STEP_ASYNC,
     DB_PY_STEP_THREAD
 } db_py_step_kind_t;
@@ -45,13 +55,24 @@ typedef enum {
 
 
 typedef struct {
+    Py_ssize_t          slot;
+    PyObject           *value;        /* borrowed, as in all that follow */
+} db_py_constant_t;
+
+typedef struct {
+    PyObject           *name;         /* str */
+    db_py_convertor_t   convertor;
+} db_py_path_t;
+
+typedef struct {
     db_py_source_t      source;
     unsigned            many:1;
     db_py_fast_t        fast;
     Py_ssize_t          slot;
+    unsigned            param;        /* of the path: its number */
     unsigned            nnames;
     db_str_t           *names;        /* bytes of the specification */
-    PyObject           *validate;     /* borrowed of it, as all that follow */
+    PyObject           *validate;     /* of Computed: "compute" */
     PyObject           *fallback;     /* the default; NULL: required */
     PyObject           *factory;      /* or NULL */
 } db_py_field_t;
@@ -86,13 +107,19 @@ typedef struct {
     PyObject           *finish;
 } db_py_answer_t;
 
-typedef struct {
+typedef struct db_py_plan_s  db_py_plan_t;
+
+struct db_py_plan_s {
+    db_plan_t           host;         /* first: what nginx knows of it */
+    db_py_plan_t       *next;         /* of db_py.plans */
+    db_arena_t         *arena;        /* of the plan and its arrays */
     PyObject           *spec;         /* owned: all PyObjects live in it */
 
     Py_ssize_t          nslots;
-    PyObject           *constants;
-    PyObject           *path_names;
-    PyObject           *path_convertors;
+    unsigned            nconstants;
+    db_py_constant_t   *constants;
+    unsigned            npath;
+    db_py_path_t       *path;
 
     unsigned            nfields;
     db_py_field_t      *fields;
@@ -101,7 +128,6 @@ typedef struct {
     db_py_body_field_t *body;
     unsigned            embedded:1;
     unsigned            strict:1;
-    unsigned            https:1;
     PyObject           *parse;
 
     Py_ssize_t          request;      /* slots, or -1 */
@@ -117,8 +143,7 @@ typedef struct {
     PyObject           *script;       /* or NULL */
     PyObject           *route;
     PyObject           *endpoint;
-    PyObject           *hosts;
-} db_py_plan_t;
+};
 
 
 /*
@@ -139,12 +164,17 @@ typedef struct {
     const db_py_plan_t *plan;
     db_py_phase_t       phase;
     unsigned            step;         /* the next one */
-    PyObject           *scope;        /* when a Request was made */
-    PyObject           *slots[];      /* plan->nslots, owned, or NULL */
+    PyObject           *scope;        /* NULL until somebody asks */
+    PyObject           *asked;        /* the Request made of it, or NULL */
+    PyObject           *slots[];      /* plan->nslots, owned, or NULL; all
+                                         are NULL once the run has ended */
 } db_py_plan_run_t;
 
 
-/* plan.c: NULL with an exception set that names what is wrong. */
+/*
+ * plan.c: NULL with an exception set that names what is wrong.  What nginx
+ * knows of lives as long as the process.
+ */
 db_py_plan_t *db_py_plan_create(PyObject *spec);
 void db_py_plan_destroy(db_py_plan_t *plan);
 
@@ -154,8 +184,27 @@ void db_py_plan_destroy(db_py_plan_t *plan);
  */
 int db_py_plan_fetch(db_py_plan_run_t *run);
 
-/* plan_run.c: the life of a job with job->plan. */
-void db_py_plan_request(db_job_t *job);
+/* The path's parameters by their names, converted; NULL with an exception. */
+PyObject *db_py_plan_path_params(const db_py_plan_run_t *run);
+
+/*
+ * validate(value, from_attributes=True), or the value itself when validate is
+ * NULL: a new reference, or NULL with an exception.
+ */
+PyObject *db_py_plan_validate(PyObject *validate, PyObject *value);
+
+/*
+ * plan_run.c: scope and Request, made when first asked for; borrowed, or NULL
+ * with an exception.
+ */
+PyObject *db_py_plan_scope(db_py_plan_run_t *run);
+PyObject *db_py_plan_asked(db_py_plan_run_t *run);
+
+/* The request of a job with a plan; NULL with an exception. */
+db_py_request_t *db_py_plan_run_new(const db_py_plan_t *plan);
+
+/* Whether the plans of the application hold, asked once a turn. */
+int db_py_plan_open(db_py_app_t *app);
 
 /*
  * plan_answer.c: hands the response of a result to the request.  1: done;

@@ -141,6 +141,7 @@ db_table_route(db_table_t *table)
     routes->store = NULL;
     routes->hybrid = NULL;
     routes->answer = NULL;
+    routes->plan = NULL;
     routes->timeout = DB_TIMEOUT_DEFAULT;
     routes->pattern = NULL;
 

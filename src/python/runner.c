@@ -2,7 +2,8 @@
  * The coroutine in C that a Task of ours drives.  It begins the user's code
  * in the Task's first step, passes later steps on to it, and handles its end
  * before the Task itself knows of it: no done callback, no further turn of
- * the loop.  Loop thread, GIL held.
+ * the loop.  A run may go on with another awaitable when one has ended: all
+ * of them are awaited in the same Task.  Loop thread, GIL held.
  *
  * db_py.runs owns a reference to each run from its start to its end, so a
  * run cannot be lost however its Task is treated.
@@ -39,18 +40,18 @@ PyGetSetDef  db_py_run_getset[] = {
 
 
 void *
-db_py_run_new(PyTypeObject *type, const db_py_run_ops_t *ops)
+db_py_run_new(PyTypeObject *type, const db_py_run_ops_t *ops, size_t size)
 {
     db_py_run_t  *run;
 
-    run = (db_py_run_t *) _PyObject_New(type);
+    run = PyObject_Malloc(size);
 
     if (run == NULL) {
-        return NULL;
+        return PyErr_NoMemory();
     }
 
-    memset((char *) run + sizeof(PyObject), 0,
-           type->tp_basicsize - sizeof(PyObject));
+    memset(run, 0, size);
+    (void) PyObject_Init((PyObject *) run, type);
 
     run->ops = ops;
 
@@ -99,21 +100,72 @@ db_py_run_end(db_py_run_t *run, PyObject *result)
 
 
 static PySendResult
-db_py_run_stepped(db_py_run_t *run, PySendResult status, PyObject **result)
+db_py_run_finish(db_py_run_t *run, PyObject **result)
 {
-    if (status == PYGEN_NEXT) {
-        run->stepping = 0;
-        run->ops->pause(run);
-
-        return PYGEN_NEXT;
-    }
-
     db_py_run_end(run, *result);
 
     Py_XDECREF(*result);
     *result = Py_NewRef(Py_None);
 
     return PYGEN_RETURN;
+}
+
+
+/* The first step of an awaitable, which is taken over; NULL has failed. */
+
+static PySendResult
+db_py_run_drive(db_py_run_t *run, PyObject *object, PyObject **result)
+{
+    *result = NULL;
+
+    if (object == NULL) {
+        return PYGEN_ERROR;
+    }
+
+    run->coro = db_py_awaitable(object);
+    Py_DECREF(object);
+
+    if (run->coro == NULL) {
+        return PYGEN_ERROR;
+    }
+
+    return PyIter_Send(run->coro, Py_None, result);
+}
+
+
+/* What a step of the awaitable means. */
+
+static PySendResult
+db_py_run_stepped(db_py_run_t *run, PySendResult status, PyObject **result)
+{
+    int        ended;
+    PyObject  *outcome, *object;
+
+    while (status != PYGEN_NEXT) {
+
+        if (run->ops->follow == NULL) {
+            return db_py_run_finish(run, result);
+        }
+
+        Py_CLEAR(run->coro);
+
+        ended = 0;
+        outcome = *result;
+        object = run->ops->follow(run, outcome, &ended);
+        Py_XDECREF(outcome);
+
+        if (ended) {
+            *result = object;
+            return db_py_run_finish(run, result);
+        }
+
+        status = db_py_run_drive(run, object, result);
+    }
+
+    run->stepping = 0;
+    run->ops->pause(run);
+
+    return PYGEN_NEXT;
 }
 
 
@@ -133,9 +185,10 @@ db_py_run_reused(db_py_run_t *run)
 PySendResult
 db_py_run_send(PyObject *self, PyObject *arg, PyObject **result)
 {
-    int           ended;
-    PyObject     *object;
-    db_py_run_t  *run;
+    int            ended;
+    PyObject      *object;
+    db_py_run_t   *run;
+    PySendResult   status;
 
     run = (db_py_run_t *) self;
     *result = NULL;
@@ -148,25 +201,20 @@ db_py_run_send(PyObject *self, PyObject *arg, PyObject **result)
 
     if (run->coro == NULL) {
         ended = 0;
-
         object = run->ops->begin(run, &ended);
 
         if (ended) {
             *result = object;
-            return db_py_run_stepped(run, PYGEN_RETURN, result);
+            return db_py_run_finish(run, result);
         }
 
-        if (object) {
-            run->coro = db_py_awaitable(object);
-            Py_DECREF(object);
-        }
+        status = db_py_run_drive(run, object, result);
 
-        if (run->coro == NULL) {
-            return db_py_run_stepped(run, PYGEN_ERROR, result);
-        }
+    } else {
+        status = PyIter_Send(run->coro, arg, result);
     }
 
-    return db_py_run_stepped(run, PyIter_Send(run->coro, arg, result), result);
+    return db_py_run_stepped(run, status, result);
 }
 
 

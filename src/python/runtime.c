@@ -233,6 +233,7 @@ db_py_turn(int ends)
     }
 
     now = db_clock_now();
+    db_py.turns++;
 
     if (db_py.turn) {
         db_histogram_observe(&db_py.conf->metrics->loop_lag,

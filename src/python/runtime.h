@@ -81,6 +81,13 @@
     _(cancel, "cancel")                                                       \
     _(close, "close")                                                         \
     _(done, "done")                                                           \
+    _(app, "app")                                                             \
+    _(router, "router")                                                       \
+    _(route, "route")                                                         \
+    _(endpoint, "endpoint")                                                   \
+    _(path_params, "path_params")                                             \
+    _(raise, "databridge.raise")                                              \
+    _(from_attributes, "from_attributes")                                     \
     _(set_result, "set_result")                                               \
     _(throw, "throw")                                                         \
     _(none, "none")
@@ -107,8 +114,11 @@ typedef struct {
     PyObject          *scope;        /* dict, the template of each scope */
     PyObject          *extensions;   /* dict, of that in it */
     PyObject          *hinted;       /* the same with early hints */
+    PyObject          *gate;         /* of its plans, or NULL */
+    unsigned           gate_turn;    /* when it was asked */
     db_str_t           root_path;    /* of the configuration */
     unsigned           pathsend:1;   /* is offered */
+    unsigned           open:1;       /* what the gate said */
 } db_py_app_t;
 
 
@@ -122,9 +132,12 @@ typedef struct {
     PyObject          *cancelled_error;
     PyObject          *disconnected_error;
     PyObject          *empty;           /* () */
+    PyObject          *from_attributes; /* its name, in a tuple */
+    PyObject          *uuid;            /* uuid.UUID */
     PyObject          *report;          /* report(text, request, exception) */
 
     PyTypeObject      *request_type;
+    PyTypeObject      *plan_type;
     PyTypeObject      *socket_type;
     PyTypeObject      *spawn_type;
     PyTypeObject      *op_type;
@@ -139,12 +152,14 @@ typedef struct {
     PyObject          *fork_exec;       /* _posixsubprocess's own */
 
     db_py_app_t       *apps;
+    struct db_py_plan_s  *plans;        /* that nginx knows of */
     db_ready_t        *ready;           /* until it is published */
 
     db_msg_t          *pending;         /* taken from the bridge, in order */
     db_chain_t         results;         /* held back until flushed */
     uint64_t           results_since;   /* ns, of the first of them */
     uint64_t           turn;            /* ns, when it began; 0: none */
+    unsigned           turns;           /* how many */
     db_chain_t         debts;           /* jobs whose last part found no
                                            memory; tried again each turn */
 
@@ -172,6 +187,14 @@ typedef struct {
      * *ended set, the result.  NULL with an exception.
      */
     PyObject        *(*begin)(db_py_run_t *run, int *ended);
+
+    /*
+     * What was driven, or the attempt to, has come to its end: result is
+     * borrowed, or NULL with an exception set.  Returns as begin() does; the
+     * op is NULL when a run ends with the first.
+     */
+    PyObject        *(*follow)(db_py_run_t *run, PyObject *result,
+                               int *ended);
 
     /* It waits for something: its task is suspended. */
     void             (*pause)(db_py_run_t *run);
@@ -212,8 +235,9 @@ PyObject *db_py_run_next(PyObject *self);
     { Py_tp_getset, db_py_run_getset },                                       \
     { 0, NULL }
 
-/* All zero but for ops; NULL with an exception. */
-void *db_py_run_new(PyTypeObject *type, const db_py_run_ops_t *ops);
+/* "size" bytes, all zero but for ops; NULL with an exception. */
+void *db_py_run_new(PyTypeObject *type, const db_py_run_ops_t *ops,
+    size_t size);
 
 /* The end of each type's dealloc: what a run has, and its memory. */
 void db_py_run_dealloc(PyObject *self);
@@ -243,6 +267,7 @@ PyObject *db_py_scope(const db_py_app_t *app, const db_job_t *job);
 
 extern PyType_Spec  db_py_request_spec;
 extern PyType_Spec  db_py_socket_spec;
+extern PyType_Spec  db_py_plan_spec;
 
 void db_py_request(db_job_t *job);
 void db_py_request_disconnect(db_job_t *job);
@@ -311,7 +336,8 @@ int db_py_app_start(unsigned index, PyObject *call, PyObject *state,
     int wsgi, int pathsend);
 int db_py_app_fail(unsigned index, const char *error);
 int db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
-    PyObject *timeout);
+    PyObject *timeout, PyObject *plan);
+int db_py_gate_set(unsigned index, PyObject *gate);
 PyObject *db_py_crud_add(unsigned index, const char *schema, size_t len);
 int db_py_native_add(unsigned index, PyObject *methods, PyObject *pattern,
     unsigned status, PyObject *headers, PyObject *body);

@@ -20,6 +20,7 @@ static void db_py_spawn_end(db_py_run_t *run, PyObject *result);
 
 static const db_py_run_ops_t  db_py_spawn_ops = {
     db_py_spawn_begin,
+    NULL,
     db_py_spawn_pause,
     db_py_spawn_end
 };
@@ -85,7 +86,8 @@ db_py_spawn(db_spawn_t *spawn)
         PyErr_SetNone(db_py.cancelled_error);
 
     } else {
-        run = db_py_run_new(db_py.spawn_type, &db_py_spawn_ops);
+        run = db_py_run_new(db_py.spawn_type, &db_py_spawn_ops,
+                            sizeof(db_py_spawn_t));
     }
 
     if (run == NULL) {

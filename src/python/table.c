@@ -4,7 +4,7 @@
  * published.
  */
 
-#include "python/runtime.h"
+#include "python/plan.h"
 
 #include <stdlib.h>
 
@@ -58,6 +58,26 @@ db_py_app_start(unsigned index, PyObject *call, PyObject *state, int wsgi,
 
     Py_XSETREF(app->state, Py_NewRef(state));
     Py_XSETREF(app->call, Py_NewRef(call));
+
+    return 0;
+}
+
+
+int
+db_py_gate_set(unsigned index, PyObject *gate)
+{
+    if (index >= db_py.conf->napps) {
+        PyErr_Format(PyExc_IndexError, "there is no application %u", index);
+        return -1;
+    }
+
+    if (!PyCallable_Check(gate)) {
+        PyErr_Format(PyExc_TypeError, "a gate has to be callable, not %R",
+                     gate);
+        return -1;
+    }
+
+    Py_XSETREF(db_py.apps[index].gate, Py_NewRef(gate));
 
     return 0;
 }
@@ -135,9 +155,37 @@ db_py_table_add(db_table_t *table, db_str_t methods, db_str_t pattern)
 }
 
 
+/* The plan is nginx's to know from here on: it stays. */
+
+static int
+db_py_planned_add(db_table_t *table, db_str_t methods, db_str_t pattern,
+    PyObject *spec)
+{
+    db_py_plan_t  *plan;
+
+    plan = db_py_plan_create(spec);
+
+    if (plan == NULL) {
+        return -1;
+    }
+
+    if (db_py_table_add(table, methods, pattern) == -1) {
+        db_py_plan_destroy(plan);
+        return -1;
+    }
+
+    table->routes[table->nroutes - 1].plan = &plan->host;
+
+    plan->next = db_py.plans;
+    db_py.plans = plan;
+
+    return 0;
+}
+
+
 int
 db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
-    PyObject *timeout)
+    PyObject *timeout, PyObject *plan)
 {
     db_str_t       names, path;
     db_table_t    *table;
@@ -173,7 +221,8 @@ db_py_route_add(unsigned index, PyObject *methods, PyObject *pattern,
 
     route->timeout = ms;
 
-    return db_py_table_add(table, names, path);
+    return plan == Py_None ? db_py_table_add(table, names, path)
+                           : db_py_planned_add(table, names, path, plan);
 }
 
 

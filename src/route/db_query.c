@@ -64,6 +64,13 @@ db_percent_decode(char *dst, db_str_t src)
 }
 
 
+size_t
+db_query_decode(char *dst, db_str_t src)
+{
+    return src.len ? db_decode(dst, src, ' ') : 0;
+}
+
+
 static unsigned
 db_query_count(db_str_t raw)
 {

@@ -26,4 +26,7 @@ int db_query_parse(db_arena_t *arena, db_str_t raw, db_query_pair_t **pairs,
 /* Percent-decodes into dst (src.len bytes at most); returns the length. */
 size_t db_percent_decode(char *dst, db_str_t src);
 
+/* The same for a name or a value of a query, where "+" is a space. */
+size_t db_query_decode(char *dst, db_str_t src);
+
 #endif /* DB_QUERY_H */

@@ -1,0 +1,913 @@
+/*
+ * What a plan's functions take: the parameters of path, query, headers and
+ * cookies, and the JSON body, as Starlette and FastAPI read them, into the
+ * run's slots.  What they do with input that is not plain is left to them:
+ * the request is then the application's.  Loop thread, GIL held.
+ */
+
+#include "python/plan.h"
+#include "route/db_query.h"
+
+#include <stdlib.h>
+
+
+#define DB_PY_PAIRS_MAX   64         /* of a query; more are not plain */
+#define DB_PY_NAME_MAX    256        /* of an escaped name */
+#define DB_PY_SMALL       512        /* of an escaped value */
+#define DB_PY_DIGITS_MAX  18         /* of what certainly fits */
+
+
+/* A query, split; names and values are as they were received. */
+
+typedef struct {
+    int         parsed;
+    unsigned    npairs;
+    db_str_t    names[DB_PY_PAIRS_MAX];
+    db_str_t    values[DB_PY_PAIRS_MAX];
+} db_py_query_t;
+
+
+/* Values of a field, one after the other. */
+
+typedef struct {
+    const db_py_field_t  *field;
+    const db_job_t       *job;
+    db_py_query_t        *query;
+    db_str_t              name;
+    unsigned              next;      /* pair or header to look at */
+    db_str_t              rest;      /* of a Cookie header */
+} db_py_values_t;
+
+
+PyObject *
+db_py_plan_validate(PyObject *validate, PyObject *value)
+{
+    PyObject  *args[3];
+
+    if (validate == NULL) {
+        return Py_NewRef(value);
+    }
+
+    args[0] = NULL;
+    args[1] = value;
+    args[2] = Py_True;
+
+    return PyObject_Vectorcall(validate, &args[1],
+                               1|PY_VECTORCALL_ARGUMENTS_OFFSET,
+                               db_py.from_attributes);
+}
+
+
+static int
+db_py_plan_high(db_str_t text)
+{
+    size_t  i;
+
+    for (i = 0; i < text.len; i++) {
+        if (text.data[i] & 0x80) {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+static int
+db_py_plan_escaped(db_str_t text)
+{
+    size_t  i;
+
+    for (i = 0; i < text.len; i++) {
+        if (text.data[i] == '%' || text.data[i] == '+') {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* 1, or 0 for a query that is not plain. */
+
+static int
+db_py_query_split(db_py_query_t *query, db_str_t text)
+{
+    size_t       len;
+    const char  *p, *end, *q;
+
+    query->parsed = 1;
+    query->npairs = 0;
+
+    if (db_py_plan_high(text)) {
+        return 0;
+    }
+
+    p = text.data;
+    end = p + text.len;
+
+    for ( /* void */ ; p < end; p += len + 1) {
+        q = memchr(p, '&', end - p);
+        len = (q ? q : end) - p;
+
+        if (len == 0) {
+            continue;
+        }
+
+        if (query->npairs == DB_PY_PAIRS_MAX) {
+            return 0;
+        }
+
+        q = memchr(p, '=', len);
+
+        query->names[query->npairs].data = p;
+        query->names[query->npairs].len = q ? (size_t) (q - p) : len;
+        query->values[query->npairs].data = q ? q + 1 : p + len;
+        query->values[query->npairs].len = q ? (size_t) (p + len - q - 1) : 0;
+        query->npairs++;
+    }
+
+    return 1;
+}
+
+
+/* 1 when the name is this one, -1 when it is too long to tell. */
+
+static int
+db_py_query_named(db_str_t name, db_str_t wanted)
+{
+    char  decoded[DB_PY_NAME_MAX];
+
+    if (!db_py_plan_escaped(name)) {
+        return db_str_eq(name, wanted);
+    }
+
+    if (name.len > DB_PY_NAME_MAX) {
+        return -1;
+    }
+
+    name.len = db_query_decode(decoded, name);
+    name.data = decoded;
+
+    return db_str_eq(name, wanted);
+}
+
+
+static int
+db_py_query_next(db_py_values_t *values, db_str_t *value)
+{
+    int             rc;
+    unsigned        i;
+    db_py_query_t  *query;
+
+    query = values->query;
+
+    if (!query->parsed && !db_py_query_split(query, values->job->query)) {
+        return -1;
+    }
+
+    while (values->next < query->npairs) {
+        i = values->next++;
+        rc = db_py_query_named(query->names[i], values->name);
+
+        if (rc) {
+            *value = query->values[i];
+            return rc;
+        }
+    }
+
+    return 0;
+}
+
+
+static int
+db_py_header_next(db_py_values_t *values, db_str_t name, db_str_t *value)
+{
+    db_header_t  *header;
+
+    while (values->next < values->job->nheaders) {
+        header = &values->job->headers[values->next++];
+
+        if (db_str_eq(header->name, name)) {
+            *value = header->value;
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* What str.strip() takes away of ASCII. */
+
+static db_str_t
+db_py_cookie_strip(db_str_t text)
+{
+#define db_py_space(c)                                                        \
+    ((c) == ' ' || ((c) >= '\t' && (c) <= '\r') || ((c) >= 0x1c && (c) <= 0x1f))
+
+    while (text.len && db_py_space(text.data[0])) {
+        text.data++;
+        text.len--;
+    }
+
+    while (text.len && db_py_space(text.data[text.len - 1])) {
+        text.len--;
+    }
+
+#undef db_py_space
+
+    return text;
+}
+
+
+/* The next cookie of a header; one without "=" has no name. */
+
+static int
+db_py_cookie_split(db_str_t *rest, db_str_t *name, db_str_t *value)
+{
+    size_t       len;
+    const char  *p, *equals, *end;
+
+    if (rest->data == NULL) {
+        return 0;
+    }
+
+    p = rest->data;
+    end = rest->len ? memchr(p, ';', rest->len) : NULL;
+    len = end ? (size_t) (end - p) : rest->len;
+
+    if (end) {
+        rest->data = end + 1;
+        rest->len -= len + 1;
+
+    } else {
+        *rest = db_null_string;
+    }
+
+    equals = len ? memchr(p, '=', len) : NULL;
+
+    name->data = p;
+    name->len = equals ? (size_t) (equals - p) : 0;
+    value->data = equals ? equals + 1 : p;
+    value->len = equals ? (size_t) (p + len - equals - 1) : len;
+
+    *name = db_py_cookie_strip(*name);
+    *value = db_py_cookie_strip(*value);
+
+    return 1;
+}
+
+
+static int
+db_py_cookie_next(db_py_values_t *values, db_str_t *value)
+{
+    db_str_t  name;
+
+    for ( ;; ) {
+
+        while (db_py_cookie_split(&values->rest, &name, value)) {
+            if (db_str_eq(name, values->name) && (name.len || value->len)) {
+                return 1;
+            }
+        }
+
+        if (!db_py_header_next(values, db_string("cookie"), &values->rest)) {
+            return 0;
+        }
+
+        if (db_py_plan_high(values->rest)) {
+            return -1;
+        }
+    }
+}
+
+
+/* 1 with the next value, 0 at the end, -1 when the request is not plain. */
+
+static int
+db_py_values_next(db_py_values_t *values, db_str_t *value)
+{
+    switch (values->field->source) {
+
+    case DB_PY_QUERY:
+        return db_py_query_next(values, value);
+
+    case DB_PY_HEADER:
+        return db_py_header_next(values, values->name, value);
+
+    default:
+        return db_py_cookie_next(values, value);
+    }
+}
+
+
+/* As the application sees it: a new reference, or NULL, with or without an
+ * exception, when that is not plain. */
+
+static PyObject *
+db_py_plan_query_text(db_str_t text)
+{
+    char      *decoded, small[DB_PY_SMALL];
+    size_t     len;
+    PyObject  *object;
+
+    if (!db_py_plan_escaped(text)) {
+        return PyUnicode_DecodeASCII(text.data, text.len, NULL);
+    }
+
+    decoded = text.len <= sizeof(small) ? small : malloc(text.len);
+
+    if (decoded == NULL) {
+        return NULL;
+    }
+
+    len = db_query_decode(decoded, text);
+    object = PyUnicode_DecodeUTF8(decoded, len, NULL);
+
+    if (decoded != small) {
+        free(decoded);
+    }
+
+    return object;
+}
+
+
+static PyObject *
+db_py_plan_text(db_py_source_t source, db_str_t text)
+{
+    switch (source) {
+
+    case DB_PY_PATH:
+        return PyUnicode_DecodeUTF8(text.data, text.len, NULL);
+
+    case DB_PY_QUERY:
+        return db_py_plan_query_text(text);
+
+    case DB_PY_HEADER:
+        return PyUnicode_DecodeLatin1(text.data, text.len, NULL);
+
+    default:
+
+        /* in quotes: http.cookies knows what it means */
+
+        if (text.len >= 2 && text.data[0] == '"'
+            && text.data[text.len - 1] == '"')
+        {
+            return NULL;
+        }
+
+        return PyUnicode_DecodeASCII(text.data, text.len, NULL);
+    }
+}
+
+
+/* An int of few digits; NULL for any other text, perhaps an int as well. */
+
+static PyObject *
+db_py_plan_int(db_str_t text)
+{
+    size_t     i;
+    int        minus;
+    long long  number;
+
+    minus = text.len && text.data[0] == '-';
+
+    if (text.len == (size_t) minus
+        || text.len > (size_t) minus + DB_PY_DIGITS_MAX)
+    {
+        return NULL;
+    }
+
+    number = 0;
+
+    for (i = minus; i < text.len; i++) {
+        if (!Py_ISDIGIT(text.data[i])) {
+            return NULL;
+        }
+
+        number = number * 10 + (text.data[i] - '0');
+    }
+
+    return PyLong_FromLongLong(minus ? -number : number);
+}
+
+
+/* What the convertor of the pattern makes of a matched parameter. */
+
+static PyObject *
+db_py_plan_convert(db_py_convertor_t convertor, db_str_t text)
+{
+    PyObject  *object, *value;
+
+    if (convertor == DB_PY_PATH_INT) {
+        value = db_py_plan_int(text);
+
+        if (value) {
+            return value;
+        }
+    }
+
+    object = db_py_plan_text(DB_PY_PATH, text);
+
+    if (object == NULL || convertor == DB_PY_PATH_STR) {
+        return object;
+    }
+
+    switch (convertor) {
+
+    case DB_PY_PATH_INT:
+        value = PyLong_FromUnicodeObject(object, 10);
+        break;
+
+    case DB_PY_PATH_FLOAT:
+        value = PyFloat_FromString(object);
+        break;
+
+    default:
+        value = PyObject_CallOneArg(db_py.uuid, object);
+        break;
+    }
+
+    Py_DECREF(object);
+
+    return value;
+}
+
+
+PyObject *
+db_py_plan_path_params(const db_py_plan_run_t *run)
+{
+    int              rc;
+    unsigned         i;
+    PyObject        *params, *value;
+    db_py_path_t    *path;
+    const db_job_t  *job;
+
+    job = run->request.job;
+    params = PyDict_New();
+
+    for (i = 0; params && i < job->nparams && i < run->plan->npath; i++) {
+        path = &run->plan->path[i];
+        value = db_py_plan_convert(path->convertor, job->params[i].value);
+        rc = value ? PyDict_SetItem(params, path->name, value) : -1;
+        Py_XDECREF(value);
+
+        if (rc == -1) {
+            Py_CLEAR(params);
+        }
+    }
+
+    return params;
+}
+
+
+/* Takes over the value, validates it unless there is no need to. */
+
+static int
+db_py_plan_put(db_py_plan_run_t *run, Py_ssize_t slot, PyObject *validate,
+    PyObject *value)
+{
+    PyObject  *valid;
+
+    if (value == NULL) {
+        return 0;
+    }
+
+    if (validate) {
+        valid = db_py_plan_validate(validate, value);
+        Py_DECREF(value);
+        value = valid;
+    }
+
+    Py_XSETREF(run->slots[slot], value);
+
+    return value != NULL;
+}
+
+
+static int
+db_py_plan_missing(db_py_plan_run_t *run, Py_ssize_t slot,
+    PyObject *fallback, PyObject *factory)
+{
+    if (factory) {
+        return db_py_plan_put(run, slot, NULL, PyObject_CallNoArgs(factory));
+    }
+
+    return db_py_plan_put(run, slot, NULL, Py_XNewRef(fallback));
+}
+
+
+static int
+db_py_plan_fetch_path(db_py_plan_run_t *run, const db_py_field_t *field)
+{
+    db_str_t            text;
+    PyObject           *value;
+    db_py_convertor_t   convertor;
+
+    if (field->param >= run->request.job->nparams) {
+        return 0;
+    }
+
+    text = run->request.job->params[field->param].value;
+    convertor = run->plan->path[field->param].convertor;
+
+    if (field->fast == DB_PY_FAST_INT && convertor <= DB_PY_PATH_INT) {
+        value = db_py_plan_int(text);
+
+        if (value) {
+            return db_py_plan_put(run, field->slot, NULL, value);
+        }
+    }
+
+    return db_py_plan_put(run, field->slot,
+                          field->fast == DB_PY_FAST_STR
+                          && convertor == DB_PY_PATH_STR
+                              ? NULL : field->validate,
+                          db_py_plan_convert(convertor, text));
+}
+
+
+static int
+db_py_plan_fetch_one(db_py_plan_run_t *run, const db_py_field_t *field,
+    db_str_t text)
+{
+    PyObject  *value;
+
+    if (field->fast == DB_PY_FAST_INT) {
+        value = db_py_plan_int(text);
+
+        if (value) {
+            return db_py_plan_put(run, field->slot, NULL, value);
+        }
+    }
+
+    return db_py_plan_put(run, field->slot,
+                          field->fast == DB_PY_FAST_STR
+                              ? NULL : field->validate,
+                          db_py_plan_text(field->source, text));
+}
+
+
+static int
+db_py_plan_fetch_many(db_py_plan_run_t *run, db_py_values_t *values,
+    db_str_t text)
+{
+    int                   rc;
+    PyObject             *list, *value;
+    const db_py_field_t  *field;
+
+    field = values->field;
+    list = PyList_New(0);
+
+    if (list == NULL) {
+        return 0;
+    }
+
+    do {
+        value = db_py_plan_text(field->source, text);
+        rc = value ? PyList_Append(list, value) : -1;
+        Py_XDECREF(value);
+
+        if (rc == 0) {
+            rc = db_py_values_next(values, &text);
+        }
+
+    } while (rc == 1);
+
+    if (rc != 0) {
+        Py_DECREF(list);
+        return 0;
+    }
+
+    return db_py_plan_put(run, field->slot, field->validate, list);
+}
+
+
+/* A parameter under the first of its names that the request has. */
+
+static int
+db_py_plan_fetch_field(db_py_plan_run_t *run, const db_py_field_t *field,
+    db_py_query_t *query)
+{
+    int              rc;
+    unsigned         i;
+    db_str_t         text, last;
+    db_py_values_t   values;
+
+    values.field = field;
+    values.job = run->request.job;
+    values.query = query;
+
+    for (i = 0; i < field->nnames; i++) {
+        values.name = field->names[i];
+        values.next = 0;
+        values.rest = db_null_string;
+
+        rc = db_py_values_next(&values, &text);
+
+        if (rc == 1 && field->many) {
+            return db_py_plan_fetch_many(run, &values, text);
+        }
+
+        if (rc == 1 && field->source != DB_PY_HEADER) {
+
+            /* the last one wins */
+
+            do {
+                last = text;
+                rc = db_py_values_next(&values, &text);
+            } while (rc == 1);
+
+            if (rc == 0) {
+                return db_py_plan_fetch_one(run, field, last);
+            }
+        }
+
+        if (rc == 1) {
+            return db_py_plan_fetch_one(run, field, text);
+        }
+
+        if (rc == -1) {
+            return 0;
+        }
+    }
+
+    return db_py_plan_missing(run, field->slot, field->fallback,
+                              field->factory);
+}
+
+
+static int
+db_py_plan_fetch_computed(db_py_plan_run_t *run, const db_py_field_t *field)
+{
+    PyObject  *asked;
+
+    asked = db_py_plan_asked(run);
+
+    if (asked == NULL) {
+        return 0;
+    }
+
+    return db_py_plan_put(run, field->slot, NULL,
+                          PyObject_CallOneArg(field->validate, asked));
+}
+
+
+static int
+db_py_plan_fetch_fields(db_py_plan_run_t *run)
+{
+    int                   rc;
+    unsigned              i;
+    db_py_query_t         query;
+    const db_py_field_t  *field;
+
+    query.parsed = 0;
+
+    for (i = 0; i < run->plan->nfields; i++) {
+        field = &run->plan->fields[i];
+
+        switch (field->source) {
+
+        case DB_PY_PATH:
+            rc = db_py_plan_fetch_path(run, field);
+            break;
+
+        case DB_PY_COMPUTED:
+            rc = db_py_plan_fetch_computed(run, field);
+            break;
+
+        default:
+            rc = db_py_plan_fetch_field(run, field, &query);
+            break;
+        }
+
+        if (!rc) {
+            return 0;
+        }
+    }
+
+    return 1;
+}
+
+
+/* Whether FastAPI parses a body of this type as JSON. */
+
+static int
+db_py_plan_json_type(db_str_t type)
+{
+    size_t       len;
+    const char  *end;
+
+    end = memchr(type.data, ';', type.len);
+
+    if (end) {
+        type.len = end - type.data;
+    }
+
+    type = db_str_trim(type);
+    len = sizeof("application/") - 1;
+
+    if (type.len < len
+        || PyOS_mystrnicmp(type.data, "application/", len) != 0
+        || memchr(type.data + len, '/', type.len - len))
+    {
+        return 0;
+    }
+
+    type.data += len;
+    type.len -= len;
+
+    if (type.len == 4) {
+        return PyOS_mystrnicmp(type.data, "json", 4) == 0;
+    }
+
+    return type.len >= 5
+           && PyOS_mystrnicmp(type.data + type.len - 5, "+json", 5) == 0;
+}
+
+
+static int
+db_py_plan_is_json(const db_py_plan_run_t *run)
+{
+    db_str_t         value;
+    db_py_values_t   values;
+
+    values.job = run->request.job;
+    values.next = 0;
+
+    if (db_py_header_next(&values, db_string("content-encoding"), &value)) {
+        return 0;
+    }
+
+    values.next = 0;
+
+    if (db_py_header_next(&values, db_string("content-type"), &value)
+        && value.len)
+    {
+        return db_py_plan_json_type(value);
+    }
+
+    return !run->plan->strict;
+}
+
+
+/* The parsed body; *absent is set for an empty one. */
+
+static PyObject *
+db_py_plan_parse_body(const db_py_plan_run_t *run, int *absent)
+{
+    db_str_t   text;
+    PyObject  *bytes, *body;
+
+    text = run->request.job->body;
+
+    if (text.len == 0) {
+        *absent = 1;
+        return NULL;
+    }
+
+    *absent = 0;
+
+    if (!db_py_plan_is_json(run)) {
+        return NULL;
+    }
+
+    bytes = PyBytes_FromStringAndSize(text.data, text.len);
+
+    if (bytes == NULL) {
+        return NULL;
+    }
+
+    body = PyObject_CallOneArg(run->plan->parse, bytes);
+    Py_DECREF(bytes);
+
+    return body;
+}
+
+
+static int
+db_py_plan_fetch_member(db_py_plan_run_t *run,
+    const db_py_body_field_t *field, PyObject *body)
+{
+    unsigned   i;
+    PyObject  *value;
+
+    value = NULL;
+
+    if (body && !run->plan->embedded) {
+        value = body;
+
+    } else if (body) {
+        for (i = 0; i < field->nnames && value == NULL; i++) {
+            value = PyDict_GetItemWithError(body, field->names[i]);
+        }
+    }
+
+    if (value == NULL) {
+        return db_py_plan_missing(run, field->slot, field->fallback,
+                                  field->factory);
+    }
+
+    return db_py_plan_put(run, field->slot, field->validate,
+                          Py_NewRef(value));
+}
+
+
+static int
+db_py_plan_fetch_body(db_py_plan_run_t *run)
+{
+    int        rc, absent;
+    unsigned   i;
+    PyObject  *body;
+
+    if (run->plan->nbody == 0) {
+        return 1;
+    }
+
+    body = db_py_plan_parse_body(run, &absent);
+
+    if (body == NULL && !absent) {
+        return 0;
+    }
+
+    rc = body == NULL || !run->plan->embedded || PyDict_CheckExact(body);
+
+    for (i = 0; rc && i < run->plan->nbody; i++) {
+        rc = db_py_plan_fetch_member(run, &run->plan->body[i], body);
+    }
+
+    Py_XDECREF(body);
+
+    return rc;
+}
+
+
+/* What each request has its own of. */
+
+static int
+db_py_plan_fetch_objects(db_py_plan_run_t *run)
+{
+    const db_py_plan_t  *plan;
+
+    plan = run->plan;
+
+    if (plan->request >= 0
+        && !db_py_plan_put(run, plan->request, NULL,
+                           Py_XNewRef(db_py_plan_asked(run))))
+    {
+        return 0;
+    }
+
+    if (plan->response >= 0
+        && !db_py_plan_put(run, plan->response, NULL,
+                           PyObject_CallNoArgs(plan->make_response)))
+    {
+        return 0;
+    }
+
+    return plan->background < 0
+           || db_py_plan_put(run, plan->background, NULL,
+                             PyObject_CallNoArgs(plan->make_background));
+}
+
+
+static int
+db_py_plan_fetch_all(db_py_plan_run_t *run)
+{
+    unsigned             i;
+    const db_job_t      *job;
+    const db_py_plan_t  *plan;
+
+    plan = run->plan;
+    job = run->request.job;
+
+    /* who may read the body has to find it whole, if need be twice */
+
+    if ((job->streamed || job->body_fd != -1)
+        && (plan->nbody || plan->request >= 0 || plan->script))
+    {
+        return 0;
+    }
+
+    for (i = 0; i < plan->nconstants; i++) {
+        (void) db_py_plan_put(run, plan->constants[i].slot, NULL,
+                              Py_NewRef(plan->constants[i].value));
+    }
+
+    return db_py_plan_fetch_fields(run) && db_py_plan_fetch_body(run)
+           && db_py_plan_fetch_objects(run);
+}
+
+
+int
+db_py_plan_fetch(db_py_plan_run_t *run)
+{
+    if (db_py_plan_fetch_all(run)) {
+        return 1;
+    }
+
+    PyErr_Clear();
+
+    return 0;
+}
