@@ -412,11 +412,9 @@ db_py_spec_field(db_py_reader_t *reader, PyObject *tuple,
     field->many = many;
     field->fast = fast;
 
-    if (field->nnames == 0 || (many && fast)
-        || (many && field->source == DB_PY_COOKIE))
-    {
-        PyErr_SetString(PyExc_ValueError, "a field of a plan needs a name; "
-                        "one with many values is neither fast nor a cookie");
+    if (many && (fast || field->source == DB_PY_COOKIE)) {
+        PyErr_SetString(PyExc_ValueError, "a field with many values is "
+                        "neither fast nor a cookie");
         return -1;
     }
 

@@ -12,6 +12,7 @@
 #ifndef DB_PYTHON_PLAN_H
 #define DB_PYTHON_PLAN_H
 
+#include "core/db_arena.h"
 #include "core/db_buf.h"
 #include "python/asgi_http.h"
 
@@ -194,10 +195,9 @@ PyObject *db_py_plan_path_params(const db_py_plan_run_t *run);
 PyObject *db_py_plan_validate(PyObject *validate, PyObject *value);
 
 /*
- * plan_run.c: scope and Request, made when first asked for; borrowed, or NULL
- * with an exception.
+ * plan_run.c: the Request, made when first asked for, as its scope is; it is
+ * borrowed, or NULL with an exception.
  */
-PyObject *db_py_plan_scope(db_py_plan_run_t *run);
 PyObject *db_py_plan_asked(db_py_plan_run_t *run);
 
 /* The request of a job with a plan; NULL with an exception. */

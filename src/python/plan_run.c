@@ -99,63 +99,51 @@ db_py_plan_clear(db_py_plan_run_t *run)
 }
 
 
-/* As it is where the router of the application calls the route. */
+/* With what a router adds to it when a route matches. */
 
-PyObject *
-db_py_plan_scope(db_py_plan_run_t *run)
+static PyObject *
+db_py_plan_scope(const db_py_plan_run_t *run)
 {
-    PyObject  *scope, *app, *router, *params;
-
-    if (run->scope) {
-        return run->scope;
-    }
-
-    app = run->request.app->call;
-    router = NULL;
-    params = NULL;
+    PyObject  *scope, *params;
 
     scope = db_py_scope(run->request.app, run->request.job);
 
-    if (scope) {
-        router = PyObject_GetAttr(app, db_py.str.router);
+    if (scope == NULL) {
+        return NULL;
     }
 
-    if (router) {
-        params = db_py_plan_path_params(run);
-    }
+    params = db_py_plan_path_params(run);
 
-    if (params
-        && PyDict_SetItem(scope, db_py.str.app, app) == 0
-        && PyDict_SetItem(scope, db_py.str.router, router) == 0
-        && PyDict_SetItem(scope, db_py.str.path_params, params) == 0
-        && PyDict_SetItem(scope, db_py.str.endpoint, run->plan->endpoint)
-           == 0
-        && PyDict_SetItem(scope, db_py.str.route, run->plan->route) == 0)
+    if (params == NULL
+        || PyDict_SetItem(scope, db_py.str.endpoint, run->plan->endpoint)
+           == -1
+        || PyDict_SetItem(scope, db_py.str.path_params, params) == -1
+        || PyDict_SetItem(scope, db_py.str.route, run->plan->route) == -1)
     {
-        run->scope = Py_NewRef(scope);
+        Py_CLEAR(scope);
     }
 
     Py_XDECREF(params);
-    Py_XDECREF(router);
-    Py_XDECREF(scope);
 
-    return run->scope;
+    return scope;
 }
 
 
 PyObject *
 db_py_plan_asked(db_py_plan_run_t *run)
 {
-    PyObject  *scope;
+    if (run->asked) {
+        return run->asked;
+    }
 
-    if (run->asked == NULL) {
-        scope = db_py_plan_scope(run);
+    if (run->scope == NULL) {
+        run->scope = db_py_plan_scope(run);
+    }
 
-        if (scope) {
-            run->asked = db_py_request_call(&run->request,
-                                            run->plan->make_request, scope,
-                                            NULL, 0);
-        }
+    if (run->scope) {
+        run->asked = db_py_request_call(&run->request,
+                                        run->plan->make_request, run->scope,
+                                        NULL, 0);
     }
 
     return run->asked;
@@ -259,14 +247,15 @@ db_py_plan_finish(db_py_plan_run_t *run, PyObject *result)
 static PyObject *
 db_py_plan_send(db_py_plan_run_t *run, PyObject *response)
 {
-    PyObject  *scope;
-
     run->phase = DB_PY_RUN_SEND;
 
-    scope = db_py_plan_scope(run);
+    /* which completes the scope */
 
-    return scope ? db_py_request_call(&run->request, response, scope, NULL, 0)
-                 : NULL;
+    if (db_py_plan_asked(run) == NULL) {
+        return NULL;
+    }
+
+    return db_py_request_call(&run->request, response, run->scope, NULL, 0);
 }
 
 

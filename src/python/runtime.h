@@ -81,8 +81,6 @@
     _(cancel, "cancel")                                                       \
     _(close, "close")                                                         \
     _(done, "done")                                                           \
-    _(app, "app")                                                             \
-    _(router, "router")                                                       \
     _(route, "route")                                                         \
     _(endpoint, "endpoint")                                                   \
     _(path_params, "path_params")                                             \
