@@ -68,14 +68,16 @@ memory: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
 	@PYTHONPATH=t $(PY) -m bench.memory $(BENCH)
 
-#: make lint        ruff, mypy --strict, the layout of the C sources,
+#: make lint        ruff, mypy --strict, stubtest, the layout of the C sources,
 #:                  tables of the documentation
 C_FILES = $(shell git ls-files '*.c' '*.h' '*.cc')
 
-lint: $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
+lint: $(BUILD)/stamps/package $(BUILD)/stamps/venv-test
 	$(VENV)/bin/ruff check
 	$(VENV)/bin/ruff format --check
 	$(VENV)/bin/mypy
+	MYPYPATH=python $(PY) -m mypy.stubtest --mypy-config-file mypy.ini \
+	    databridge._pyloop databridge._crud databridge._store
 	@awk -f mk/layout.awk $(C_FILES)
 	@$(PY) mk/docs.py --check
 

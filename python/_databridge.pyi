@@ -2,7 +2,7 @@
 
 from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, final
+from typing import Any, final, type_check_only
 
 CRIT: int
 ERROR: int
@@ -20,6 +20,7 @@ class Lines:
     def end(self) -> None: ...
 
 @final
+@type_check_only
 class Resource:
     def call(
         self,

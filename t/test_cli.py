@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from conftest import StartServer
-from harness import DATABRIDGE, PYTHON, ROOT, SLOWER, Server, processes, until
+from harness import DATABRIDGE, PYTHON, ROOT, SANITIZED, SLOWER, Server, processes, until
 from harness.settings import server_env
 
 APP = """
@@ -365,12 +365,19 @@ def test_help_names_every_command() -> None:
     assert all(name in output for name in ("run", "config", "check", "schema"))
 
 
-def test_the_package_is_imported_in_a_moment() -> None:
-    script = (
-        "import time; t = time.perf_counter(); import databridge; print(time.perf_counter() - t)"
-    )
+def test_the_package_is_imported_in_a_moment_and_in_little_memory() -> None:
+    script = """
+import sys, time
+modules, begun = len(sys.modules), time.process_time()
+import databridge
+print(time.process_time() - begun, len(sys.modules) - modules)
+print(*(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
     output = subprocess.check_output([PYTHON, "-c", script], text=True, env=server_env())
-    assert float(output) < 0.1 * SLOWER
+    seconds, modules, kilobytes = output.split()
+    assert float(seconds) < 0.1 * SLOWER
+    assert int(modules) < 60
+    assert SANITIZED or int(kilobytes) < 25 * 1024
 
 
 # as an ordinary user

@@ -1,5 +1,6 @@
-from typing import Literal, TypedDict, final
+from typing import Literal, TypedDict, final, type_check_only
 
+@type_check_only
 class Selection(TypedDict):
     limit: int
     skip: int
