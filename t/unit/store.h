@@ -10,9 +10,11 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 
@@ -219,6 +221,24 @@ insert(fixture_t *f, const char *id, const char *document)
 {
     assert_int_equal(write_wait(f, DB_STORE_INSERT, id, document),
                      DB_STORE_OK);
+}
+
+
+/* Holds the writers off, so that what is submitted becomes one batch,
+   until the descriptor is closed. */
+
+static inline int
+hold_writers(fixture_t *f)
+{
+    int   fd;
+    char  path[200];
+
+    snprintf(path, sizeof(path), "%s.writer", f->path);
+    fd = open(path, O_RDWR|O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+
+    return fd;
 }
 
 

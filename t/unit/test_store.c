@@ -7,11 +7,9 @@
 #include "store.h"
 #include "store/sqlite.h"
 
-#include <fcntl.h>
 #include <pthread.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -558,23 +556,6 @@ test_a_cycle_sees_what_was_acknowledged_in_it(void **state)
 
     db_store_cycle_end(f->store);
     db_store_cycle_end(f->store);
-}
-
-
-/* Holds the writers off, so that what is submitted becomes one batch. */
-
-static int
-hold_writers(fixture_t *f)
-{
-    int   fd;
-    char  path[200];
-
-    snprintf(path, sizeof(path), "%s.writer", f->path);
-    fd = open(path, O_RDWR|O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(flock(fd, LOCK_EX), 0);
-
-    return fd;
 }
 
 

@@ -5,10 +5,8 @@
 
 #include "store.h"
 
-#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
-#include <sys/file.h>
 
 
 static struct {
@@ -104,21 +102,6 @@ static int
 shim_teardown(void **state)
 {
     return sqlite3_vfs_unregister(&shim.vfs) == SQLITE_OK ? 0 : -1;
-}
-
-
-static int
-hold_writers(fixture_t *f)
-{
-    int   fd;
-    char  path[200];
-
-    snprintf(path, sizeof(path), "%s.writer", f->path);
-    fd = open(path, O_RDWR|O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(flock(fd, LOCK_EX), 0);
-
-    return fd;
 }
 
 

@@ -22,6 +22,7 @@
 
 
 typedef struct {
+    unsigned       round;            /* of kills */
     atomic_uint    acknowledged[WORKERS];
     atomic_uint    missing;
     atomic_uint    failed;
@@ -29,6 +30,11 @@ typedef struct {
     atomic_uint    arrived[RACES];
     atomic_uint    won[RACES];
 } shared_t;
+
+
+/* What a child does; it never returns. */
+
+typedef void (*process_pt)(fixture_t *f, unsigned self);
 
 
 static shared_t  *shared;
@@ -70,6 +76,22 @@ find_one(fixture_t *f, unsigned worker, unsigned n)
 
     if (get(f, id, &out) != DB_STORE_OK) {
         atomic_fetch_add(&shared->missing, 1);
+    }
+}
+
+
+static void
+start_processes(pid_t *pids, unsigned n, fixture_t *f, process_pt run)
+{
+    unsigned  i;
+
+    for (i = 0; i < n; i++) {
+        pids[i] = fork();
+        assert_true(pids[i] >= 0);
+
+        if (pids[i] == 0) {
+            run(f, i);
+        }
     }
 }
 
@@ -134,20 +156,12 @@ static void
 test_workers_see_each_others_acknowledged_writes(void **state)
 {
     pid_t      pids[WORKERS];
-    unsigned   i;
     fixture_t  f;
 
     fixture_dir(&f);
     memset(shared, 0, sizeof(*shared));
 
-    for (i = 0; i < WORKERS; i++) {
-        pids[i] = fork();
-        assert_true(pids[i] >= 0);
-
-        if (pids[i] == 0) {
-            worker_process(&f, i);
-        }
-    }
+    start_processes(pids, WORKERS, &f, worker_process);
 
     assert_int_equal(count_failed(pids, WORKERS), 0);
     assert_int_equal(atomic_load(&shared->failed), 0);
@@ -158,7 +172,7 @@ test_workers_see_each_others_acknowledged_writes(void **state)
 
 
 static void
-victim_process(fixture_t *f, unsigned round, unsigned worker)
+victim_process(fixture_t *f, unsigned self)
 {
     char      id[32];
     unsigned  i;
@@ -166,13 +180,13 @@ victim_process(fixture_t *f, unsigned round, unsigned worker)
     fixture_open(f);
 
     for (i = 1; /* until killed */ ; i++) {
-        id_of(id, round, worker, i);
+        id_of(id, shared->round, self, i);
 
         if (!write_one(f, id)) {
             _exit(1);
         }
 
-        atomic_store(&shared->acknowledged[worker], i);
+        atomic_store(&shared->acknowledged[self], i);
     }
 }
 
@@ -200,7 +214,7 @@ integrity_is_ok(const char *path)
 /* In a process of its own: counts what was acknowledged and is gone. */
 
 static void
-check_process(fixture_t *f, unsigned round)
+check_process(fixture_t *f, unsigned self)
 {
     char      id[32];
     unsigned  i, worker, bad;
@@ -211,7 +225,7 @@ check_process(fixture_t *f, unsigned round)
 
     for (worker = 0; worker < 2; worker++) {
         for (i = 1; i <= atomic_load(&shared->acknowledged[worker]); i++) {
-            id_of(id, round, worker, i);
+            id_of(id, shared->round, worker, i);
             bad += (get(f, id, &out) != DB_STORE_OK);
         }
     }
@@ -225,7 +239,7 @@ static void
 test_a_killed_worker_loses_nothing_acknowledged(void **state)
 {
     int              status;
-    pid_t            pids[2], pid;
+    pid_t            pids[2];
     unsigned         i, round, total;
     fixture_t        f;
     struct timespec  pause;
@@ -235,15 +249,9 @@ test_a_killed_worker_loses_nothing_acknowledged(void **state)
 
     for (round = 0; round < KILLS; round++) {
         memset(shared, 0, sizeof(*shared));
+        shared->round = round;
 
-        for (i = 0; i < 2; i++) {
-            pids[i] = fork();
-            assert_true(pids[i] >= 0);
-
-            if (pids[i] == 0) {
-                victim_process(&f, round, i);
-            }
-        }
+        start_processes(pids, 2, &f, victim_process);
 
         /* both at work, then killed at a moment that differs each time */
 
@@ -268,14 +276,8 @@ test_a_killed_worker_loses_nothing_acknowledged(void **state)
             total += atomic_load(&shared->acknowledged[i]);
         }
 
-        pid = fork();
-
-        if (pid == 0) {
-            check_process(&f, round);
-        }
-
-        assert_int_equal(waitpid(pid, &status, 0), pid);
-        assert_int_equal(status, 0);
+        start_processes(pids, 1, &f, check_process);
+        assert_int_equal(count_failed(pids, 1), 0);
     }
 
     assert_true(total > KILLS);
@@ -322,7 +324,7 @@ racer_process(fixture_t *f, unsigned self)
 
 
 static void
-first_process(fixture_t *f)
+first_process(fixture_t *f, unsigned self)
 {
     fixture_open(f);
     insert(f, "raced", "0");
@@ -334,30 +336,17 @@ first_process(fixture_t *f)
 static void
 test_one_of_two_writers_of_a_version_wins(void **state)
 {
-    pid_t      pids[2], pid;
+    pid_t      pids[2];
     unsigned   i;
     fixture_t  f;
 
     fixture_dir(&f);
     memset(shared, 0, sizeof(*shared));
 
-    pid = fork();
-    assert_true(pid >= 0);
+    start_processes(pids, 1, &f, first_process);
+    assert_int_equal(count_failed(pids, 1), 0);
 
-    if (pid == 0) {
-        first_process(&f);
-    }
-
-    assert_int_equal(count_failed(&pid, 1), 0);
-
-    for (i = 0; i < 2; i++) {
-        pids[i] = fork();
-        assert_true(pids[i] >= 0);
-
-        if (pids[i] == 0) {
-            racer_process(&f, i);
-        }
-    }
+    start_processes(pids, 2, &f, racer_process);
 
     assert_int_equal(count_failed(pids, 2), 0);
     assert_int_equal(atomic_load(&shared->failed), 0);
@@ -419,7 +408,7 @@ counter_process(fixture_t *f, unsigned self)
 
 
 static void
-counted_process(fixture_t *f)
+counted_process(fixture_t *f, unsigned self)
 {
     char      want[16];
     db_str_t  out;
@@ -442,31 +431,18 @@ static void
 test_modifications_of_several_processes_lose_nothing(void **state)
 {
     pid_t      pids[WORKERS];
-    unsigned   i;
     fixture_t  f;
 
     fixture_dir(&f);
     memset(shared, 0, sizeof(*shared));
 
-    for (i = 0; i < WORKERS; i++) {
-        pids[i] = fork();
-        assert_true(pids[i] >= 0);
-
-        if (pids[i] == 0) {
-            counter_process(&f, i);
-        }
-    }
+    start_processes(pids, WORKERS, &f, counter_process);
 
     assert_int_equal(count_failed(pids, WORKERS), 0);
     assert_int_equal(atomic_load(&shared->failed), 0);
     assert_int_equal(atomic_load(&shared->created), 1);
 
-    pids[0] = fork();
-
-    if (pids[0] == 0) {
-        counted_process(&f);
-    }
-
+    start_processes(pids, 1, &f, counted_process);
     assert_int_equal(count_failed(pids, 1), 0);
 
     fixture_remove(&f);
@@ -513,7 +489,6 @@ test_processes_that_start_at_once_upgrade_a_table(void **state)
 {
     pid_t      pids[WORKERS];
     sqlite3   *db;
-    unsigned   i;
     fixture_t  f;
 
     fixture_dir(&f);
@@ -528,14 +503,7 @@ test_processes_that_start_at_once_upgrade_a_table(void **state)
                                   NULL, NULL, NULL), SQLITE_OK);
     sqlite3_close(db);
 
-    for (i = 0; i < WORKERS; i++) {
-        pids[i] = fork();
-        assert_true(pids[i] >= 0);
-
-        if (pids[i] == 0) {
-            upgrader_process(&f, i);
-        }
-    }
+    start_processes(pids, WORKERS, &f, upgrader_process);
 
     assert_int_equal(count_failed(pids, WORKERS), 0);
     assert_int_equal(atomic_load(&shared->failed), 0);

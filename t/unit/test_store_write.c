@@ -4,9 +4,7 @@
 
 #include "store.h"
 
-#include <fcntl.h>
 #include <sqlite3.h>
-#include <sys/file.h>
 
 
 static const db_str_t   n_step[] = { { "n", 1 } };
@@ -403,21 +401,6 @@ modify_sees_the_document_as_it_is(void **state)
     assert_int_equal(run(f, &call), DB_STORE_FAILED);
     assert_str(find(f, &texts, "a", NULL), "1,1");
     assert_string_equal(f->log, "");
-}
-
-
-static int
-hold_writers(fixture_t *f)
-{
-    int   fd;
-    char  path[200];
-
-    snprintf(path, sizeof(path), "%s.writer", f->path);
-    fd = open(path, O_RDWR|O_CLOEXEC);
-    assert_true(fd >= 0);
-    assert_int_equal(flock(fd, LOCK_EX), 0);
-
-    return fd;
 }
 
 
