@@ -20,8 +20,8 @@ export PYTHON PYTHON_CONFIG NGINX NGINX_SRC BUILD
 unexport PYTHONPATH PYTHONHOME
 
 .DELETE_ON_ERROR:
-.PHONY: build help deps run test soak bench bench-crud bench-plans memory lint format asan fuzz fresh \
-        clean module package mongo units check
+.PHONY: build help deps run test soak bench bench-crud bench-plans bench-loop memory lint format asan fuzz \
+        fresh clean module package mongo units check
 
 build: module package mongo
 

@@ -63,6 +63,11 @@ bench-plans: packages packages-test packages-bench $(BUILD)/stamps/venv-peers
 	@$(MAKE) --no-print-directory build
 	@PYTHONPATH=t $(PY) -m bench.plans $(BENCH)
 
+#: make bench-loop  PyLoop beside uvloop, asyncio and rloop
+bench-loop: packages $(BUILD)/stamps/venv-peers
+	@$(MAKE) --no-print-directory package
+	@$(PY) -m bench.loop $(BENCH)
+
 #: make memory      bytes of an idle connection, beside nginx's and uvicorn's
 memory: packages packages-bench $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test
 	@$(MAKE) --no-print-directory build
