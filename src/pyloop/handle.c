@@ -1,12 +1,13 @@
 /*
  * Handles: subclasses of asyncio.Handle and asyncio.TimerHandle which are
- * made without calling Python and come from a free list.  Calling a handle
- * and reporting what it raises is here as well.
+ * made without calling Python and come from a free list.  They belong to
+ * the loop's thread; the GIL guards them.
  */
 
 #include "pyloop/pyloop.h"
 
 #include <stddef.h>
+#include <string.h>
 #include <structmember.h>
 
 
@@ -14,18 +15,14 @@ static int  pyloop_handle_layout(PyObject *type, const char *name,
     Py_ssize_t offset);
 static PyTypeObject *pyloop_handle_type(PyObject *module, PyType_Spec *spec,
     PyObject *base);
+static PyObject *pyloop_handle_take(pyloop_free_t *list,
+    PyTypeObject *type);
 static int  pyloop_handle_fill(pyloop_t *loop, pyloop_handle_t *handle,
-    PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
-    PyObject *context);
-static int  pyloop_handle_release(PyObject *op);
-static int  pyloop_entry_enter(pyloop_entry_t *entry);
-static int  pyloop_entry_debug(pyloop_t *loop, pyloop_entry_t *entry);
-static int  pyloop_handle_slow(pyloop_state_t *state, PyObject *handle,
-    double took);
-static int  pyloop_entry_failed(pyloop_t *loop, PyObject *handle,
-    PyObject *callback, PyObject *args);
-static int  pyloop_handle_run(pyloop_t *loop, PyObject *op);
-static int  pyloop_foreign_run(PyObject *op);
+    pyloop_args_t *own, PyObject *callback, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *context);
+static void pyloop_args_clear(pyloop_args_t *args);
+static int  pyloop_handle_traverse(PyObject *op, visitproc visit, void *arg);
+static int  pyloop_handle_clear(PyObject *op);
 
 
 /* Called by cancel() of both types: asyncio's own is the debug mode's. */
@@ -45,21 +42,25 @@ pyloop_handle_cancel(pyloop_state_t *state, PyObject *op)
 
     loop = (pyloop_t *) handle->loop;
 
-    if (Py_IS_TYPE(op, state->timer_type)) {
-        pyloop_heap_remove(&loop->heap, (pyloop_timer_t *) op);
-    }
-
     if (loop->debug) {
         res = PyObject_CallMethod(state->asyncio_handle, "cancel", "O", op);
-        Py_XDECREF(res);
+        if (res == NULL) {
+            return -1;
+        }
 
-        return res ? 0 : -1;
+        Py_DECREF(res);
+
+    } else {
+        /* a collected handle is empty, and may be met by a finalizer */
+        Py_XSETREF(handle->cancelled, Py_NewRef(Py_True));
+        Py_XSETREF(handle->callback, Py_NewRef(Py_None));
+        Py_XSETREF(handle->args, Py_NewRef(Py_None));
+        pyloop_args_clear(pyloop_handle_inline(op));
     }
 
-    /* a collected handle is empty, and may be met by a finalizer */
-    Py_XSETREF(handle->cancelled, Py_NewRef(Py_True));
-    Py_XSETREF(handle->callback, Py_NewRef(Py_None));
-    Py_XSETREF(handle->args, Py_NewRef(Py_None));
+    if (Py_IS_TYPE(op, state->timer_type)) {
+        pyloop_heap_cancelled(&loop->heap, (pyloop_timer_t *) op);
+    }
 
     return 0;
 }
@@ -99,17 +100,105 @@ pyloop_handle_cancelled(PyObject *op, PyObject *unused)
 static PyObject *
 pyloop_timer_when(PyObject *op, PyObject *unused)
 {
-    PyObject  *when;
+    pyloop_timer_t  *timer;
 
-    when = ((pyloop_timer_t *) op)->when;
+    timer = (pyloop_timer_t *) op;
 
-    return Py_NewRef(when ? when : Py_None);
+    if (timer->when == NULL) {
+        timer->when = PyFloat_FromDouble(timer->time);
+    }
+
+    return Py_XNewRef(timer->when);
+}
+
+
+static PyObject *
+pyloop_timer_get_when(PyObject *op, void *unused)
+{
+    return pyloop_timer_when(op, NULL);
+}
+
+
+PyObject *
+pyloop_handle_args(PyObject *op)
+{
+    size_t            i;
+    PyObject         *tuple;
+    pyloop_args_t    *args;
+    pyloop_handle_t  *handle;
+
+    handle = (pyloop_handle_t *) op;
+
+    if (handle->args) {
+        return handle->args;
+    }
+
+    args = pyloop_handle_inline(op);
+
+    tuple = PyTuple_New(args->count);
+    if (tuple == NULL) {
+        return NULL;
+    }
+
+    for (i = 0; i < args->count; i++) {
+        PyTuple_SET_ITEM(tuple, i, args->items[i + 1]);
+    }
+
+    args->count = 0;
+    handle->args = tuple;
+
+    return tuple;
+}
+
+
+static PyObject *
+pyloop_handle_get_args(PyObject *op, void *unused)
+{
+    return Py_XNewRef(pyloop_handle_args(op));
+}
+
+
+static int
+pyloop_handle_set_args(PyObject *op, PyObject *value, void *unused)
+{
+    Py_XSETREF(((pyloop_handle_t *) op)->args, Py_XNewRef(value));
+    pyloop_args_clear(pyloop_handle_inline(op));
+
+    return 0;
+}
+
+
+static PyObject *
+pyloop_handle_get_context(PyObject *op, void *unused)
+{
+    PyObject         *context;
+    pyloop_handle_t  *handle;
+
+    handle = (pyloop_handle_t *) op;
+
+    if (handle->context == NULL) {
+        PyErr_SetString(PyExc_AttributeError, "_context");
+        return NULL;
+    }
+
+    if (!PyContext_CheckExact(handle->context)) {
+        context = pyloop_context_new(handle->context);
+        if (context == NULL) {
+            return NULL;
+        }
+
+        Py_SETREF(handle->context, context);
+    }
+
+    return Py_NewRef(handle->context);
 }
 
 
 static int
 pyloop_handle_traverse(PyObject *op, visitproc visit, void *arg)
 {
+    size_t            i;
+    pyloop_args_t    *args;
     pyloop_handle_t  *handle;
 
     handle = (pyloop_handle_t *) op;
@@ -121,12 +210,63 @@ pyloop_handle_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(handle->loop);
     Py_VISIT(handle->source_traceback);
 
+    args = pyloop_handle_inline(op);
+
+    for (i = 0; i < args->count; i++) {
+        Py_VISIT(args->items[i + 1]);
+    }
+
     return 0;
 }
 
 
-static int
+int
+pyloop_handle_visit(PyObject *op, visitproc visit, void *arg)
+{
+    if (Py_REFCNT(op) == 1 && PyType_IS_GC(Py_TYPE(op))
+        && !PyObject_GC_IsTracked(op))
+    {
+        return Py_TYPE(op)->tp_traverse(op, visit, arg);
+    }
+
+    Py_VISIT(op);
+
+    return 0;
+}
+
+
+void
 pyloop_handle_release(PyObject *op)
+{
+    if (Py_REFCNT(op) > 1 && PyType_IS_GC(Py_TYPE(op))
+        && !PyObject_GC_IsTracked(op))
+    {
+        PyObject_GC_Track(op);
+    }
+
+    Py_DECREF(op);
+}
+
+
+static void
+pyloop_args_clear(pyloop_args_t *args)
+{
+    size_t     n;
+    PyObject  *items[PYLOOP_ARGS];
+
+    /* the handle is whole before what they were can look at it */
+    n = args->count;
+    args->count = 0;
+    memcpy(items, args->items + 1, n * sizeof(PyObject *));
+
+    while (n) {
+        Py_DECREF(items[--n]);
+    }
+}
+
+
+static int
+pyloop_handle_clear(PyObject *op)
 {
     pyloop_handle_t  *handle;
 
@@ -140,6 +280,8 @@ pyloop_handle_release(PyObject *op)
     Py_CLEAR(handle->repr);
     Py_CLEAR(handle->source_traceback);
 
+    pyloop_args_clear(pyloop_handle_inline(op));
+
     return 0;
 }
 
@@ -147,30 +289,37 @@ pyloop_handle_release(PyObject *op)
 static void
 pyloop_handle_dealloc(PyObject *op)
 {
-    PyObject         *loop;
-    PyTypeObject     *type;
-    pyloop_state_t   *state;
-    pyloop_handle_t  *handle;
+    PyObject        *loop;
+    PyTypeObject    *type;
+    pyloop_free_t   *list;
+    pyloop_state_t  *state;
 
-    handle = (pyloop_handle_t *) op;
     type = Py_TYPE(op);
 
-    PyObject_GC_UnTrack(op);
+    if (PyObject_GC_IsTracked(op)) {
+        PyObject_GC_UnTrack(op);
+    }
 
-    if (handle->weakrefs) {
+    if (((pyloop_handle_t *) op)->weakrefs) {
         PyObject_ClearWeakRefs(op);
     }
 
     /* the loop keeps its type, and that the state: it goes last */
-    loop = handle->loop;
-    handle->loop = NULL;
+    loop = ((pyloop_handle_t *) op)->loop;
+    ((pyloop_handle_t *) op)->loop = NULL;
 
-    (void) pyloop_handle_release(op);
+    (void) pyloop_handle_clear(op);
 
-    state = loop ? ((pyloop_t *) loop)->state : NULL;
+    list = NULL;
 
-    if (state && state->nfree_handles < state->max_free_handles) {
-        state->free_handles[state->nfree_handles++] = handle;
+    if (loop) {
+        state = ((pyloop_t *) loop)->state;
+        list = type == state->timer_type ? &state->free_timers
+                                         : &state->free_handles;
+    }
+
+    if (list && list->count < list->max) {
+        list->items[list->count++] = op;
 
     } else {
         PyObject_GC_Del(op);
@@ -184,24 +333,14 @@ pyloop_handle_dealloc(PyObject *op)
 static void
 pyloop_timer_dealloc(PyObject *op)
 {
-    PyTypeObject    *type;
     pyloop_timer_t  *timer;
 
     timer = (pyloop_timer_t *) op;
-    type = Py_TYPE(op);
-
-    PyObject_GC_UnTrack(op);
-
-    if (timer->handle.weakrefs) {
-        PyObject_ClearWeakRefs(op);
-    }
 
     Py_CLEAR(timer->scheduled);
     Py_CLEAR(timer->when);
-    (void) pyloop_handle_release(op);
 
-    PyObject_GC_Del(op);
-    Py_DECREF(type);
+    pyloop_handle_dealloc(op);
 }
 
 
@@ -225,11 +364,27 @@ static PyMethodDef pyloop_timer_methods[] = {
 };
 
 
+static PyGetSetDef pyloop_handle_getset[] = {
+    {"_args", pyloop_handle_get_args, pyloop_handle_set_args, NULL, NULL},
+    {"_context", pyloop_handle_get_context, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL}
+};
+
+
+static PyGetSetDef pyloop_timer_getset[] = {
+    {"_args", pyloop_handle_get_args, pyloop_handle_set_args, NULL, NULL},
+    {"_context", pyloop_handle_get_context, NULL, NULL, NULL},
+    {"_when", pyloop_timer_get_when, NULL, NULL, NULL},
+    {NULL, NULL, NULL, NULL, NULL}
+};
+
+
 static PyType_Slot pyloop_handle_slots[] = {
     {Py_tp_doc, "A callback that waits for its turn."},
     {Py_tp_methods, pyloop_handle_methods},
+    {Py_tp_getset, pyloop_handle_getset},
     {Py_tp_traverse, pyloop_handle_traverse},
-    {Py_tp_clear, pyloop_handle_release},
+    {Py_tp_clear, pyloop_handle_clear},
     {Py_tp_dealloc, pyloop_handle_dealloc},
     {0, NULL}
 };
@@ -238,8 +393,9 @@ static PyType_Slot pyloop_handle_slots[] = {
 static PyType_Slot pyloop_timer_slots[] = {
     {Py_tp_doc, "A callback that waits for its time."},
     {Py_tp_methods, pyloop_timer_methods},
+    {Py_tp_getset, pyloop_timer_getset},
     {Py_tp_traverse, pyloop_handle_traverse},
-    {Py_tp_clear, pyloop_handle_release},
+    {Py_tp_clear, pyloop_handle_clear},
     {Py_tp_dealloc, pyloop_timer_dealloc},
     {0, NULL}
 };
@@ -252,7 +408,7 @@ static PyType_Slot pyloop_timer_slots[] = {
 
 static PyType_Spec pyloop_handle_spec = {
     .name = "databridge._pyloop.Handle",
-    .basicsize = sizeof(pyloop_handle_t),
+    .basicsize = sizeof(pyloop_soon_t),
     .flags = PYLOOP_HANDLE_FLAGS,
     .slots = pyloop_handle_slots,
 };
@@ -313,12 +469,16 @@ pyloop_handle_types(PyObject *module, pyloop_state_t *state)
         return -1;
     }
 
-    state->max_free_handles = PYLOOP_FREE_HANDLES;
-
     state->timer_type = pyloop_handle_type(module, &pyloop_timer_spec,
                                            state->asyncio_timer);
+    if (state->timer_type == NULL) {
+        return -1;
+    }
 
-    return state->timer_type ? 0 : -1;
+    state->free_handles.max = PYLOOP_FREE_HANDLES;
+    state->free_timers.max = PYLOOP_FREE_HANDLES;
+
+    return 0;
 }
 
 
@@ -366,54 +526,65 @@ pyloop_handle_type(PyObject *module, PyType_Spec *spec, PyObject *base)
 }
 
 
-PyObject *
-pyloop_handle_new(pyloop_t *loop, PyObject *callback, PyObject *const *args,
-    Py_ssize_t nargs, PyObject *context)
+static PyObject *
+pyloop_handle_take(pyloop_free_t *list, PyTypeObject *type)
 {
-    pyloop_state_t   *state;
-    pyloop_handle_t  *handle;
-
-    state = loop->state;
-
-    if (state->nfree_handles) {
-        handle = state->free_handles[--state->nfree_handles];
-        (void) PyObject_Init((PyObject *) handle, state->handle_type);
-
-    } else {
-        handle = PyObject_GC_New(pyloop_handle_t, state->handle_type);
-        if (handle == NULL) {
-            return NULL;
-        }
+    if (list->count) {
+        return PyObject_Init(list->items[--list->count], type);
     }
 
-    if (pyloop_handle_fill(loop, handle, callback, args, nargs, context)
-        == -1)
-    {
-        Py_DECREF(handle);
-        return NULL;
-    }
-
-    return (PyObject *) handle;
+    return _PyObject_GC_New(type);
 }
 
 
 PyObject *
-pyloop_timer_new(pyloop_t *loop, PyObject *when, PyObject *callback,
+pyloop_handle_new(pyloop_t *loop, PyObject *callback, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *context)
+{
+    pyloop_soon_t   *soon;
+    pyloop_state_t  *state;
+
+    state = loop->state;
+
+    soon = (pyloop_soon_t *) pyloop_handle_take(&state->free_handles,
+                                                state->handle_type);
+    if (soon == NULL) {
+        return NULL;
+    }
+
+    if (pyloop_handle_fill(loop, &soon->handle, &soon->args, callback, args,
+                           nargs, context)
+        == -1)
+    {
+        Py_DECREF(soon);
+        return NULL;
+    }
+
+    return (PyObject *) soon;
+}
+
+
+PyObject *
+pyloop_timer_new(pyloop_t *loop, double time, PyObject *callback,
     PyObject *const *args, Py_ssize_t nargs, PyObject *context)
 {
+    pyloop_state_t  *state;
     pyloop_timer_t  *timer;
 
-    timer = PyObject_GC_New(pyloop_timer_t, loop->state->timer_type);
+    state = loop->state;
+
+    timer = (pyloop_timer_t *) pyloop_handle_take(&state->free_timers,
+                                                  state->timer_type);
     if (timer == NULL) {
         return NULL;
     }
 
-    timer->index = -1;
+    timer->time = time;
+    timer->when = NULL;
     timer->scheduled = Py_NewRef(Py_False);
-    timer->when = Py_NewRef(when);
 
-    if (pyloop_handle_fill(loop, &timer->handle, callback, args, nargs,
-                           context)
+    if (pyloop_handle_fill(loop, &timer->handle, &timer->args, callback,
+                           args, nargs, context)
         == -1)
     {
         Py_DECREF(timer);
@@ -424,12 +595,12 @@ pyloop_timer_new(pyloop_t *loop, PyObject *when, PyObject *callback,
 }
 
 
-/* The handle is tracked by the collector in any case afterwards. */
+/* "own" are the handle's; it can be freed in any case afterwards. */
 
 static int
 pyloop_handle_fill(pyloop_t *loop, pyloop_handle_t *handle,
-    PyObject *callback, PyObject *const *args, Py_ssize_t nargs,
-    PyObject *context)
+    pyloop_args_t *own, PyObject *callback, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *context)
 {
     Py_ssize_t       i;
     PyObject        *frame;
@@ -437,26 +608,34 @@ pyloop_handle_fill(pyloop_t *loop, pyloop_handle_t *handle,
 
     state = loop->state;
 
+    handle->args = NULL;
     handle->callback = Py_NewRef(callback);
     handle->cancelled = Py_NewRef(Py_False);
+    handle->context = context ? Py_NewRef(context)
+                              : pyloop_context_vars(state);
     handle->loop = Py_NewRef((PyObject *) loop);
     handle->repr = Py_NewRef(Py_None);
     handle->source_traceback = NULL;
     handle->weakrefs = NULL;
 
-    handle->context = context ? Py_NewRef(context) : PyContext_CopyCurrent();
-    handle->args = nargs ? PyTuple_New(nargs) : Py_NewRef(state->empty);
+    own->count = 0;
 
-    if (handle->args) {
+    if (nargs <= PYLOOP_ARGS) {
+        for (i = 0; i < nargs; i++) {
+            own->items[i + 1] = Py_NewRef(args[i]);
+        }
+
+        own->count = nargs;
+
+    } else {
+        handle->args = PyTuple_New(nargs);
+        if (handle->args == NULL) {
+            return -1;
+        }
+
         for (i = 0; i < nargs; i++) {
             PyTuple_SET_ITEM(handle->args, i, Py_NewRef(args[i]));
         }
-    }
-
-    PyObject_GC_Track(handle);
-
-    if (handle->context == NULL || handle->args == NULL) {
-        return -1;
     }
 
     if (!loop->debug) {
@@ -474,326 +653,20 @@ pyloop_handle_fill(pyloop_t *loop, pyloop_handle_t *handle,
 }
 
 
+static void
+pyloop_free_list(pyloop_free_t *list)
+{
+    list->max = 0;
+
+    while (list->count) {
+        PyObject_GC_Del(list->items[--list->count]);
+    }
+}
+
+
 void
-pyloop_handle_free_list(pyloop_state_t *state)
+pyloop_handle_free_lists(pyloop_state_t *state)
 {
-    state->max_free_handles = 0;
-
-    while (state->nfree_handles) {
-        PyObject_GC_Del(state->free_handles[--state->nfree_handles]);
-    }
-}
-
-
-int
-pyloop_entry_run(pyloop_t *loop, pyloop_entry_t *entry)
-{
-    if (loop->debug) {
-        return pyloop_entry_debug(loop, entry);
-    }
-
-    if (entry->context == NULL) {
-        return pyloop_handle_run(loop, entry->callable);
-    }
-
-    if (pyloop_entry_enter(entry) == 0) {
-        return 0;
-    }
-
-    return pyloop_entry_failed(loop, NULL, entry->callable, entry->arg);
-}
-
-
-/* Calls what has no handle. */
-
-static int
-pyloop_entry_enter(pyloop_entry_t *entry)
-{
-    PyObject  *res;
-
-    if (PyContext_Enter(entry->context) == -1) {
-        return -1;
-    }
-
-    res = entry->arg ? PyObject_CallOneArg(entry->callable, entry->arg)
-                     : PyObject_CallNoArgs(entry->callable);
-
-    if (PyContext_Exit(entry->context) == -1) {
-        Py_CLEAR(res);
-    }
-
-    Py_XDECREF(res);
-
-    return res ? 0 : -1;
-}
-
-
-static int
-pyloop_handle_run(pyloop_t *loop, PyObject *op)
-{
-    int               rc;
-    PyObject         *res, *callback, *args, *context;
-    pyloop_handle_t  *handle;
-
-    if (!pyloop_is_handle(loop->state, op)) {
-        return pyloop_foreign_run(op);
-    }
-
-    handle = (pyloop_handle_t *) op;
-
-    if (handle->cancelled == Py_True) {
-        return 0;
-    }
-
-    /* the callback may cancel its own handle */
-    callback = Py_NewRef(handle->callback);
-    args = Py_NewRef(handle->args);
-    context = Py_NewRef(handle->context);
-
-    res = NULL;
-
-    if (PyContext_Enter(context) == 0) {
-        res = PyObject_Vectorcall(callback,
-                                  ((PyTupleObject *) args)->ob_item,
-                                  PyTuple_GET_SIZE(args), NULL);
-
-        if (PyContext_Exit(context) == -1) {
-            Py_CLEAR(res);
-        }
-    }
-
-    rc = res ? 0 : pyloop_entry_failed(loop, op, callback, args);
-
-    Py_XDECREF(res);
-    Py_DECREF(context);
-    Py_DECREF(args);
-    Py_DECREF(callback);
-
-    return rc;
-}
-
-
-/* A handle that asyncio has made, for a signal for instance. */
-
-static int
-pyloop_foreign_run(PyObject *op)
-{
-    int        cancelled;
-    PyObject  *res;
-
-    res = PyObject_GetAttrString(op, "_cancelled");
-    if (res == NULL) {
-        return -1;
-    }
-
-    cancelled = PyObject_IsTrue(res);
-    Py_DECREF(res);
-
-    if (cancelled) {
-        return cancelled == 1 ? 0 : -1;
-    }
-
-    res = PyObject_CallMethod(op, "_run", NULL);
-    Py_XDECREF(res);
-
-    return res ? 0 : -1;
-}
-
-
-/* As asyncio runs it in debug mode: the handle is known, the time taken. */
-
-static int
-pyloop_entry_debug(pyloop_t *loop, pyloop_entry_t *entry)
-{
-    int        rc;
-    double     begin, took, limit;
-    PyObject  *handle, *res;
-
-    handle = entry->context ? pyloop_handle_new(loop, entry->callable,
-                                                &entry->arg,
-                                                entry->arg ? 1 : 0,
-                                                entry->context)
-                            : Py_NewRef(entry->callable);
-    if (handle == NULL) {
-        return -1;
-    }
-
-    Py_XSETREF(loop->current_handle, Py_NewRef(handle));
-
-    begin = pyloop_time(loop);
-    rc = pyloop_handle_run(loop, handle);
-
-    if (rc == -1) {
-        goto done;
-    }
-
-    took = pyloop_time(loop) - begin;
-
-    res = PyObject_GetAttrString((PyObject *) loop, "slow_callback_duration");
-    limit = res ? PyFloat_AsDouble(res) : -1;
-    Py_XDECREF(res);
-
-    if (PyErr_Occurred()) {
-        rc = -1;
-        goto done;
-    }
-
-    if (took >= limit) {
-        rc = pyloop_handle_slow(loop->state, handle, took);
-    }
-
-done:
-
-    Py_XSETREF(loop->current_handle, Py_NewRef(Py_None));
-    Py_DECREF(handle);
-
-    return rc;
-}
-
-
-static int
-pyloop_handle_slow(pyloop_state_t *state, PyObject *handle, double took)
-{
-    PyObject  *logger, *text, *res;
-
-    res = NULL;
-    logger = NULL;
-
-    text = PyObject_CallMethod(state->base_events, "_format_handle", "O",
-                               handle);
-    if (text) {
-        logger = PyObject_GetAttrString(state->base_events, "logger");
-    }
-
-    if (logger) {
-        res = PyObject_CallMethod(logger, "warning", "sOd",
-                                  "Executing %s took %.3f seconds", text,
-                                  took);
-    }
-
-    Py_XDECREF(text);
-    Py_XDECREF(logger);
-    Py_XDECREF(res);
-
-    return res ? 0 : -1;
-}
-
-
-/* args is a tuple, or for a callback without a handle its one argument. */
-
-static int
-pyloop_entry_failed(pyloop_t *loop, PyObject *handle, PyObject *callback,
-    PyObject *args)
-{
-    int              rc;
-    PyObject        *type, *value, *traceback, *text, *message;
-    pyloop_state_t  *state;
-
-    if (PyErr_ExceptionMatches(PyExc_SystemExit)
-        || PyErr_ExceptionMatches(PyExc_KeyboardInterrupt))
-    {
-        return -1;
-    }
-
-    state = loop->state;
-    message = NULL;
-    rc = -1;
-
-    PyErr_Fetch(&type, &value, &traceback);
-
-    if (handle == NULL) {
-        handle = pyloop_handle_new(loop, callback, &args, args ? 1 : 0, NULL);
-        if (handle == NULL) {
-            goto failed;
-        }
-
-        args = ((pyloop_handle_t *) handle)->args;
-
-    } else {
-        Py_INCREF(handle);
-    }
-
-    text = PyObject_CallFunctionObjArgs(state->format_callback, callback,
-                                        args, NULL);
-    if (text) {
-        message = PyUnicode_FromFormat("Exception in callback %U", text);
-        Py_DECREF(text);
-    }
-
-    if (message == NULL) {
-        goto failed;
-    }
-
-    PyErr_Restore(type, value, traceback);
-    rc = pyloop_report(loop, message, handle);
-
-    Py_DECREF(message);
-    Py_DECREF(handle);
-
-    return rc;
-
-failed:
-
-    Py_XDECREF(handle);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-
-    return -1;
-}
-
-
-int
-pyloop_report(pyloop_t *loop, PyObject *message, PyObject *handle)
-{
-    int               rc;
-    PyObject         *type, *value, *traceback, *context, *res;
-    pyloop_handle_t  *h;
-
-    PyErr_Fetch(&type, &value, &traceback);
-    PyErr_NormalizeException(&type, &value, &traceback);
-
-    if (traceback) {
-        PyException_SetTraceback(value, traceback);
-    }
-
-    rc = -1;
-
-    context = Py_BuildValue("{sOsO}", "message", message,
-                            "exception", value);
-    if (context == NULL) {
-        goto done;
-    }
-
-    h = (pyloop_handle_t *) handle;
-
-    if (h) {
-        if (PyDict_SetItemString(context, "handle", handle) == -1) {
-            goto done;
-        }
-
-        if (h->source_traceback && h->source_traceback != Py_None
-            && PyDict_SetItemString(context, "source_traceback",
-                                    h->source_traceback)
-               == -1)
-        {
-            goto done;
-        }
-    }
-
-    res = PyObject_CallMethodOneArg((PyObject *) loop,
-                                    loop->state->str_call_exception_handler,
-                                    context);
-    Py_XDECREF(res);
-
-    rc = res ? 0 : -1;
-
-done:
-
-    Py_XDECREF(context);
-    Py_XDECREF(type);
-    Py_XDECREF(value);
-    Py_XDECREF(traceback);
-
-    return rc;
+    pyloop_free_list(&state->free_handles);
+    pyloop_free_list(&state->free_timers);
 }

@@ -337,6 +337,7 @@ pyloop_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(loop->thread_id);
     Py_VISIT(loop->current_handle);
     Py_VISIT(loop->task_factory);
+    Py_VISIT(loop->scratch);
 
     rc = pyloop_ready_visit(&loop->ready, visit, arg);
 
@@ -360,6 +361,7 @@ pyloop_clear(PyObject *op)
 
     Py_CLEAR(loop->current_handle);
     Py_CLEAR(loop->task_factory);
+    Py_CLEAR(loop->scratch);
 
     return 0;
 }

@@ -23,6 +23,7 @@ pyloop_exec(PyObject *module)
     state = PyModule_GetState(module);
 
     if (pyloop_imports(state) == -1 || pyloop_strings(state) == -1
+        || pyloop_context_init(state) == -1
         || pyloop_types(module, state) == -1)
     {
         return -1;
@@ -130,10 +131,9 @@ pyloop_strings(pyloop_state_t *state)
     state->kw_context = PyTuple_Pack(1, state->str_context);
     state->kw_loop_context = Py_BuildValue("(sO)", "loop",
                                            state->str_context);
-    state->empty = PyTuple_New(0);
 
     return state->kw_loop && state->kw_context && state->kw_loop_context
-           && state->empty ? 0 : -1;
+           ? 0 : -1;
 }
 
 
@@ -227,7 +227,7 @@ pyloop_module_clear(PyObject *module)
 
     state = PyModule_GetState(module);
 
-    pyloop_handle_free_list(state);
+    pyloop_handle_free_lists(state);
 
     Py_CLEAR(state->loop_type);
     Py_CLEAR(state->handle_type);
@@ -249,7 +249,7 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->kw_loop);
     Py_CLEAR(state->kw_context);
     Py_CLEAR(state->kw_loop_context);
-    Py_CLEAR(state->empty);
+    Py_CLEAR(state->no_vars);
     Py_CLEAR(state->str_call_at);
     Py_CLEAR(state->str_call_exception_handler);
     Py_CLEAR(state->str_callback);

@@ -414,7 +414,7 @@ pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
     uint32_t event)
 {
     int               fd;
-    PyObject         *handle, *old;
+    PyObject         *context, *handle, *old;
     pyloop_watch_t   *watch;
     pyloop_poller_t  *poller;
 
@@ -435,10 +435,20 @@ pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
 
-    handle = pyloop_handle_new(loop, args[1], args + 2, nargs - 2, NULL);
+    /* it runs more than once: what one call sets, the next one sees */
+    context = PyContext_CopyCurrent();
+    if (context == NULL) {
+        return NULL;
+    }
+
+    handle = pyloop_handle_new(loop, args[1], args + 2, nargs - 2, context);
+    Py_DECREF(context);
+
     if (handle == NULL) {
         return NULL;
     }
+
+    PyObject_GC_Track(handle);
 
     if (pyloop_watch_grow(poller, fd) == -1
         || pyloop_watch_set(poller, fd, poller->watches[fd].events | event)

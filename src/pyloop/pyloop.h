@@ -25,10 +25,20 @@
 #define PYLOOP_FREE_HANDLES 256
 
 
+/* Arguments that a handle holds without a tuple. */
+#define PYLOOP_ARGS         3
+
+
 /*
  * The fields of asyncio.Handle and asyncio.TimerHandle where their
  * __slots__ put them, which the module checks when it is imported.  Ours
  * are subclasses: what is not hot is theirs.
+ *
+ * The collector does not see a handle which the loop alone holds: the loop
+ * visits for it.  What else may hold one makes it tracked when the loop lets
+ * go of it.  Until someone asks, "args" may be NULL, the arguments being in
+ * pyloop_args_t, "context" the variables for a context still to be made,
+ * and "when" NULL.
  */
 
 typedef struct {
@@ -45,10 +55,23 @@ typedef struct {
 
 
 typedef struct {
+    size_t           count;
+    PyObject        *items[PYLOOP_ARGS + 1];  /* the first is the callee's */
+} pyloop_args_t;
+
+
+typedef struct {
     pyloop_handle_t  handle;
-    PyObject        *scheduled;
+    pyloop_args_t    args;
+} pyloop_soon_t;
+
+
+typedef struct {
+    pyloop_handle_t  handle;
+    PyObject        *scheduled;  /* True: waits in the heap or the ring */
     PyObject        *when;
-    Py_ssize_t       index;      /* in the heap, or -1 */
+    pyloop_args_t    args;
+    double           time;
 } pyloop_timer_t;
 
 
@@ -83,6 +106,7 @@ typedef struct {
     pyloop_due_t    *dues;
     Py_ssize_t       count;
     Py_ssize_t       size;
+    Py_ssize_t       cancelled;  /* of count, at the most */
     uint64_t         seq;
 } pyloop_heap_t;
 
@@ -107,6 +131,13 @@ typedef struct {
 
 
 typedef struct {
+    PyObject        *items[PYLOOP_FREE_HANDLES];
+    unsigned         count;
+    unsigned         max;        /* 0 once the type may be gone */
+} pyloop_free_t;
+
+
+typedef struct {
     PyTypeObject    *loop_type;
     PyTypeObject    *handle_type;
     PyTypeObject    *timer_type;
@@ -127,7 +158,6 @@ typedef struct {
     PyObject        *kw_loop;            /* ("loop",) */
     PyObject        *kw_loop_context;    /* ("loop", "context") */
     PyObject        *kw_context;
-    PyObject        *empty;              /* () */
     PyObject        *hidden;    /* the handle of whom no one asks for one */
 
     PyObject        *str_call_at;
@@ -141,9 +171,10 @@ typedef struct {
     PyTypeObject    *step_type;          /* of _asyncio, once seen */
     PyMethodDef     *wakeup_def;
 
-    pyloop_handle_t *free_handles[PYLOOP_FREE_HANDLES];
-    unsigned         nfree_handles;
-    unsigned         max_free_handles;   /* 0 once the types may be gone */
+    PyObject        *no_vars;            /* of an empty context */
+
+    pyloop_free_t    free_handles;
+    pyloop_free_t    free_timers;
 } pyloop_state_t;
 
 
@@ -161,6 +192,7 @@ typedef struct {
     PyObject         *thread_id;         /* BaseEventLoop's attributes */
     PyObject         *current_handle;
     PyObject         *task_factory;
+    PyObject         *scratch;   /* an empty context to run in, or NULL */
     double            clock_resolution;
 
     int64_t           polled;    /* when descriptors were looked at last */
@@ -196,21 +228,66 @@ pyloop_is_handle(pyloop_state_t *state, PyObject *op)
 /* handle.c: 0, or -1 with an exception set. */
 int pyloop_handle_types(PyObject *module, pyloop_state_t *state);
 
-/* A new handle, or NULL; context NULL is a copy of the current one. */
+/*
+ * A new handle that runs once, or NULL; context NULL is a copy of the
+ * current one.
+ */
 PyObject *pyloop_handle_new(pyloop_t *loop, PyObject *callback,
     PyObject *const *args, Py_ssize_t nargs, PyObject *context);
-PyObject *pyloop_timer_new(pyloop_t *loop, PyObject *when, PyObject *callback,
+PyObject *pyloop_timer_new(pyloop_t *loop, double time, PyObject *callback,
     PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 
-/* Empties the list for good. */
-void pyloop_handle_free_list(pyloop_state_t *state);
+/* The loop's reference to a handle goes. */
+void pyloop_handle_release(PyObject *op);
+
+/* Visits what the loop holds: the handle, or what is in it. */
+int pyloop_handle_visit(PyObject *op, visitproc visit, void *arg);
+
+/* The arguments, borrowed; NULL only with an exception set. */
+PyObject *pyloop_handle_args(PyObject *op);
+
+int pyloop_handle_cancel(pyloop_state_t *state, PyObject *op);
+
+/* Empties the lists for good. */
+void pyloop_handle_free_lists(pyloop_state_t *state);
+
+static inline pyloop_args_t *
+pyloop_handle_inline(PyObject *op)
+{
+    return Py_TYPE(op)->tp_basicsize == sizeof(pyloop_timer_t)
+           ? &((pyloop_timer_t *) op)->args : &((pyloop_soon_t *) op)->args;
+}
+
+
+/* context.c: what a context holds, whose object is made only when needed. */
+
+/* 0, or -1 with an exception set. */
+int pyloop_context_init(pyloop_state_t *state);
+
+/* A new reference to the current context's variables. */
+PyObject *pyloop_context_vars(pyloop_state_t *state);
+
+/* A new context with these variables. */
+PyObject *pyloop_context_new(PyObject *vars);
+
+/* Enters a context with these variables and returns it, or NULL. */
+PyObject *pyloop_context_enter(pyloop_t *loop, PyObject *vars);
+
+/*
+ * Leaves it; *kept is NULL or becomes the context, where it has changed.
+ * -1 with an exception set, in the place of the one that is.
+ */
+int pyloop_context_exit(pyloop_t *loop, PyObject *context, PyObject *vars,
+    PyObject **kept);
+
+
+/* callback.c */
 
 /*
  * Runs a callback and reports what it raises.  -1 when the loop must end:
  * SystemExit, KeyboardInterrupt, or a failing exception handler.
  */
 int pyloop_entry_run(pyloop_t *loop, pyloop_entry_t *entry);
-int pyloop_handle_cancel(pyloop_state_t *state, PyObject *op);
 
 /* Passes the exception that is set to the loop's exception handler. */
 int pyloop_report(pyloop_t *loop, PyObject *message, PyObject *handle);
@@ -234,8 +311,11 @@ pyloop_ready_count(pyloop_ready_t *ready)
 
 
 /* timer.c: a heap of timers; it owns a reference to each. */
-int pyloop_heap_add(pyloop_heap_t *heap, pyloop_timer_t *timer, double when);
-void pyloop_heap_remove(pyloop_heap_t *heap, pyloop_timer_t *timer);
+int pyloop_heap_add(pyloop_heap_t *heap, pyloop_timer_t *timer);
+/* The timer has been cancelled. */
+void pyloop_heap_cancelled(pyloop_heap_t *heap, pyloop_timer_t *timer);
+/* When the next is due; INFINITY for none. */
+double pyloop_heap_next(pyloop_heap_t *heap);
 int pyloop_heap_expire(pyloop_heap_t *heap, pyloop_ready_t *ready,
     double end);
 void pyloop_heap_clear(pyloop_heap_t *heap);

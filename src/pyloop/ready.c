@@ -8,7 +8,8 @@
 #include "pyloop/pyloop.h"
 
 
-#define PYLOOP_READY_MIN  64
+#define PYLOOP_READY_MIN    64
+#define PYLOOP_READY_AHEAD  4
 
 
 static int  pyloop_ready_grow(pyloop_ready_t *ready);
@@ -77,6 +78,10 @@ void
 pyloop_ready_take(pyloop_ready_t *ready, pyloop_entry_t *entry)
 {
     *entry = ready->entries[ready->head++ & ready->mask];
+
+    /* handles lie scattered: one that is soon due is fetched meanwhile */
+    __builtin_prefetch(ready->entries[(ready->head + PYLOOP_READY_AHEAD)
+                                      & ready->mask].callable);
 }
 
 
@@ -157,15 +162,25 @@ pyloop_ready_clear(pyloop_ready_t *ready)
 int
 pyloop_ready_visit(pyloop_ready_t *ready, visitproc visit, void *arg)
 {
+    int              rc;
     size_t           i;
     pyloop_entry_t  *entry;
 
     for (i = ready->head; i != ready->tail; i++) {
         entry = &ready->entries[i & ready->mask];
 
-        Py_VISIT(entry->callable);
-        Py_VISIT(entry->arg);
-        Py_VISIT(entry->context);
+        if (entry->context) {
+            Py_VISIT(entry->callable);
+            Py_VISIT(entry->arg);
+            Py_VISIT(entry->context);
+            continue;
+        }
+
+        rc = pyloop_handle_visit(entry->callable, visit, arg);
+
+        if (rc) {
+            return rc;
+        }
     }
 
     return 0;
@@ -175,7 +190,12 @@ pyloop_ready_visit(pyloop_ready_t *ready, visitproc visit, void *arg)
 void
 pyloop_entry_release(pyloop_entry_t *entry)
 {
+    if (entry->context == NULL) {
+        pyloop_handle_release(entry->callable);
+        return;
+    }
+
     Py_DECREF(entry->callable);
     Py_XDECREF(entry->arg);
-    Py_XDECREF(entry->context);
+    Py_DECREF(entry->context);
 }

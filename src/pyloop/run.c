@@ -74,13 +74,15 @@ pyloop_wake(pyloop_t *loop)
 static int
 pyloop_timeout(pyloop_t *loop, int64_t *timeout)
 {
-    double  now, wait;
+    double  next, now, wait;
 
     *timeout = 0;
 
     if (loop->stopping || loop->pending || pyloop_ready_count(&loop->ready)) {
         return 0;
     }
+
+    next = pyloop_heap_next(&loop->heap);
 
     if (loop->heap.count == 0) {
         *timeout = -1;
@@ -93,7 +95,7 @@ pyloop_timeout(pyloop_t *loop, int64_t *timeout)
         return -1;
     }
 
-    wait = loop->heap.dues[0].when - now;
+    wait = next - now;
 
     if (wait > 0) {
         /* rounded up, so that the timer is due afterwards */

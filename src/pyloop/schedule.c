@@ -290,18 +290,23 @@ pyloop_call_soon_threadsafe(PyObject *op, PyObject *const *args,
 }
 
 
+/* "when" is the time as it was given, or NULL. */
+
 static PyObject *
 pyloop_timer_add(pyloop_t *loop, double time, PyObject *when,
     pyloop_call_t *call)
 {
     PyObject  *timer;
 
-    timer = pyloop_timer_new(loop, when, call->callback, call->args,
+    timer = pyloop_timer_new(loop, time, call->callback, call->args,
                              call->nargs, call->context);
+    if (timer == NULL) {
+        return NULL;
+    }
 
-    if (timer
-        && pyloop_heap_add(&loop->heap, (pyloop_timer_t *) timer, time) == -1)
-    {
+    ((pyloop_timer_t *) timer)->when = Py_XNewRef(when);
+
+    if (pyloop_heap_add(&loop->heap, (pyloop_timer_t *) timer) == -1) {
         Py_CLEAR(timer);
     }
 
@@ -380,20 +385,17 @@ pyloop_call_later(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 
     time += delay;
 
+    if (!loop->own_call_at) {
+        return pyloop_call_check(loop, "call_at", 0, call.callback) == 0
+               ? pyloop_timer_add(loop, time, NULL, &call) : NULL;
+    }
+
     when = PyFloat_FromDouble(time);
     if (when == NULL) {
         return NULL;
     }
 
-    timer = NULL;
-
-    if (loop->own_call_at) {
-        timer = pyloop_call_own_at(loop, when, &call);
-
-    } else if (pyloop_call_check(loop, "call_at", 0, call.callback) == 0) {
-        timer = pyloop_timer_add(loop, time, when, &call);
-    }
-
+    timer = pyloop_call_own_at(loop, when, &call);
     Py_DECREF(when);
 
     return timer;

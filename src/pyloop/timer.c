@@ -1,7 +1,8 @@
 /*
  * Timers: a heap with four children a node, ordered by time and then by
- * order of arrival.  A timer knows its place, so that cancelling removes it
- * at once; times are the loop's floats, never rounded.
+ * order of arrival.  A cancelled timer is empty at once and leaves when it is
+ * due, or when half of them are cancelled; times are the loop's floats,
+ * never rounded.
  */
 
 #include "pyloop/pyloop.h"
@@ -17,7 +18,9 @@ static void pyloop_heap_up(pyloop_heap_t *heap, Py_ssize_t i,
     pyloop_due_t due);
 static void pyloop_heap_down(pyloop_heap_t *heap, Py_ssize_t i,
     pyloop_due_t due);
-static void pyloop_heap_cut(pyloop_heap_t *heap, Py_ssize_t i);
+static pyloop_timer_t *pyloop_heap_take(pyloop_heap_t *heap);
+static void pyloop_heap_sweep(pyloop_heap_t *heap);
+static void pyloop_heap_drop(pyloop_timer_t *timer);
 
 
 static inline int
@@ -27,16 +30,8 @@ pyloop_due_before(const pyloop_due_t *a, const pyloop_due_t *b)
 }
 
 
-static inline void
-pyloop_heap_set(pyloop_heap_t *heap, Py_ssize_t i, pyloop_due_t due)
-{
-    heap->dues[i] = due;
-    due.timer->index = i;
-}
-
-
 int
-pyloop_heap_add(pyloop_heap_t *heap, pyloop_timer_t *timer, double when)
+pyloop_heap_add(pyloop_heap_t *heap, pyloop_timer_t *timer)
 {
     Py_ssize_t     size;
     pyloop_due_t   due, *dues;
@@ -57,7 +52,7 @@ pyloop_heap_add(pyloop_heap_t *heap, pyloop_timer_t *timer, double when)
     }
 
     /* not a number is due at once, as in asyncio */
-    due.when = isnan(when) ? -INFINITY : when;
+    due.when = isnan(timer->time) ? -INFINITY : timer->time;
     due.seq = heap->seq++;
     due.timer = (pyloop_timer_t *) Py_NewRef((PyObject *) timer);
 
@@ -81,11 +76,11 @@ pyloop_heap_up(pyloop_heap_t *heap, Py_ssize_t i, pyloop_due_t due)
             break;
         }
 
-        pyloop_heap_set(heap, i, heap->dues[parent]);
+        heap->dues[i] = heap->dues[parent];
         i = parent;
     }
 
-    pyloop_heap_set(heap, i, due);
+    heap->dues[i] = due;
 }
 
 
@@ -113,53 +108,136 @@ pyloop_heap_down(pyloop_heap_t *heap, Py_ssize_t i, pyloop_due_t due)
             break;
         }
 
-        pyloop_heap_set(heap, i, heap->dues[least]);
+        heap->dues[i] = heap->dues[least];
         i = least;
     }
 
-    pyloop_heap_set(heap, i, due);
+    heap->dues[i] = due;
 }
 
 
-/* Takes the node out; its reference becomes the caller's. */
+/* Takes the first out; its reference becomes the caller's. */
 
-static void
-pyloop_heap_cut(pyloop_heap_t *heap, Py_ssize_t i)
+static pyloop_timer_t *
+pyloop_heap_take(pyloop_heap_t *heap)
 {
-    pyloop_due_t     last;
     pyloop_timer_t  *timer;
 
-    timer = heap->dues[i].timer;
-    timer->index = -1;
-    Py_SETREF(timer->scheduled, Py_NewRef(Py_False));
+    timer = heap->dues[0].timer;
 
-    last = heap->dues[--heap->count];
-
-    if (i == heap->count) {
-        return;
+    if (--heap->count) {
+        pyloop_heap_down(heap, 0, heap->dues[heap->count]);
     }
 
-    if (i > 0
-        && pyloop_due_before(&last,
-                             &heap->dues[(i - 1) / PYLOOP_HEAP_ARITY]))
-    {
-        pyloop_heap_up(heap, i, last);
+    return timer;
+}
 
-    } else {
-        pyloop_heap_down(heap, i, last);
-    }
+
+static inline int
+pyloop_timer_cancelled(pyloop_timer_t *timer)
+{
+    return timer->handle.cancelled == Py_True;
 }
 
 
 void
-pyloop_heap_remove(pyloop_heap_t *heap, pyloop_timer_t *timer)
+pyloop_heap_cancelled(pyloop_heap_t *heap, pyloop_timer_t *timer)
 {
-    if (timer->index == -1) {
+    if (timer->scheduled != Py_True) {
         return;
     }
 
-    pyloop_heap_cut(heap, timer->index);
-    Py_DECREF(timer);
+    /* the last to come is often the first to go */
+    if (heap->count && heap->dues[heap->count - 1].timer == timer) {
+        heap->count--;
+        pyloop_heap_drop(timer);
+
+        return;
+    }
+
+    heap->cancelled++;
+
+    if (heap->cancelled > PYLOOP_HEAP_MIN
+        && heap->cancelled > heap->count / 2)
+    {
+        pyloop_heap_sweep(heap);
+    }
+}
+
+
+/*
+ * Drops what is cancelled; for want of memory some other time.  The heap is
+ * whole again before anything is freed, which may run Python code.
+ */
+
+static void
+pyloop_heap_sweep(pyloop_heap_t *heap)
+{
+    Py_ssize_t     i, n, size;
+    pyloop_due_t  *old, *dues;
+
+    size = PYLOOP_HEAP_MIN;
+
+    while (size < heap->count) {
+        size *= 2;
+    }
+
+    dues = PyMem_New(pyloop_due_t, size);
+    if (dues == NULL) {
+        return;
+    }
+
+    old = heap->dues;
+    n = heap->count;
+
+    heap->dues = dues;
+    heap->size = size;
+    heap->count = 0;
+    heap->cancelled = 0;
+
+    for (i = 0; i < n; i++) {
+        if (!pyloop_timer_cancelled(old[i].timer)) {
+            /* what comes in the order of a heap stays where it is put */
+            pyloop_heap_up(heap, heap->count++, old[i]);
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+        if (pyloop_timer_cancelled(old[i].timer)) {
+            pyloop_heap_drop(old[i].timer);
+        }
+    }
+
+    PyMem_Free(old);
+}
+
+
+static void
+pyloop_heap_drop(pyloop_timer_t *timer)
+{
+    Py_SETREF(timer->scheduled, Py_NewRef(Py_False));
+    pyloop_handle_release((PyObject *) timer);
+}
+
+
+double
+pyloop_heap_next(pyloop_heap_t *heap)
+{
+    /* timers lie scattered: they are looked at only if need be */
+    while (heap->cancelled && heap->count
+           && pyloop_timer_cancelled(heap->dues[0].timer))
+    {
+        heap->cancelled--;
+        pyloop_heap_drop(pyloop_heap_take(heap));
+    }
+
+    if (heap->count) {
+        return heap->dues[0].when;
+    }
+
+    heap->cancelled = 0;
+
+    return INFINITY;
 }
 
 
@@ -168,13 +246,12 @@ pyloop_heap_remove(pyloop_heap_t *heap, pyloop_timer_t *timer)
 int
 pyloop_heap_expire(pyloop_heap_t *heap, pyloop_ready_t *ready, double end)
 {
-    pyloop_timer_t  *timer;
+    PyObject  *timer;
 
-    while (heap->count && heap->dues[0].when < end) {
-        timer = heap->dues[0].timer;
-        pyloop_heap_cut(heap, 0);
+    while (pyloop_heap_next(heap) < end) {
+        timer = (PyObject *) pyloop_heap_take(heap);
 
-        if (pyloop_ready_add(ready, (PyObject *) timer, NULL, NULL) == -1) {
+        if (pyloop_ready_add(ready, timer, NULL, NULL) == -1) {
             return -1;
         }
     }
@@ -189,23 +266,29 @@ pyloop_heap_clear(pyloop_heap_t *heap)
     pyloop_timer_t  *timer;
 
     while (heap->count) {
-        timer = heap->dues[heap->count - 1].timer;
-        pyloop_heap_remove(heap, timer);
+        timer = heap->dues[--heap->count].timer;
+        pyloop_heap_drop(timer);
     }
 
     PyMem_Free(heap->dues);
     heap->dues = NULL;
     heap->size = 0;
+    heap->cancelled = 0;
 }
 
 
 int
 pyloop_heap_visit(pyloop_heap_t *heap, visitproc visit, void *arg)
 {
+    int         rc;
     Py_ssize_t  i;
 
     for (i = 0; i < heap->count; i++) {
-        Py_VISIT(heap->dues[i].timer);
+        rc = pyloop_handle_visit((PyObject *) heap->dues[i].timer, visit,
+                                 arg);
+        if (rc) {
+            return rc;
+        }
     }
 
     return 0;
