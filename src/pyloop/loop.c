@@ -9,12 +9,10 @@
 #include <structmember.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <unistd.h>
 
 
 static int  pyloop_own_method(PyTypeObject *type, PyTypeObject *base,
     const char *name);
-static void pyloop_wake_close(pyloop_t *loop);
 static PyObject *pyloop_super(pyloop_t *loop, const char *name);
 
 
@@ -202,20 +200,6 @@ pyloop_close(PyObject *op, PyObject *unused)
     pyloop_wake_close(loop);
 
     return res;
-}
-
-
-static void
-pyloop_wake_close(pyloop_t *loop)
-{
-    int  fd;
-
-    fd = loop->wake_fd;
-
-    if (fd != -1) {
-        loop->wake_fd = -1;
-        (void) close(fd);
-    }
 }
 
 

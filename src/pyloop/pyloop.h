@@ -197,6 +197,7 @@ typedef struct {
 
     int64_t           polled;    /* when descriptors were looked at last */
     int               wake_fd;   /* an eventfd; -1 once closed */
+    unsigned          waking;    /* threads about to write to it */
 
     char              closed;
     char              stopping;
@@ -356,6 +357,8 @@ PyObject *pyloop_remove_writer(PyObject *op, PyObject *file);
 int64_t pyloop_now(void);
 double pyloop_time(pyloop_t *loop);
 void pyloop_wake(pyloop_t *loop);
+void pyloop_wake_unlocked(pyloop_t *loop);
+void pyloop_wake_close(pyloop_t *loop);
 PyObject *pyloop_run_once(PyObject *op, PyObject *unused);
 PyObject *pyloop_run_forever(PyObject *op, PyObject *unused);
 

@@ -13,6 +13,7 @@
 #include <math.h>
 #include <sys/eventfd.h>
 #include <time.h>
+#include <unistd.h>
 
 
 static int  pyloop_turn(pyloop_t *loop, int poll);
@@ -66,6 +67,44 @@ void
 pyloop_wake(pyloop_t *loop)
 {
     (void) eventfd_write(loop->wake_fd, 1);
+}
+
+
+/*
+ * From a thread that holds the GIL and lets go of it meanwhile: else the
+ * loop would be awake only to wait for it.
+ */
+
+void
+pyloop_wake_unlocked(pyloop_t *loop)
+{
+    loop->waking++;
+
+    Py_BEGIN_ALLOW_THREADS
+    pyloop_wake(loop);
+    Py_END_ALLOW_THREADS
+
+    loop->waking--;
+
+    if (loop->closed) {
+        pyloop_wake_close(loop);
+    }
+}
+
+
+/* Left open for whoever is about to write to it. */
+
+void
+pyloop_wake_close(pyloop_t *loop)
+{
+    int  fd;
+
+    fd = loop->wake_fd;
+
+    if (fd != -1 && loop->waking == 0) {
+        loop->wake_fd = -1;
+        (void) close(fd);
+    }
 }
 
 

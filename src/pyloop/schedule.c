@@ -283,7 +283,7 @@ pyloop_call_soon_threadsafe(PyObject *op, PyObject *const *args,
 
     if (handle && loop->sleeping) {
         loop->sleeping = 0;
-        pyloop_wake(loop);
+        pyloop_wake_unlocked(loop);
     }
 
     return handle;
