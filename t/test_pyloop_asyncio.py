@@ -1,14 +1,21 @@
 """CPython's own tests of asyncio with PyLoop in the place of asyncio's loop.
 
 Each module runs in a process of its own; it is Debian's libpython3.11-testsuite that has them.
+Other versions of CPython that are installed with their tests judge PyLoop as well.
 """
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import sysconfig
+from glob import glob
+from pathlib import Path
 
 import pytest
+
+from harness import ROOT
 
 # Loops made by the tests, directly or through the policy, are ours.
 RUNNER = """
@@ -23,10 +30,14 @@ class TheLoop(Loop):
         super().__init__()
 
 asyncio.SelectorEventLoop = unix_events.SelectorEventLoop = TheLoop
+asyncio.EventLoop = unix_events.EventLoop = TheLoop
 unix_events._UnixDefaultEventLoopPolicy._loop_factory = TheLoop
 unittest.main(module=None, argv=sys.argv)
 """
 
+SUITE = "test.test_asyncio.test_"
+
+# All but those of Windows.
 MODULES = [
     "base_events",
     "buffered_proto",
@@ -36,19 +47,19 @@ MODULES = [
     "futures2",
     "locks",
     "pep492",
+    "protocols",
     "queues",
     "runners",
+    "selector_events",
     "sendfile",
     "server",
     "sock_lowlevel",
+    "ssl",
     "sslproto",
     "streams",
     "subprocess",
     "taskgroups",
-    "tasks.CTask_CFuture_Tests",
-    "tasks.CoroutineGatherTests",
-    "tasks.FutureGatherTests",
-    "tasks.RunCoroutineThreadsafeTests",
+    "tasks",
     "threads",
     "timeouts",
     "transports",
@@ -56,28 +67,108 @@ MODULES = [
     "waitfor",
 ]
 
-LONG = ["ssl", "tasks"]
+# What else runs on asyncio's loop.
+OTHERS = ["test.test_asyncgen", "test.test_contextlib_async", "test.test_coroutines"]
 
-# Children need no watcher here, hence an inactive one is no error.
+# Why a test that fails has to.
 EXPECTED = {
+    # children need no watcher here, hence an inactive one is no error
     "subprocess": ["test_create_subprocess_fails_with_inactive_watcher"],
 }
 
+PYTHONS = [
+    path
+    for pattern in ("3.12*", "3.13*")
+    for path in sorted(glob(os.path.expanduser(f"~/.pyenv/versions/{pattern}/bin/python3")))[-1:]
+    or filter(None, [shutil.which(f"python{pattern[:-1]}")])
+]
 
-@pytest.mark.timeout(120)
-@pytest.mark.parametrize(
-    "module", [*MODULES, *(pytest.param(module, marks=pytest.mark.soak) for module in LONG)]
-)
-def test_cpython(module: str) -> None:
-    library = sysconfig.get_path("stdlib")
-    path = [library, *(entry for entry in sys.path if entry)]
-    command = [sys.executable, "-c", RUNNER, f"test.test_asyncio.test_{module}"]
+
+def judge(python: str, module: str, path: list[str], expected: list[str]) -> None:
+    command = [python, "-c", RUNNER, module]
     done = subprocess.run(
         command, env={"PYTHONPATH": ":".join(path)}, capture_output=True, text=True
     )
     if "No module named 'test.test_asyncio'" in done.stderr:
-        pytest.fail("Debian's libpython3.11-testsuite is not installed", pytrace=False)
+        pytest.fail("CPython's tests are not installed for " + python, pytrace=False)
     failed = re.findall(r"^(?:FAIL|ERROR): (\w+)", done.stderr, re.MULTILINE)
-    assert failed == EXPECTED.get(module, []), done.stderr
+    assert failed == expected, done.stderr
     ran = re.search(r"^Ran (\d+) test", done.stderr, re.MULTILINE)
     assert ran and int(ran[1]) > 0, done.stderr
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("module", [*MODULES, *OTHERS])
+def test_cpython(module: str) -> None:
+    path = [sysconfig.get_path("stdlib"), *(entry for entry in sys.path if entry)]
+    name = module if module in OTHERS else SUITE + module
+    judge(sys.executable, name, path, EXPECTED.get(module, []))
+
+
+def build(python: str, directory: Path) -> str:
+    """The package for another version: PyLoop and the modules that it needs."""
+    package = directory / "databridge"
+    package.mkdir()
+    for source in (ROOT / "python" / "databridge").glob("*.py"):
+        (package / source.name).symlink_to(source)
+    asked = "import sysconfig; print(sysconfig.get_path('include'))"
+    include = subprocess.check_output([python, "-c", asked], text=True).strip()
+    subprocess.run(
+        ["gcc", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-Wall", "-Wextra"]
+        + ["-Wno-unused-parameter", "-Werror", f"-I{ROOT / 'src'}", f"-I{include}"]
+        + ["-o", package / "_pyloop.so", *sorted((ROOT / "src" / "pyloop").glob("*.c"))],
+        check=True,
+    )
+    return str(directory)
+
+
+SMOKE = """
+import asyncio, sys
+import databridge
+
+async def main():
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, databridge.PyLoop)
+    loop.call_later(0.001, int).cancel()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        group.create_task(asyncio.sleep(0.001))
+        assert await asyncio.to_thread(int) == 0
+    child = await asyncio.create_subprocess_exec("/bin/echo", "hi", stdout=-1)
+    assert (await child.communicate())[0] == b"hi\\n"
+
+    async def answer(reader, writer):
+        writer.write(await reader.readline())
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+    writer.write(b"line\\n")
+    assert await reader.read() == b"line\\n"
+    writer.close()
+    server.close()
+
+databridge.run(main(), debug=True)
+with asyncio.Runner(loop_factory=databridge.new_event_loop) as runner:
+    runner.run(main())
+"""
+
+if PYTHONS:
+
+    @pytest.mark.parametrize("python", PYTHONS)
+    def test_another_version_of_cpython(python: str, tmp_path: Path) -> None:
+        path = build(python, tmp_path)
+        done = subprocess.run(
+            [python, "-W", "error", "-c", SMOKE],
+            env={"PYTHONPATH": path},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+    @pytest.mark.soak
+    @pytest.mark.timeout(1200)
+    @pytest.mark.parametrize("python", PYTHONS)
+    def test_another_version_s_own_tests(python: str, tmp_path: Path) -> None:
+        path = [build(python, tmp_path)]
+        for module in [*MODULES, "eager_task_factory"]:
+            judge(python, SUITE + module, path, EXPECTED.get(module, []))

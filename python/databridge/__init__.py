@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from databridge.crud import CrudError as CrudError
     from databridge.errors import DatabaseError as DatabaseError
     from databridge.loop import EventLoopPolicy as EventLoopPolicy
+    from databridge.loop import Loop as PyLoop
     from databridge.loop import new_event_loop as new_event_loop
     from databridge.loop import run as run
     from databridge.middleware import BaseMiddleware as BaseMiddleware
@@ -53,7 +54,7 @@ _MODULES = {
     "databridge.app": ("App",),
     "databridge.crud": ("CrudError",),
     "databridge.errors": ("DatabaseError",),
-    "databridge.loop": ("EventLoopPolicy", "new_event_loop", "run"),
+    "databridge.loop": ("EventLoopPolicy", "PyLoop", "new_event_loop", "run"),
     "databridge.middleware": ("BaseMiddleware",),
     "databridge.pages": ("offline_docs",),
     "databridge.routing": ("APIRouter",),
@@ -90,7 +91,7 @@ _MODULES = {
     "pydantic": ("Field", "Model", "ValidationError"),
 }
 _ORIGIN = {name: module for module, names in _MODULES.items() for name in names}
-_RENAMED = {"Model": "BaseModel"}
+_RENAMED = {"Model": "BaseModel", "PyLoop": "Loop"}
 
 __all__ = [
     "APIRouter",
@@ -114,6 +115,7 @@ __all__ = [
     "Model",
     "Path",
     "PlainTextResponse",
+    "PyLoop",
     "Query",
     "RedirectResponse",
     "Request",

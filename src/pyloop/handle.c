@@ -25,6 +25,13 @@ static int  pyloop_handle_traverse(PyObject *op, visitproc visit, void *arg);
 static int  pyloop_handle_clear(PyObject *op);
 
 
+static inline PyObject **
+pyloop_handle_weakrefs(PyObject *op)
+{
+    return (PyObject **) ((char *) op + Py_TYPE(op)->tp_weaklistoffset);
+}
+
+
 /* Called by cancel() of both types: asyncio's own is the debug mode's. */
 
 int
@@ -300,7 +307,7 @@ pyloop_handle_dealloc(PyObject *op)
         PyObject_GC_UnTrack(op);
     }
 
-    if (((pyloop_handle_t *) op)->weakrefs) {
+    if (*pyloop_handle_weakrefs(op)) {
         PyObject_ClearWeakRefs(op);
     }
 
@@ -401,9 +408,10 @@ static PyType_Slot pyloop_timer_slots[] = {
 };
 
 
+/* their bases are mutable, so must they be */
+
 #define PYLOOP_HANDLE_FLAGS                                                   \
-    (Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_GC|Py_TPFLAGS_IMMUTABLETYPE           \
-     |Py_TPFLAGS_DISALLOW_INSTANTIATION)
+    (Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_GC|Py_TPFLAGS_DISALLOW_INSTANTIATION)
 
 
 static PyType_Spec pyloop_handle_spec = {
@@ -455,11 +463,14 @@ pyloop_handle_types(PyObject *module, pyloop_state_t *state)
         }
     }
 
-    if (((PyTypeObject *) state->asyncio_handle)->tp_weaklistoffset
-        != offsetof(pyloop_handle_t, weakrefs))
+    if (((PyTypeObject *) state->asyncio_handle)->tp_weaklistoffset == 0
+        || ((PyTypeObject *) state->asyncio_handle)->tp_basicsize
+           != sizeof(pyloop_handle_t)
+        || ((PyTypeObject *) state->asyncio_timer)->tp_basicsize
+           != offsetof(pyloop_timer_t, args))
     {
         PyErr_SetString(PyExc_ImportError,
-                        "asyncio.Handle keeps its weak references elsewhere");
+                        "asyncio.Handle is not as PyLoop expects it");
         return -1;
     }
 
@@ -616,7 +627,7 @@ pyloop_handle_fill(pyloop_t *loop, pyloop_handle_t *handle,
     handle->loop = Py_NewRef((PyObject *) loop);
     handle->repr = Py_NewRef(Py_None);
     handle->source_traceback = NULL;
-    handle->weakrefs = NULL;
+    *pyloop_handle_weakrefs((PyObject *) handle) = NULL;
 
     own->count = 0;
 

@@ -50,7 +50,9 @@ typedef struct {
     PyObject    *loop;
     PyObject    *repr;
     PyObject    *source_traceback;
-    PyObject    *weakrefs;
+#if (PY_VERSION_HEX < 0x030c0000)
+    PyObject    *weakrefs;       /* since 3.12 they lie before the object */
+#endif
 } pyloop_handle_t;
 
 
