@@ -1,8 +1,11 @@
 """The wheel's extension modules; all else stands in pyproject.toml."""
 
+import subprocess
+import sys
 from glob import glob
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 WARNINGS = ["-Wall", "-Wextra", "-Wno-unused-parameter", "-Werror"]
 FLAGS = ["-O2", "-fvisibility=hidden", *WARNINGS]
@@ -47,4 +50,27 @@ store = Extension(
     language="c++",
 )
 
-setup(ext_modules=[pyloop, crud, store])
+HEADERS = {"simdjson": "simdjson.h", "re2": "re2/re2.h", "sqlite3": "sqlite3.h"}
+
+
+class Build(build_ext):
+    """Leaves out what the machine has no libraries for; PyLoop needs none."""
+
+    def build_extensions(self) -> None:
+        for extension in list(self.extensions):
+            if missing := [name for name in extension.libraries if not self.includes(name)]:
+                print(
+                    f"databridge: {extension.name} is left out: no headers of "
+                    f"{', '.join(missing)}; native CRUD needs them, PyLoop does not",
+                    file=sys.stderr,
+                )
+                self.extensions.remove(extension)
+        super().build_extensions()
+
+    def includes(self, library: str) -> bool:
+        command = [*self.compiler.compiler_so, "-x", "c++", "-fsyntax-only", "-"]
+        source = f"#include <{HEADERS[library]}>\n"
+        return subprocess.run(command, input=source.encode(), capture_output=True).returncode == 0
+
+
+setup(ext_modules=[pyloop, crud, store], cmdclass={"build_ext": Build})

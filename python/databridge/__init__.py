@@ -4,6 +4,7 @@ Names are loaded on first use: importing the package costs next to nothing.
 """
 
 import importlib
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -143,7 +144,17 @@ if not TYPE_CHECKING:
             module = _ORIGIN[name]
         except KeyError:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        value = getattr(importlib.import_module(module), _RENAMED.get(name, name))
+        try:
+            origin = importlib.import_module(module)
+        except ImportError as error:
+            if find_spec(f"{__name__}._crud"):
+                raise
+            raise ImportError(
+                f"{__name__}.{name} needs native CRUD, which this build was made without: "
+                "install the headers of simdjson, RE2 and SQLite (libsimdjson-dev libre2-dev "
+                "libsqlite3-dev), then databridge again"
+            ) from error
+        value = getattr(origin, _RENAMED.get(name, name))
         globals()[name] = value
         return value
 
