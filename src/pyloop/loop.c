@@ -7,7 +7,6 @@
 #include "pyloop/pyloop.h"
 
 #include <structmember.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 
 
@@ -284,16 +283,8 @@ pyloop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
         goto failed;
     }
 
-    loop->poller = pyloop_poller_new(state);
+    loop->poller = pyloop_poller_new(state, loop->wake_fd);
     if (loop->poller == NULL) {
-        goto failed;
-    }
-
-    if (pyloop_poller_control(loop->poller, EPOLL_CTL_ADD, loop->wake_fd,
-                              EPOLLIN)
-        == -1)
-    {
-        PyErr_SetFromErrno(PyExc_OSError);
         goto failed;
     }
 

@@ -24,6 +24,7 @@ pyloop_exec(PyObject *module)
 
     if (pyloop_imports(state) == -1 || pyloop_strings(state) == -1
         || pyloop_context_init(state) == -1
+        || pyloop_poller_init() == -1
         || pyloop_types(module, state) == -1)
     {
         return -1;
@@ -290,5 +291,12 @@ PyModuleDef pyloop_module = {
 PyMODINIT_FUNC
 PyInit__pyloop(void)
 {
+#ifdef Py_GIL_DISABLED
+    PyErr_SetString(PyExc_ImportError,
+                    "PyLoop relies on the GIL: use a build of CPython that has "
+                    "it, or asyncio's own loop");
+    return NULL;
+#else
     return PyModuleDef_Init(&pyloop_module);
+#endif
 }

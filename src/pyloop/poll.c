@@ -2,11 +2,17 @@
  * The poller: epoll, level-triggered as asyncio has it, and the handles by
  * descriptor.  Times are nanoseconds where the kernel has epoll_pwait2(),
  * else milliseconds rounded up.  It passes for the loop's selector.
+ *
+ * A forked child shares the kernel's side of the descriptors: it gets others
+ * under the same numbers, so that nothing it does to a loop it has inherited
+ * reaches its parent's.
  */
 
 #include "pyloop/pyloop.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -19,6 +25,9 @@
 #define PYLOOP_WRITE      (~(uint32_t) EPOLLIN)
 
 
+static void pyloop_poller_forked(void);
+static void pyloop_poller_replace(int fd, int with);
+static void pyloop_poller_unlink(pyloop_poller_t *poller);
 static int  pyloop_poll_wait(pyloop_t *loop, struct epoll_event *events,
     int64_t timeout);
 static int  pyloop_epoll(pyloop_poller_t *poller, struct epoll_event *events,
@@ -37,8 +46,79 @@ static PyObject *pyloop_watch_remove(pyloop_t *loop, PyObject *file,
     uint32_t event);
 
 
+static pyloop_poller_t  *pyloop_pollers;     /* guarded by the GIL */
+
+
+int
+pyloop_poller_init(void)
+{
+    static int  done;
+
+    if (!done && pthread_atfork(NULL, NULL, pyloop_poller_forked) != 0) {
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    done = 1;
+
+    return 0;
+}
+
+
+/* In the child, where nothing but system calls is safe. */
+
+static void
+pyloop_poller_forked(void)
+{
+    pyloop_poller_t  *poller;
+
+    for (poller = pyloop_pollers; poller; poller = poller->next) {
+
+        pyloop_poller_replace(poller->fd, epoll_create1(EPOLL_CLOEXEC));
+
+        if (poller->wake_fd != -1) {
+            pyloop_poller_replace(poller->wake_fd,
+                                  eventfd(0, EFD_CLOEXEC|EFD_NONBLOCK));
+            (void) pyloop_poller_control(poller, EPOLL_CTL_ADD,
+                                         poller->wake_fd, EPOLLIN);
+        }
+    }
+}
+
+
+static void
+pyloop_poller_replace(int fd, int with)
+{
+    if (with == -1) {
+        (void) close(fd);
+        return;
+    }
+
+    (void) dup3(with, fd, O_CLOEXEC);
+    (void) close(with);
+}
+
+
+static void
+pyloop_poller_unlink(pyloop_poller_t *poller)
+{
+    if (poller->fd == -1) {
+        return;
+    }
+
+    *poller->link = poller->next;
+
+    if (poller->next) {
+        poller->next->link = poller->link;
+    }
+
+    (void) close(poller->fd);
+    poller->fd = -1;
+}
+
+
 pyloop_poller_t *
-pyloop_poller_new(pyloop_state_t *state)
+pyloop_poller_new(pyloop_state_t *state, int wake_fd)
 {
     pyloop_poller_t  *poller;
 
@@ -47,6 +127,7 @@ pyloop_poller_new(pyloop_state_t *state)
         return NULL;
     }
 
+    poller->wake_fd = wake_fd;
     poller->coarse = 0;
     poller->watches = NULL;
     poller->size = 0;
@@ -56,13 +137,28 @@ pyloop_poller_new(pyloop_state_t *state)
     PyObject_GC_Track(poller);
 
     if (poller->fd == -1) {
-        PyErr_SetFromErrno(PyExc_OSError);
-        Py_DECREF(poller);
-
-        return NULL;
+        goto failed;
     }
 
-    return poller;
+    poller->link = &pyloop_pollers;
+    poller->next = pyloop_pollers;
+
+    if (poller->next) {
+        poller->next->link = &poller->next;
+    }
+
+    pyloop_pollers = poller;
+
+    if (pyloop_poller_control(poller, EPOLL_CTL_ADD, wake_fd, EPOLLIN) == 0) {
+        return poller;
+    }
+
+failed:
+
+    PyErr_SetFromErrno(PyExc_OSError);
+    Py_DECREF(poller);
+
+    return NULL;
 }
 
 
@@ -576,7 +672,8 @@ pyloop_remove_writer(PyObject *op, PyObject *file)
 static int
 pyloop_poller_traverse(PyObject *op, visitproc visit, void *arg)
 {
-    int               i;
+    int               i, rc;
+    pyloop_watch_t   *watch;
     pyloop_poller_t  *poller;
 
     poller = (pyloop_poller_t *) op;
@@ -584,9 +681,19 @@ pyloop_poller_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(op));
 
     for (i = 0; i < poller->size; i++) {
-        Py_VISIT(poller->watches[i].reader);
-        Py_VISIT(poller->watches[i].writer);
-        Py_VISIT(poller->watches[i].file);
+        watch = &poller->watches[i];
+        Py_VISIT(watch->file);
+
+        rc = watch->reader ? pyloop_handle_visit(watch->reader, visit, arg)
+                           : 0;
+
+        if (rc == 0 && watch->writer) {
+            rc = pyloop_handle_visit(watch->writer, visit, arg);
+        }
+
+        if (rc) {
+            return rc;
+        }
     }
 
     return 0;
@@ -627,11 +734,7 @@ pyloop_poller_close(PyObject *op, PyObject *unused)
 
     poller = (pyloop_poller_t *) op;
 
-    if (poller->fd != -1) {
-        (void) close(poller->fd);
-        poller->fd = -1;
-    }
-
+    pyloop_poller_unlink(poller);
     (void) pyloop_poller_clear(op);
 
     Py_RETURN_NONE;
@@ -695,10 +798,7 @@ pyloop_poller_dealloc(PyObject *op)
 
     PyObject_GC_UnTrack(op);
 
-    if (poller->fd != -1) {
-        (void) close(poller->fd);
-    }
-
+    pyloop_poller_unlink(poller);
     (void) pyloop_poller_clear(op);
 
     PyObject_GC_Del(op);

@@ -123,13 +123,18 @@ typedef struct {
 } pyloop_watch_t;
 
 
-typedef struct {
+typedef struct pyloop_poller_s  pyloop_poller_t;
+
+struct pyloop_poller_s {
     PyObject_HEAD
-    int              fd;         /* epoll; -1 once closed */
-    int              coarse;     /* the kernel has no epoll_pwait2() */
-    pyloop_watch_t  *watches;    /* by descriptor */
-    int              size;
-} pyloop_poller_t;
+    int                fd;       /* epoll; -1 once closed */
+    int                wake_fd;  /* the loop's; -1 once closed */
+    int                coarse;   /* the kernel has no epoll_pwait2() */
+    int                size;
+    pyloop_watch_t    *watches;  /* by descriptor */
+    pyloop_poller_t   *next;     /* of all that are open */
+    pyloop_poller_t  **link;
+};
 
 
 typedef struct {
@@ -336,8 +341,13 @@ PyObject *pyloop_call_later(PyObject *op, PyObject *const *args,
     Py_ssize_t nargs, PyObject *kwnames);
 
 
-/* poll.c */
-pyloop_poller_t *pyloop_poller_new(pyloop_state_t *state);
+/* poll.c: 0, or -1 with an exception set. */
+int pyloop_poller_init(void);
+
+/* wake_fd is watched until it is closed. */
+pyloop_poller_t *pyloop_poller_new(pyloop_state_t *state, int wake_fd);
+
+/* 0, or -1 with errno set. */
 int pyloop_poller_control(pyloop_poller_t *poller, int op, int fd,
     uint32_t events);
 

@@ -102,6 +102,10 @@ pyloop_wake_close(pyloop_t *loop)
     fd = loop->wake_fd;
 
     if (fd != -1 && loop->waking == 0) {
+        if (loop->poller) {
+            loop->poller->wake_fd = -1;
+        }
+
         loop->wake_fd = -1;
         (void) close(fd);
     }
