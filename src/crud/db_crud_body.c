@@ -47,20 +47,42 @@ db_crud_parse_id(db_crud_call_t *call, db_check_t *check)
 }
 
 
+char *
+db_crud_objectid(db_crud_call_t *call)
+{
+    char  *id;
+
+    id = db_arena_alloc(call->arena, DB_OBJECTID_LENGTH + 2);
+    if (id == NULL) {
+        return NULL;
+    }
+
+    id[0] = '"';
+    id[DB_OBJECTID_LENGTH + 1] = '"';
+
+    call->op.id.kind = DB_VALUE_TEXT;
+    call->op.id.text = (db_str_t) { id + 1, DB_OBJECTID_LENGTH };
+
+    call->given = (db_str_t) { id, DB_OBJECTID_LENGTH + 2 };
+
+    return id + 1;
+}
+
+
 /* An ObjectId of the path: DB_DECLINED when it is none. */
 
 static int
 db_crud_parse_objectid(db_crud_call_t *call)
 {
-    char    *copy, c;
+    char    *id, c;
     size_t   i;
 
     if (call->id.len != DB_OBJECTID_LENGTH) {
         return DB_DECLINED;
     }
 
-    copy = db_arena_alloc(call->arena, DB_OBJECTID_LENGTH + 2);
-    if (copy == NULL) {
+    id = db_crud_objectid(call);
+    if (id == NULL) {
         return DB_ERROR;
     }
 
@@ -75,23 +97,15 @@ db_crud_parse_objectid(db_crud_call_t *call)
             return DB_DECLINED;
         }
 
-        copy[i + 1] = c;
+        id[i] = c;
     }
-
-    copy[0] = '"';
-    copy[DB_OBJECTID_LENGTH + 1] = '"';
-
-    call->op.id.kind = DB_VALUE_TEXT;
-    call->op.id.text = (db_str_t) { copy + 1, DB_OBJECTID_LENGTH };
-
-    call->given = (db_str_t) { copy, DB_OBJECTID_LENGTH + 2 };
 
     return DB_OK;
 }
 
 
 int
-db_crud_read_id(db_crud_call_t *call, db_check_t *check)
+db_crud_check_id(db_crud_call_t *call, db_check_t *check)
 {
     int  rc;
 
@@ -107,6 +121,24 @@ db_crud_read_id(db_crud_call_t *call, db_check_t *check)
     rc = db_crud_parse_objectid(call);
 
     return rc == DB_DECLINED ? db_crud_not_found(call) : rc;
+}
+
+
+int
+db_crud_read_id(db_crud_call_t *call)
+{
+    int         rc;
+    db_check_t  check;
+
+    db_check_init(&check, call->arena, &call->out);
+
+    rc = db_crud_check_id(call, &check);
+
+    if (rc == DB_OK && (check.nerrors || check.errors.failed)) {
+        rc = db_crud_invalid(call, &check);
+    }
+
+    return rc;
 }
 
 

@@ -33,7 +33,16 @@ int db_crud_read_body(db_crud_call_t *call, db_json_t **root);
  * The id of the path: its value in op->id, its JSON text in call->given.
  * Errors are left in the check.  DB_DONE: answered.
  */
-int db_crud_read_id(db_crud_call_t *call, db_check_t *check);
+int db_crud_check_id(db_crud_call_t *call, db_check_t *check);
+
+/* The same; errors are answered. */
+int db_crud_read_id(db_crud_call_t *call);
+
+/*
+ * Makes room for an ObjectId to be the id of the call: where its digits are
+ * to be written, or NULL when out of memory.
+ */
+char *db_crud_objectid(db_crud_call_t *call);
 
 /* What If-Match, or its lack, asks of a write.  DB_DONE: answered. */
 int db_crud_match(db_crud_call_t *call);

@@ -49,22 +49,11 @@ db_crud_begin_list(db_crud_call_t *call)
 int
 db_crud_begin_get(db_crud_call_t *call)
 {
-    int         rc;
-    db_check_t  check;
+    int  rc;
 
-    db_check_init(&check, call->arena, &call->out);
-
-    rc = db_crud_read_id(call, &check);
+    rc = db_crud_read_id(call);
     if (rc != DB_OK) {
         return rc;
-    }
-
-    if (check.errors.failed) {
-        return DB_ERROR;
-    }
-
-    if (check.nerrors) {
-        return db_crud_invalid(call, &check);
     }
 
     if (!call->validated) {

@@ -4,7 +4,7 @@
 
 #include "crud/db_crud_call.h"
 
-#include "crud/db_check.h"
+#include "crud/db_scalar.h"
 
 
 /* On a thread of the store, which owns the call. */
@@ -24,30 +24,6 @@ db_crud_modify_current(db_store_op_t *op, db_str_t current)
 
     return db_crud_detail(call, 409, db_string("Changed by somebody else"))
            == DB_DONE ? DB_DECLINED : DB_ERROR;
-}
-
-
-/* A new ObjectId, and its JSON text. */
-
-static int
-db_crud_create_id(db_crud_call_t *call)
-{
-    char  *id;
-
-    id = db_arena_alloc(call->arena, DB_OBJECTID_LENGTH + 2);
-
-    if (id == NULL || db_objectid_create(id + 1) != DB_OK) {
-        return DB_ERROR;
-    }
-
-    id[0] = '"';
-    id[DB_OBJECTID_LENGTH + 1] = '"';
-
-    call->op.id.kind = DB_VALUE_TEXT;
-    call->op.id.text = (db_str_t) { id + 1, DB_OBJECTID_LENGTH };
-    call->given = (db_str_t) { id, DB_OBJECTID_LENGTH + 2 };
-
-    return DB_OK;
 }
 
 
@@ -83,21 +59,16 @@ static int
 db_crud_begin_item(db_crud_call_t *call, const db_crud_document_t *document,
     db_store_item_t *item)
 {
-    int         rc;
-    db_check_t  check;
+    int    rc;
+    char  *id;
 
     if (call->crud->id) {
-        db_check_init(&check, call->arena, &call->out);
-
         call->id = document->id;
-        rc = db_crud_read_id(call, &check);
-
-        if (rc == DB_OK && (check.nerrors || check.errors.failed)) {
-            rc = db_crud_invalid(call, &check);
-        }
+        rc = db_crud_read_id(call);
 
     } else {
-        rc = db_crud_create_id(call);
+        id = db_crud_objectid(call);
+        rc = id ? db_objectid_create(id) : DB_ERROR;
     }
 
     if (rc != DB_OK) {
@@ -145,8 +116,7 @@ db_crud_begin_items(db_crud_call_t *call)
 int
 db_crud_begin_validated(db_crud_call_t *call)
 {
-    int         rc;
-    db_check_t  check;
+    int  rc;
 
     if (call->operation == DB_CRUD_CREATE) {
         return db_crud_begin_items(call);
@@ -155,19 +125,13 @@ db_crud_begin_validated(db_crud_call_t *call)
     call->op.upsert = call->crud->upsert && call->operation == DB_CRUD_UPDATE;
 
     rc = db_crud_match(call);
-    if (rc != DB_OK) {
-        return rc;
+
+    if (rc == DB_OK) {
+        rc = db_crud_read_id(call);
     }
 
-    db_check_init(&check, call->arena, &call->out);
-
-    rc = db_crud_read_id(call, &check);
     if (rc != DB_OK) {
         return rc;
-    }
-
-    if (check.nerrors || check.errors.failed) {
-        return db_crud_invalid(call, &check);
     }
 
     call->op.kind = DB_STORE_REPLACE;

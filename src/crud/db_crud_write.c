@@ -462,7 +462,7 @@ db_crud_begin_update(db_crud_call_t *call)
 
     db_check_init(&check, call->arena, &call->out);
 
-    rc = db_crud_read_id(call, &check);
+    rc = db_crud_check_id(call, &check);
 
     if (rc == DB_OK) {
         rc = db_crud_read_body(call, &root);
@@ -504,26 +504,11 @@ db_crud_begin_update(db_crud_call_t *call)
 int
 db_crud_begin_delete(db_crud_call_t *call)
 {
-    int         rc;
-    db_check_t  check;
+    int  rc;
 
     rc = db_crud_match(call);
-    if (rc != DB_OK) {
-        return rc;
-    }
 
-    db_check_init(&check, call->arena, &call->out);
-
-    rc = db_crud_read_id(call, &check);
-    if (rc != DB_OK) {
-        return rc;
-    }
-
-    if (check.errors.failed) {
-        return DB_ERROR;
-    }
-
-    return check.nerrors ? db_crud_invalid(call, &check) : DB_OK;
+    return rc == DB_OK ? db_crud_read_id(call) : rc;
 }
 
 
