@@ -27,6 +27,11 @@ typedef enum {
 } db_crud_operation_t;
 
 
+/* As schemas name it; DB_CRUD_OPERATIONS: no such operation. */
+db_crud_operation_t db_crud_operation(db_str_t name);
+const char *db_crud_operation_name(db_crud_operation_t operation);
+
+
 /*
  * Compiles schema text.  A NULL return leaves a message that names the
  * member at fault and what to do in error.

@@ -28,6 +28,28 @@ static const struct {
 };
 
 
+db_crud_operation_t
+db_crud_operation(db_str_t name)
+{
+    unsigned  i;
+
+    for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
+        if (db_str_eq(db_operations[i].name, name)) {
+            break;
+        }
+    }
+
+    return i;
+}
+
+
+const char *
+db_crud_operation_name(db_crud_operation_t operation)
+{
+    return db_operations[operation].name.data;
+}
+
+
 /*
  * A name in a document: it becomes part of SQLite's JSON path.  "-" is for
  * aliases.
@@ -525,23 +547,6 @@ db_compile_id(db_compiler_t *c, const db_json_t *root)
 }
 
 
-/* DB_CRUD_OPERATIONS when it is none. */
-
-static db_crud_operation_t
-db_compile_operation(db_str_t name)
-{
-    unsigned  i;
-
-    for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
-        if (db_str_eq(db_operations[i].name, name)) {
-            break;
-        }
-    }
-
-    return i;
-}
-
-
 /* What Python has to validate, each with the reason. */
 
 static int
@@ -562,7 +567,7 @@ db_compile_hybrid(db_compiler_t *c, const db_json_t *root)
     for (member = hybrid ? hybrid->u.child : NULL; member;
          member = member->next)
     {
-        operation = db_compile_operation(member->key);
+        operation = db_crud_operation(member->key);
 
         if (operation == DB_CRUD_OPERATIONS || operation == DB_CRUD_LIST
             || operation == DB_CRUD_GET || member->kind != DB_JSON_STRING)
@@ -604,7 +609,7 @@ db_compile_operations(db_compiler_t *c, const db_json_t *root)
          member = member->next)
     {
         i = member->kind == DB_JSON_STRING
-            ? db_compile_operation(member->u.text) : DB_CRUD_OPERATIONS;
+            ? db_crud_operation(member->u.text) : DB_CRUD_OPERATIONS;
 
         if (i == DB_CRUD_OPERATIONS) {
             return db_compile_error(c, "\"operations\" may have \"list\", "

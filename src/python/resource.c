@@ -78,22 +78,25 @@ db_py_resource_dealloc(PyObject *self)
 static db_crud_operation_t
 db_py_resource_operation(PyObject *args)
 {
-    unsigned   i;
-    PyObject  *name;
-
-    static const char  *names[DB_CRUD_OPERATIONS] = {
-        "list", "get", "create", "update", "patch", "delete"
-    };
+    PyObject             *name;
+    Py_ssize_t            len;
+    const char           *text;
+    db_crud_operation_t   operation;
 
     name = PyTuple_GET_SIZE(args) ? PyTuple_GET_ITEM(args, 0) : Py_None;
+    text = PyUnicode_Check(name) ? PyUnicode_AsUTF8AndSize(name, &len) : NULL;
 
-    for (i = 0; i < DB_CRUD_OPERATIONS && PyUnicode_Check(name); i++) {
-        if (PyUnicode_CompareWithASCIIString(name, names[i]) == 0) {
-            return i;
+    if (text) {
+        operation = db_crud_operation((db_str_t) { text, (size_t) len });
+
+        if (operation != DB_CRUD_OPERATIONS) {
+            return operation;
         }
     }
 
-    PyErr_Format(PyExc_ValueError, "there is no operation %R", name);
+    if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "there is no operation %R", name);
+    }
 
     return DB_CRUD_OPERATIONS;
 }

@@ -21,11 +21,6 @@ typedef struct {
 } crud_resource_t;
 
 
-static const char  *const crud_operations[DB_CRUD_OPERATIONS] = {
-    "list", "get", "create", "update", "patch", "delete"
-};
-
-
 static PyObject *
 crud_text(db_str_t text)
 {
@@ -216,20 +211,20 @@ crud_result(db_crud_call_t *call, int rc)
     }
 
     return Py_BuildValue("(ssNN)", "store",
-                         crud_operations[call->operation], id, what);
+                         db_crud_operation_name(call->operation), id, what);
 }
 
 
 static PyObject *
 crud_resource_call(crud_resource_t *self, PyObject *args, PyObject *kwargs)
 {
-    int              rc;
-    unsigned         i;
-    Py_buffer        body = { 0 };
-    PyObject        *result;
-    const char      *operation, *id, *query, *type, *current;
-    Py_ssize_t       id_len, query_len, type_len, current_len;
-    db_crud_call_t  *call;
+    int                   rc;
+    Py_buffer             body = { 0 };
+    PyObject             *result;
+    const char           *name, *id, *query, *type, *current;
+    Py_ssize_t            id_len, query_len, type_len, current_len;
+    db_crud_call_t       *call;
+    db_crud_operation_t   operation;
 
     static char  *names[] = {
         "operation", "id", "query", "content_type", "body", "current", NULL
@@ -242,7 +237,7 @@ crud_resource_call(crud_resource_t *self, PyObject *args, PyObject *kwargs)
     type_len = (Py_ssize_t) strlen(type);
 
     if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$s#s#s#y*y#:call", names,
-                                     &operation, &id, &id_len, &query,
+                                     &name, &id, &id_len, &query,
                                      &query_len, &type, &type_len, &body,
                                      &current, &current_len))
     {
@@ -251,23 +246,19 @@ crud_resource_call(crud_resource_t *self, PyObject *args, PyObject *kwargs)
 
     result = NULL;
 
-    for (i = 0; i < DB_CRUD_OPERATIONS; i++) {
-        if (strcmp(operation, crud_operations[i]) == 0) {
-            break;
-        }
-    }
+    operation = db_crud_operation((db_str_t) { name, strlen(name) });
 
-    if (i == DB_CRUD_OPERATIONS) {
-        PyErr_Format(PyExc_ValueError, "unknown operation '%s'", operation);
+    if (operation == DB_CRUD_OPERATIONS) {
+        PyErr_Format(PyExc_ValueError, "unknown operation '%s'", name);
         goto release;
     }
 
-    if (i == DB_CRUD_PATCH && current == NULL) {
+    if (operation == DB_CRUD_PATCH && current == NULL) {
         PyErr_SetString(PyExc_ValueError, "a patch needs a current document");
         goto release;
     }
 
-    call = db_crud_call_create(self->crud, (db_crud_operation_t) i);
+    call = db_crud_call_create(self->crud, operation);
     if (call == NULL) {
         PyErr_NoMemory();
         goto release;
@@ -383,7 +374,7 @@ crud_resource_operations(crud_resource_t *self, void *unused)
             continue;
         }
 
-        name = PyUnicode_FromString(crud_operations[i]);
+        name = PyUnicode_FromString(db_crud_operation_name(i));
         if (name == NULL || PyList_Append(list, name) == -1) {
             Py_XDECREF(name);
             Py_DECREF(list);
