@@ -69,6 +69,9 @@ int db_check_real(db_check_t *check, const db_json_t *node, double *value,
 /* Text within a string: as JSON has it, without the quotes. */
 void db_check_escape(db_buf_t *buf, db_str_t text);
 
+/* Python's str() of a scalar; of what is none, its JSON. */
+void db_check_write_str(db_buf_t *buf, const db_json_t *node);
+
 void db_check_union(db_check_t *check, const db_type_t *type,
     const db_json_t *node, const db_loc_t *loc);
 void db_check_tagged(db_check_t *check, const db_type_t *type,

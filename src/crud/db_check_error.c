@@ -117,6 +117,33 @@ db_check_escape(db_buf_t *buf, db_str_t text)
 
 
 void
+db_check_write_str(db_buf_t *buf, const db_json_t *node)
+{
+    switch (node->kind) {
+
+    case DB_JSON_NULL:
+        db_buf_lit(buf, "None");
+        return;
+
+    case DB_JSON_FALSE:
+        db_buf_lit(buf, "False");
+        return;
+
+    case DB_JSON_TRUE:
+        db_buf_lit(buf, "True");
+        return;
+
+    case DB_JSON_STRING:
+        db_buf_str(buf, node->u.text);
+        return;
+
+    default:
+        db_json_write(buf, node);
+    }
+}
+
+
+void
 db_check_fail_with(db_check_t *check, const char *type, const db_loc_t *loc,
     db_str_t msg, db_str_t error, const db_json_t *input)
 {

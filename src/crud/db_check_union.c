@@ -243,35 +243,6 @@ db_check_union(db_check_t *check, const db_type_t *type,
 }
 
 
-/* Python's str() of a tag; of what is no scalar, its JSON. */
-
-static void
-db_check_write_tag(db_buf_t *buf, const db_json_t *tag)
-{
-    switch (tag->kind) {
-
-    case DB_JSON_NULL:
-        db_buf_lit(buf, "None");
-        return;
-
-    case DB_JSON_FALSE:
-        db_buf_lit(buf, "False");
-        return;
-
-    case DB_JSON_TRUE:
-        db_buf_lit(buf, "True");
-        return;
-
-    case DB_JSON_STRING:
-        db_buf_str(buf, tag->u.text);
-        return;
-
-    default:
-        db_json_write(buf, tag);
-    }
-}
-
-
 static void
 db_check_tag_failed(db_check_t *check, const db_type_t *type,
     const db_json_t *tag, const db_json_t *node, const db_loc_t *loc)
@@ -290,7 +261,7 @@ db_check_tag_failed(db_check_t *check, const db_type_t *type,
         db_check_escape(&msg, type->quoted);
 
     } else {
-        db_check_write_tag(&text, tag);
+        db_check_write_str(&text, tag);
 
         db_buf_lit(&msg, "Input tag '");
         db_check_escape(&msg, (db_str_t) { text.data, text.len });

@@ -3,6 +3,7 @@
  * tuples, which have a type for each place.
  */
 
+#include "crud/db_check.h"
 #include "crud/db_compile.h"
 
 
@@ -64,27 +65,12 @@ db_repr_text(db_buf_t *buf, db_str_t text)
 static void
 db_repr_value(db_buf_t *buf, const db_json_t *node)
 {
-    switch (node->kind) {
-
-    case DB_JSON_NULL:
-        db_buf_lit(buf, "None");
-        return;
-
-    case DB_JSON_FALSE:
-        db_buf_lit(buf, "False");
-        return;
-
-    case DB_JSON_TRUE:
-        db_buf_lit(buf, "True");
-        return;
-
-    case DB_JSON_INT:
-        db_json_write_int(buf, node->u.integer);
-        return;
-
-    default: /* DB_JSON_STRING */
+    if (node->kind == DB_JSON_STRING) {
         db_repr_text(buf, node->u.text);
+        return;
     }
+
+    db_check_write_str(buf, node);
 }
 
 
