@@ -22,6 +22,7 @@ from statistics import median
 from typing import Any
 
 import httpx
+from bench.rounds import conduct, rounds
 from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, latency, number, run
 from pymongo import MongoClient
 
@@ -269,6 +270,25 @@ def show(lines: Sequence[Line], stores: Sequence[str]) -> None:
     print("\n\nCPU is of the side that serves HTTP, per request; the ratios are of it.")
 
 
+def compare(fleet: Fleet, options: argparse.Namespace) -> None:
+    fleet.start()
+    lines = prepare(fleet, [case for case in CASES if re.search(options.cases, case.name)])
+
+    for _ in rounds(options.rounds):
+        for line in lines:
+            line.measure(options.seconds)
+
+    show(lines, fleet.stores)
+
+    for line in lines:
+        if line.case.name == "get by id" and line.store.startswith("sqlite"):
+            p99, rate = beside_a_writer(line, options.seconds)
+            print(
+                f"\n{line.store}: p99 of get {p99:.0f} us at 80 % of {rate:.0f}/s"
+                " while one client creates"
+            )
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-crud BENCH=", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -279,39 +299,8 @@ def main() -> int:
     )
     options = parser.parse_args()
 
-    if len(os.sched_getaffinity(0)) < 2:
-        print("databridge: the benchmark needs two cores", file=sys.stderr)
-        return 1
-
-    stores = options.stores.split(",")
-    fleet = Fleet(stores)
-
-    try:
-        fleet.start()
-        lines = prepare(fleet, [case for case in CASES if re.search(options.cases, case.name)])
-
-        for count in range(options.rounds):
-            print(f"round {count + 1} of {options.rounds}", file=sys.stderr)
-
-            for line in lines:
-                line.measure(options.seconds)
-
-        show(lines, stores)
-
-        for line in lines:
-            if line.case.name == "get by id" and line.store.startswith("sqlite"):
-                p99, rate = beside_a_writer(line, options.seconds)
-                print(
-                    f"\n{line.store}: p99 of get {p99:.0f} us at 80 % of {rate:.0f}/s"
-                    " while one client creates"
-                )
-    finally:
-        problems = fleet.finish()
-
-    for problem in problems:
-        print(problem, file=sys.stderr)
-
-    return 1 if problems else 0
+    fleet = Fleet(options.stores.split(","))
+    return conduct(fleet, lambda: compare(fleet, options))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 
 import httpx
+from bench.rounds import conduct, rounds
 from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, latency, number, run
 
 from harness import BUILD, PYTHON, ROOT, Nginx, Uvicorn, processes
@@ -321,6 +322,25 @@ def beside_python(fleet: Fleet, seconds: int) -> str:
     )
 
 
+def compare(fleet: Fleet, options: argparse.Namespace) -> None:
+    rows = [row for row in ROWS if re.search(options.rows, row.name)]
+    lines = prepare(fleet, rows, [kind for kind in options.others.split(",") if kind])
+
+    for _ in rounds(options.rounds):
+        for line in lines:
+            line.measure(options.seconds)
+
+    text = table(lines)
+    if not options.rows:
+        text += "\n" + beside_python(fleet, options.seconds)
+    print(text)
+
+    if options.write:
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "plans.md").write_text(text)
+        plot(lines[1:], RESULTS / "plans.png")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench-plans BENCH=", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -330,38 +350,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help="to bench/results/")
     options = parser.parse_args()
 
-    if len(os.sched_getaffinity(0)) < 2:
-        print("databridge: the benchmark needs two cores", file=sys.stderr)
-        return 1
-
     fleet = Fleet()
-
-    try:
-        rows = [row for row in ROWS if re.search(options.rows, row.name)]
-        lines = prepare(fleet, rows, [kind for kind in options.others.split(",") if kind])
-
-        for count in range(options.rounds):
-            print(f"round {count + 1} of {options.rounds}", file=sys.stderr)
-
-            for line in lines:
-                line.measure(options.seconds)
-
-        text = table(lines)
-        if not options.rows:
-            text += "\n" + beside_python(fleet, options.seconds)
-        print(text)
-
-        if options.write:
-            RESULTS.mkdir(exist_ok=True)
-            (RESULTS / "plans.md").write_text(text)
-            plot(lines[1:], RESULTS / "plans.png")
-    finally:
-        problems = fleet.finish()
-
-    for problem in problems:
-        print(problem, file=sys.stderr)
-
-    return 1 if problems else 0
+    return conduct(fleet, lambda: compare(fleet, options))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from statistics import median
 from time import monotonic
 
 import httpx
+from bench.rounds import conduct, rounds
 
 from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
 from harness.server import Command
@@ -330,6 +331,24 @@ def show(chosen: list[Case], rate: int) -> None:
     )
 
 
+def compare(fleet: Fleet, options: argparse.Namespace) -> None:
+    chosen = [case for case in cases(fleet) if re.search(options.cases, case.name)]
+
+    for case in chosen:
+        prepare(case)
+
+    for _ in rounds(options.rounds):
+        for case in chosen:
+            case.samples.append(measure(case, options.seconds, options.connections))
+
+    for case in chosen:
+        if options.rate and case.rated:
+            case.latency = steady(case, options.rate, options)
+            case.loaded = [steady(case, round(case.rate * load), options)[1] for load in LOADS]
+
+    show(chosen, options.rate)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench BENCH=", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
@@ -339,37 +358,8 @@ def main() -> int:
     parser.add_argument("--cases", default="", help="a regular expression on their names")
     options = parser.parse_args()
 
-    if len(os.sched_getaffinity(0)) < 2:
-        print("databridge: the benchmark needs two cores", file=sys.stderr)
-        return 1
-
     fleet = Fleet()
-
-    try:
-        chosen = [case for case in cases(fleet) if re.search(options.cases, case.name)]
-
-        for case in chosen:
-            prepare(case)
-
-        for number in range(options.rounds):
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-
-            for case in chosen:
-                case.samples.append(measure(case, options.seconds, options.connections))
-
-        for case in chosen:
-            if options.rate and case.rated:
-                case.latency = steady(case, options.rate, options)
-                case.loaded = [steady(case, round(case.rate * load), options)[1] for load in LOADS]
-
-        show(chosen, options.rate)
-    finally:
-        problems = fleet.finish()
-
-    for problem in problems:
-        print(problem, file=sys.stderr)
-
-    return 1 if problems else 0
+    return conduct(fleet, lambda: compare(fleet, options))
 
 
 if __name__ == "__main__":
