@@ -22,7 +22,6 @@ from pydantic import (
     RootModel,
     StringConstraints,
     computed_field,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -30,6 +29,7 @@ from pydantic import (
 from databridge import _crud
 from databridge.crud import CrudError, schema_for
 from databridge.factories import factory_name
+from harness.models import PostInit, Serialized
 
 utc = timezone.utc  # noqa: UP017 -- the name that users write
 
@@ -260,21 +260,6 @@ class Computed(BaseModel):
     @property
     def b(self) -> int:
         return self.a
-
-
-class Serialized(BaseModel):
-    a: int
-
-    @field_serializer("a")
-    def write(self, value: int) -> str:
-        return str(value)
-
-
-class PostInit(BaseModel):
-    a: int
-
-    def model_post_init(self, context: Any) -> None:
-        self.a += 1
 
 
 class OwnInit(BaseModel):

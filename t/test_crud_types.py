@@ -30,7 +30,6 @@ from pydantic import (
     StringConstraints,
     Tag,
     computed_field,
-    field_serializer,
     field_validator,
     model_validator,
 )
@@ -38,6 +37,7 @@ from pydantic.alias_generators import to_camel
 
 from databridge import _crud
 from databridge.crud import CrudError, schema_for
+from harness.models import PostInit, Serialized
 
 DOCUMENT = (Path(__file__).parent.parent / "docs" / "types.md").read_text()
 
@@ -151,21 +151,6 @@ class Computed(BaseModel):
         return self.a * 2
 
 
-class Serialized(BaseModel):
-    a: int
-
-    @field_serializer("a")
-    def write(self, value: int) -> str:
-        return str(value)
-
-
-class PostInit(BaseModel):
-    a: int
-
-    def model_post_init(self, context: Any) -> None:
-        self.a += 1
-
-
 class Crossed(BaseModel):
     a: int = Field(alias="b")
     c: int = Field(validation_alias="b")
@@ -184,6 +169,7 @@ NAMES = (
     *(Sequence, date, datetime, time, timedelta, Decimal, IPv4Address, Annotated, Any, Literal),
     *(UUID, UUID4, AfterValidator, AliasChoices, AliasPath, AnyUrl, Discriminator, Field),
     *(JsonValue, PastDatetime, PlainSerializer, StringConstraints, Tag),
+    *(PostInit, Serialized),
 )
 
 
