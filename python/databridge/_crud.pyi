@@ -1,4 +1,10 @@
-from typing import Literal, TypedDict, final, type_check_only
+from typing import Final, Literal, TypedDict, final, type_check_only
+
+MAX_ITEMS: Final[int]
+"""Documents of one POST."""
+
+MAX_DOCUMENT: Final[int]
+"""Bytes of a body."""
 
 @type_check_only
 class Selection(TypedDict):

@@ -10,9 +10,10 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp
 
+from databridge import _crud
 from databridge.crud import OPTIONS, CrudError, CrudOptions
 from databridge.errors import DatabaseError, InternalErrorMiddleware, database_error_handler
-from databridge.hybrid import MAX_DOCUMENT, METHODS, hooks_of, is_hook
+from databridge.hybrid import METHODS, hooks_of, is_hook
 from databridge.operations import documented
 from databridge.pages import offline_docs
 from databridge.routing import CrudRoute, Decorators, HybridRoute, NativeRoute
@@ -77,7 +78,7 @@ class App(Decorators, FastAPI):
                 methods=[METHODS[operation]],
                 name=f"{route.name}.{operation}",
                 include_in_schema=False,
-                max_body_size=MAX_DOCUMENT,
+                max_body_size=_crud.MAX_DOCUMENT,
                 route_class_override=HybridRoute,
             )
         self.router.routes.append(route)

@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 METHODS = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
 
-MAX_DOCUMENT = 1024 * 1024
-"""Bytes of a body, as native CRUD takes them."""
-
 ATTEMPTS = 16
 """How often a document that others change as well is read again before 503."""
 

@@ -17,9 +17,6 @@ from pydantic.fields import FieldInfo
 
 from databridge import _crud
 
-MAX_ITEMS = 1000
-"""Documents of one POST, as native CRUD takes them."""
-
 
 class Members:
     """The members of a resource's documents, by the names that documents have."""
@@ -28,7 +25,7 @@ class Members:
         fields = {field["name"]: field for field in schema["fields"]}
         self.one: TypeAdapter[Any] = TypeAdapter(model)
         self.many: TypeAdapter[Any] = TypeAdapter(
-            Annotated[list[model], Field(max_length=MAX_ITEMS)]  # type: ignore[valid-type,arg-type]
+            Annotated[list[model], Field(max_length=_crud.MAX_ITEMS)]  # type: ignore[valid-type,arg-type]
         )
         self.id: TypeAdapter[Any] | None = None
         if schema["id"] != "objectid":

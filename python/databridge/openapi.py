@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from databridge import _crud
+
 Schema = Mapping[str, Any]
 Json = dict[str, Any]
 
@@ -18,7 +20,6 @@ Body = Literal["document", "created", "page", "error", "invalid"]
 
 PATCH_TYPE = "application/merge-patch+json"
 OPTIONS = ("filter", "sort", "fields", "limit", "skip", "after", "count")
-MAX_ITEMS = 1000
 
 _INT64 = {"minimum": -(2**63), "maximum": 2**63 - 1}
 
@@ -623,7 +624,7 @@ class _Models:
 
 
 def one_or_many(one: Json) -> Json:
-    return {"oneOf": [one, {"type": "array", "items": one, "maxItems": MAX_ITEMS}]}
+    return {"oneOf": [one, {"type": "array", "items": one, "maxItems": _crud.MAX_ITEMS}]}
 
 
 def _ref(name: str) -> Json:

@@ -24,7 +24,7 @@ from pydantic_core import CoreSchema
 from starlette.routing import Match
 from starlette.types import Scope
 
-from databridge import openapi
+from databridge import _crud, openapi
 from databridge.openapi import Json, Operation, Schema
 
 
@@ -157,7 +157,7 @@ def _bodies(model: type[BaseModel], schema: Schema) -> dict[str, Any]:
 
 
 def _one_or_many(one: Any) -> Any:
-    many = Annotated[list[one], Field(max_length=openapi.MAX_ITEMS)]
+    many = Annotated[list[one], Field(max_length=_crud.MAX_ITEMS)]
     return Annotated[
         Annotated[one, Tag("one")] | Annotated[many, Tag("many")],
         Discriminator(lambda value: "many" if isinstance(value, list) else "one"),

@@ -16,6 +16,12 @@
 typedef struct db_crud_s  db_crud_t;
 
 
+/* Limits of a request: documents of one POST, bytes of a body. */
+
+#define DB_CRUD_MAX_ITEMS     1000
+#define DB_CRUD_MAX_DOCUMENT  (1024 * 1024)
+
+
 typedef enum {
     DB_CRUD_LIST,
     DB_CRUD_GET,

@@ -10,9 +10,6 @@
 #include "store/db_document.h"
 
 
-#define DB_CRUD_MAX_ITEMS  1000
-
-
 static const db_json_t *
 db_crud_stored(const db_json_t *current, db_str_t name)
 {

@@ -12,11 +12,9 @@
 #include "http/ngx_http_databridge.h"
 
 
-#define NGX_HTTP_DATABRIDGE_MAX_DOCUMENT  (1024 * 1024)
-
 /* A read that is not cheap: ms, from its request to its last row. */
 
-#define NGX_HTTP_DATABRIDGE_READ_TIME     10000
+#define NGX_HTTP_DATABRIDGE_READ_TIME  10000
 
 
 typedef struct {
@@ -416,7 +414,7 @@ ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
     bufs = r->request_body->bufs;
     size = ngx_http_databridge_body_size(r, &in_file);
 
-    if (size > NGX_HTTP_DATABRIDGE_MAX_DOCUMENT) {
+    if (size > DB_CRUD_MAX_DOCUMENT) {
         return NGX_DECLINED;
     }
 

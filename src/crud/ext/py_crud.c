@@ -536,7 +536,12 @@ crud_exec(PyObject *module)
     state->resource_type = (PyTypeObject *)
         PyType_FromModuleAndSpec(module, &crud_resource_spec, NULL);
 
-    if (state->resource_type == NULL) {
+    if (state->resource_type == NULL
+        || PyModule_AddIntConstant(module, "MAX_ITEMS",
+                                   DB_CRUD_MAX_ITEMS) == -1
+        || PyModule_AddIntConstant(module, "MAX_DOCUMENT",
+                                   DB_CRUD_MAX_DOCUMENT) == -1)
+    {
         return -1;
     }
 
