@@ -1,7 +1,5 @@
 """Plans made by hand, run by the module: what they take, and what they leave."""
 
-
-
 from conftest import StartApp
 
 APP = """
