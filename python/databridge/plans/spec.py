@@ -45,7 +45,10 @@ class Field(NamedTuple):
 
     source: int
     names: tuple[bytes, ...]
-    """The first that the request has; headers in lower case; of the path: one name."""
+    """The first that the request has; headers in lower case; of the path: one name.
+
+    Without names it is never in a request: `factory` makes it each time.
+    """
     slot: int
     many: bool
     """Takes a list of all values; an empty one is a missing value."""
@@ -82,6 +85,7 @@ class BodyField(NamedTuple):
 class Body(NamedTuple):
     fields: tuple[BodyField, ...]
     embedded: bool
+    """The fields are members of an object; else each of them is the whole body."""
     strict: bool
     """A body without content-type is not JSON."""
     parse: Callable[..., Any]
@@ -104,13 +108,14 @@ class Step(NamedTuple):
     slots: tuple[int, ...]
     """Of the keyword arguments `names`."""
     result: int
+    """NONE of the endpoint, whose result is answered."""
 
 
 class Form(IntEnum):
     JSON = 0
     """As jsonable_encoder() and json.dumps() write it; what only these can, `finish` does."""
     DUMP = 1
-    """`validate`, then `dump`, which gives the bytes."""
+    """`validate` if there is one, then `dump`, which gives the bytes."""
     FINISH = 2
     """Always `finish`."""
 
@@ -118,8 +123,13 @@ class Form(IntEnum):
 class Answer(NamedTuple):
     status: int
     bodiless: bool
-    """The status has no body, and no content-length: 1xx, 204, 205, 304 go to `finish`."""
+    """The status is 204 or 304: no content-length, and what was written is dropped."""
     content_type: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+    """Follow all others in each response, for an application behind CORS: Vary.
+
+    A response that has one of that name already is for `finish`.
+    """
     form: int
     validate: Callable[..., Any] | None
     """`validate_python` of the response model, called with from_attributes=True."""
