@@ -188,6 +188,28 @@ def check_command(
     typer.echo(f"databridge: {chosen.target} is ready to be served", err=True)
 
 
+@cli.command("routes")
+def routes_command(
+    target: Target = None,
+    app_dir: AppDir = None,
+    factory: Factory = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List an application's routes: who answers each of them, and why not nginx.
+
+    native: nginx, without Python.  plan: the function, without FastAPI.  hybrid: nginx's
+    store behind Python's validation.  asgi: the application, as under any other server.
+    """
+    from databridge import listing
+
+    chosen = settings(target, app_dir, factory=factory)
+    app = loading.load(chosen.target, chosen.app_dirs, factory=chosen.factory)
+    if as_json:
+        typer.echo(json.dumps(listing.rows(app), indent=2))
+    else:
+        listing.show(app)
+
+
 @cli.command()
 def schema(
     target: Annotated[str, typer.Argument(metavar="MODULE:MODEL", help="The model to compile.")],

@@ -7,15 +7,12 @@ matcher of every path: such requests are Python's.
 
 import logging
 import sys
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import _databridge
+from databridge.declared import HANDSHAKE, declaration
 
 logger = logging.getLogger("databridge")
-
-HANDSHAKE = "WEBSOCKET"
-"""The method of WebSocket routes, which no request has: they only lend their names."""
 
 
 def declare(app: Any, index: int) -> None:
@@ -24,42 +21,21 @@ def declare(app: Any, index: int) -> None:
     if applications is None or not isinstance(app, applications.Starlette):
         return
 
-    from starlette.routing import Mount, Route, WebSocketRoute
-
     _declare_cors(app, index)
-    for route, original in _flattened(app.router.routes):
-        if _only_documented(original):
-            continue
-        schema = _schema(route, original)
+    resource: Any = None
+    for declared in declaration(app).routes:
+        original = declared.original
+        schema = _schema(declared.route, original)
         if schema is not None:
-            original.hybrid.resource = _databridge.register_crud(schema, index)
-            _tell_hybrid(schema)
-        elif _is_hybrid(original):
-            pass  # its resource, which comes next, declares it
-        elif isinstance(original, WebSocketRoute):
-            _add(index, {HANDSHAKE}, route.path, None)
+            if declared.route is not resource:  # of which each operation is declared
+                resource = declared.route
+                original.hybrid.resource = _databridge.register_crud(schema, index)
+                _tell_hybrid(schema)
         elif (response := _constant(original)) is not None:
-            _add_native(index, route.methods, route.path, response)
-        elif isinstance(original, Mount):
-            _add(index, None, f"{route.path}/{{path:path}}", None)
-        elif isinstance(original, Route):
-            timeout = getattr(original, "databridge_timeout", None)
-            _add(index, route.methods, route.path, timeout)
+            _add_native(index, declared.methods, str(declared.path), response)
         else:
-            _add(index, None, None, None)
-
-
-def _flattened(routes: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
-    """Each route as it is effective, and as it was declared.
-
-    FastAPI keeps the routers an application includes as trees.
-    """
-    fastapi_routing = sys.modules.get("fastapi.routing")
-    if fastapi_routing is None:
-        yield from ((route, route) for route in routes)
-        return
-    for context in fastapi_routing.iter_route_contexts(routes):
-        yield context, context.original_route
+            timeout = getattr(original, "databridge_timeout", None)
+            _add(index, declared.methods, declared.path, timeout)
 
 
 def _schema(route: Any, original: Any) -> dict[str, Any] | None:
@@ -71,19 +47,9 @@ def _schema(route: Any, original: Any) -> dict[str, Any] | None:
     return schema if route.path == original.path else {**schema, "prefix": route.path}
 
 
-def _only_documented(original: Any) -> bool:
-    operations = sys.modules.get("databridge.operations")
-    return operations is not None and isinstance(original, operations.CrudOperation)
-
-
 def _tell_hybrid(schema: dict[str, Any]) -> None:
     for operation, why in schema.get("hybrid", {}).items():
         _databridge.log(_databridge.NOTICE, f"{schema['model']}: {operation} is hybrid: {why}")
-
-
-def _is_hybrid(original: Any) -> bool:
-    routing = sys.modules.get("databridge.routing")
-    return routing is not None and isinstance(original, routing.HybridRoute)
 
 
 def _constant(original: Any) -> Any | None:

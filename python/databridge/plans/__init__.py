@@ -1,4 +1,27 @@
 """FastAPI's routes, compiled to what nginx's module runs without FastAPI.
 
-`spec` is what the module takes; the other modules make it of an application.
+`spec` is what the module takes; the other modules make it of an application.  They use
+what is FastAPI's own business, so that nothing of them is imported before
+`fingerprints` knows the release.
 """
+
+from typing import TYPE_CHECKING, Any
+
+from databridge.plans import fingerprints
+
+if TYPE_CHECKING:
+    from databridge.plans.compiler import Planner
+
+
+class Unplanned(Exception):
+    """Why a route, or an application, has no plan; the text is for the user."""
+
+
+def planner(app: Any) -> "Planner":
+    """What makes the plans of a FastAPI application; raises `Unplanned`."""
+    if difference := fingerprints.difference():
+        raise Unplanned(difference)
+
+    from databridge.plans.compiler import Planner
+
+    return Planner(app)

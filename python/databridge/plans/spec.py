@@ -6,7 +6,7 @@ there.  Whatever a plan cannot take, a value that is missing or not valid above 
 sends the request to the application itself, before any of the user's code has run.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from enum import IntEnum
 from typing import Any, Final, NamedTuple
 
@@ -108,7 +108,7 @@ class Step(NamedTuple):
     slots: tuple[int, ...]
     """Of the keyword arguments `names`."""
     result: int
-    """NONE of the endpoint, whose result is answered."""
+    """A slot, or NONE; the last step's result is what is answered."""
 
 
 class Form(IntEnum):
@@ -137,7 +137,7 @@ class Answer(NamedTuple):
     dump_names: tuple[str, ...]
     dump_values: tuple[Any, ...]
     """Keyword arguments of `dump`, constant."""
-    finish: Callable[[Any, Sequence[Any]], Awaitable[Any]]
+    finish: Callable[[Any, Sequence[Any]], Coroutine[Any, Any, Any]]
     """`await finish(result, slots)` is the Response, which is then called as ASGI has it.
 
     For all results that the module does not answer by itself.  It knows no more than
