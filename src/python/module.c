@@ -1,9 +1,10 @@
 /*
  * The built-in module _databridge: what the worker's Python code, in
  * databridge.worker and beside it, may ask of this room.  Loop thread, but
- * for log() and fork_exec(), which any thread may call.
+ * for log(), fork_exec() and json_text(), which any thread may call.
  */
 
+#include "python/json_text.h"
 #include "python/runtime.h"
 
 
@@ -342,6 +343,25 @@ db_py_module_threads(PyObject *module, PyObject *args)
 
 
 static PyObject *
+db_py_module_json_text(PyObject *module, PyObject *object)
+{
+    db_py_text_t  text;
+
+    if (db_py_json_init() == -1) {
+        return NULL;
+    }
+
+    if (!db_py_json_text(object, &text)) {
+        Py_RETURN_NONE;
+    }
+
+    return text.bytes ? text.bytes
+                      : PyBytes_FromStringAndSize(text.data,
+                                                  text.pos - text.data);
+}
+
+
+static PyObject *
 db_py_module_fork_exec(PyObject *module, PyObject *const *args,
     Py_ssize_t nargs)
 {
@@ -403,6 +423,9 @@ static PyMethodDef  db_py_module_methods[] = {
       "Cancels all requests and calls." },
     { "abandon", db_py_module_abandon, METH_NOARGS,
       "Ends, for nginx, all requests and calls that did not end." },
+    { "json_text", db_py_module_json_text, METH_O,
+      "The bytes that FastAPI would make of an object; None: only FastAPI "
+      "can." },
     { "fork_exec", db_py_fast(db_py_module_fork_exec), METH_FASTCALL,
       "_posixsubprocess.fork_exec() for a child with an empty mask." },
     { "after_fork", db_py_module_after_fork, METH_NOARGS,

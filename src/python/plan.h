@@ -15,6 +15,7 @@
 #include "core/db_arena.h"
 #include "core/db_buf.h"
 #include "python/asgi_http.h"
+#include "python/json_text.h"
 
 
 #define DB_PY_ARGS_MAX  64           /* of a step */
@@ -212,14 +213,6 @@ int db_py_plan_open(db_py_app_t *app);
  * set.  A result may be any object.
  */
 int db_py_plan_answer(db_py_plan_run_t *run, PyObject *result);
-
-/*
- * json_text.c: what json.dumps(jsonable_encoder(object), ensure_ascii=False,
- * allow_nan=False, separators=(",", ":")) gives, in UTF-8, for values of
- * exact types; appends to the buffer.  1: written; 0: only these two can, the
- * buffer's end is undefined and no exception is set.
- */
-int db_py_json_text(PyObject *object, db_buf_t *buf);
 
 /*
  * sync.c: runs "n" neighbouring steps of kind THREAD in one of the threads
