@@ -1,9 +1,9 @@
 """The threads of synchronous calls, and how busy they are.
 
-`def` handlers run in anyio's threads, `asyncio.to_thread()` and `run_in_executor()` use
-the loop's executor, WSGI applications have a pool.  All are looked at once a second, on
-the loop's thread: that costs a worker some microseconds, and no call anything but the
-executor's count.
+`def` handlers run in anyio's threads, those of plans in threads that the module keeps busy,
+`asyncio.to_thread()` and `run_in_executor()` use the loop's executor, WSGI applications
+have a pool.  All are looked at once a second, on the loop's thread: that costs a worker
+some microseconds, and no call anything but the executor's count.
 """
 
 import asyncio
@@ -17,6 +17,31 @@ from databridge.wsgi import Pool
 
 PERIOD = 1.0
 """Seconds between two looks."""
+
+
+_serving: set[asyncio.Task[None]] = set()
+
+
+def start(loop: asyncio.AbstractEventLoop) -> None:
+    """Starts a thread that runs the steps of plans; called by the module in any thread."""
+    loop.call_soon_threadsafe(_start, loop)
+
+
+def _start(loop: asyncio.AbstractEventLoop) -> None:
+    task = loop.create_task(_serve(), name="databridge-steps")
+    _serving.add(task)
+    task.add_done_callback(_serving.discard)
+
+
+async def _serve() -> None:
+    """One call in a thread of anyio's, without an end, so that all of anyio works in it."""
+    from anyio import CapacityLimiter
+    from anyio.to_thread import run_sync
+
+    try:
+        await run_sync(_databridge.serve_steps, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+    except Exception as exc:
+        _databridge.lost_steps(exc)
 
 
 class SyncThreads(ThreadPoolExecutor):
@@ -59,15 +84,19 @@ class Gauge:
         self._look(pool)
 
     def _look(self, pool: Pool) -> None:
-        limit = self._executor.limit
+        limit = steps = self._executor.limit
         busy, waiting = self._executor.use()
         running = pool.running()
         busy += min(running, limit)
         waiting += max(0, running - limit)
         if self._limiter is not None:
             statistics = self._limiter.statistics()
-            limit = max(limit, int(min(statistics.total_tokens, 2**31)))
+            steps = int(min(statistics.total_tokens, 2**31))
+            limit = max(limit, steps)
             busy += statistics.borrowed_tokens
             waiting += statistics.tasks_waiting
+        running, queued = _databridge.steps(steps)
+        busy += running
+        waiting += queued
         _databridge.threads(limit, busy, waiting)
         self._loop.call_later(PERIOD, self._look, pool)

@@ -46,6 +46,7 @@ typedef enum {
     DB_MSG_CHUNK,         /* db_chunk_t */
     DB_MSG_RELEASE,       /* db_part_t: drop part->object, free the part */
     DB_MSG_SPAWN,         /* db_spawn_t: call it */
+    DB_MSG_HOP,           /* Python's own: a thread of it has run steps */
     DB_MSG_STOP,          /* db_msg_t, owned by the sender: shut down */
     DB_MSG_HALT,          /* the same, within a second */
 

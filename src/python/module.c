@@ -343,6 +343,43 @@ db_py_module_threads(PyObject *module, PyObject *args)
 
 
 static PyObject *
+db_py_module_steps(PyObject *module, PyObject *limit)
+{
+    unsigned       busy, waiting;
+    unsigned long  threads;
+
+    threads = PyLong_AsUnsignedLong(limit);
+
+    if (PyErr_Occurred()) {
+        return NULL;
+    }
+
+    db_py_sync_limit(threads);
+    db_py_sync_use(&busy, &waiting);
+
+    return Py_BuildValue("(II)", busy, waiting);
+}
+
+
+static PyObject *
+db_py_module_serve_steps(PyObject *module, PyObject *unused)
+{
+    db_py_sync_serve();
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
+db_py_module_lost_steps(PyObject *module, PyObject *exception)
+{
+    db_py_sync_lost(exception);
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
 db_py_module_json_text(PyObject *module, PyObject *object)
 {
     db_py_text_t  text;
@@ -423,6 +460,13 @@ static PyMethodDef  db_py_module_methods[] = {
       "Cancels all requests and calls." },
     { "abandon", db_py_module_abandon, METH_NOARGS,
       "Ends, for nginx, all requests and calls that did not end." },
+    { "steps", db_py_module_steps, METH_O,
+      "steps(limit): lets so many threads run plans' steps of \"def\" "
+      "functions; how many do, and how many requests wait for one." },
+    { "serve_steps", db_py_module_serve_steps, METH_NOARGS,
+      "Runs such steps in the calling thread, for its life." },
+    { "lost_steps", db_py_module_lost_steps, METH_O,
+      "lost_steps(exception): a thread for them could not be started." },
     { "json_text", db_py_module_json_text, METH_O,
       "The bytes that FastAPI would make of an object; None: only FastAPI "
       "can." },

@@ -787,6 +787,10 @@ db_py_plan_create(PyObject *spec)
     db_arena_t      *arena;
     db_py_reader_t   reader;
 
+    if (db_py_json_init() == -1 || db_py_answer_init() == -1) {
+        return NULL;
+    }
+
     reader.required = db_py_spec_required();
 
     if (reader.required == NULL) {

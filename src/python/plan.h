@@ -210,8 +210,10 @@ int db_py_plan_open(db_py_app_t *app);
 /*
  * plan_answer.c: hands the response of a result to the request.  1: done;
  * 0: it is "finish" that answers, nothing was handed out and no exception is
- * set.  A result may be any object.
+ * set.  A result may be any object.  init() looks at Starlette first: 0, or
+ * -1 with an exception.
  */
+int db_py_answer_init(void);
 int db_py_plan_answer(db_py_plan_run_t *run, PyObject *result);
 
 /*
@@ -219,7 +221,8 @@ int db_py_plan_answer(db_py_plan_run_t *run, PyObject *result);
  * of "def" functions, each in a copy of the current context.  Returns an
  * awaitable of None, or NULL with an exception set; when it is done the
  * slots of the results are filled, or it raises what a step has raised.
- * Until then the thread owns a reference to the run.
+ * Until then the hop owns a reference to the run.  An awaitable that is
+ * cancelled keeps the steps that have not begun from it.
  */
 PyObject *db_py_sync_steps(db_py_plan_run_t *run, unsigned first, unsigned n);
 

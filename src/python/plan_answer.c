@@ -144,6 +144,10 @@ db_py_answer_send(db_py_request_t *request, int status, PyObject *headers,
     int         empty;
     db_part_t  *part;
 
+    if (request->gone) {
+        return 1;
+    }
+
     if (db_py_headers_init(&request->headers, headers) == -1) {
         return 0;
     }
@@ -276,19 +280,27 @@ db_py_answer_injected(PyObject *response, unsigned *status,
 }
 
 
-/* A value in JSON that has no headers but its own. */
+/*
+ * A value in JSON that has no headers but its own.  A text that is referenced
+ * is one of bytes: the others are small.
+ */
 
 static int
 db_py_answer_plainly(db_py_request_t *request, const db_py_answer_t *answer,
     unsigned status, const db_py_text_t *text)
 {
     char       *strings;
-    size_t      len;
+    size_t      len, copied;
     db_part_t  *part;
 
-    len = text->pos - text->data;
+    if (request->gone) {
+        return 1;
+    }
 
-    part = db_part_create(request->job, 1, text->bytes ? 0 : len, &strings);
+    len = text->pos - text->data;
+    copied = len <= DB_PY_COPY_MAX ? len : 0;
+
+    part = db_part_create(request->job, 1, copied, &strings);
 
     if (part == NULL) {
         return 0;
@@ -301,12 +313,12 @@ db_py_answer_plainly(db_py_request_t *request, const db_py_answer_t *answer,
     part->length = len;
     part->body.len = len;
 
-    if (text->bytes) {
-        part->body.data = text->data;
-        part->object = Py_NewRef(text->bytes);
+    if (copied || len == 0) {
+        part->body.data = memcpy(strings, text->data, len);
 
     } else {
-        part->body.data = memcpy(strings, text->data, len);
+        part->body.data = text->data;
+        part->object = Py_NewRef(text->bytes);
     }
 
     request->status = status;
@@ -470,10 +482,6 @@ db_py_plan_answer(db_py_plan_run_t *run, PyObject *result)
 
     plan = run->plan;
     rc = 0;
-
-    if (run->request.gone) {
-        return 1;
-    }
 
     if (plan->background >= 0
         && !db_py_answer_without(run->slots[plan->background],

@@ -199,6 +199,10 @@ db_py_dispatch(db_msg_t *msg)
         db_py_spawn((db_spawn_t *) msg);
         break;
 
+    case DB_MSG_HOP:
+        db_py_sync_done(msg);
+        break;
+
     case DB_MSG_CRUD:
         db_py_resource_answer((db_python_call_t *) msg);
         break;
@@ -280,6 +284,7 @@ db_py_source_flush(void *data)
 {
     db_py_pay();
     db_py_publish();
+    db_py_sync_flush();
 }
 
 
@@ -366,6 +371,8 @@ db_py_attach(PyObject *loop, PyObject *stop, PyObject *report)
     if (db_py.create_future == NULL) {
         return -1;
     }
+
+    db_py_sync_init();
 
     db_py.stop = Py_NewRef(stop);
     db_py.report = Py_NewRef(report);

@@ -87,6 +87,7 @@
     _(raise, "databridge.raise")                                              \
     _(from_attributes, "from_attributes")                                     \
     _(set_result, "set_result")                                               \
+    _(set_exception, "set_exception")                                         \
     _(throw, "throw")                                                         \
     _(none, "none")
 
@@ -315,6 +316,25 @@ PyObject *db_py_op(const db_py_op_ops_t *ops, PyObject *request,
     PyObject *message);
 void db_py_wake(PyObject **list);
 PyObject *db_py_disconnect_message(void);
+
+
+/* sync.c: the threads of "def" functions */
+
+void db_py_sync_init(void);
+
+/* Loop thread: a hop has come back; at the end of a turn. */
+void db_py_sync_done(db_msg_t *msg);
+void db_py_sync_flush(void);
+
+/* A thread of Python's, for life: runs what there is to run. */
+void db_py_sync_serve(void);
+
+/* Loop thread: one could not be made. */
+void db_py_sync_lost(PyObject *exception);
+
+/* So many threads at most; how many run steps, how many hops wait. */
+void db_py_sync_limit(unsigned threads);
+void db_py_sync_use(unsigned *busy, unsigned *waiting);
 
 
 /* spawn.c */
