@@ -633,6 +633,34 @@ db_py_spec_steps(db_py_reader_t *reader, PyObject *tuple)
 }
 
 
+/* Headers that are sent as they are. */
+
+static int
+db_py_spec_pairs(PyObject *tuple, const char *what)
+{
+    db_str_t     text;
+    PyObject    *pair;
+    Py_ssize_t   i;
+
+    if (db_py_spec_tuple(tuple, -1, what) == -1) {
+        return -1;
+    }
+
+    for (i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
+        pair = PyTuple_GET_ITEM(tuple, i);
+
+        if (db_py_spec_tuple(pair, 2, what) == -1
+            || db_py_spec_bytes(PyTuple_GET_ITEM(pair, 0), what, &text) == -1
+            || db_py_spec_bytes(PyTuple_GET_ITEM(pair, 1), what, &text) == -1)
+        {
+            return -1;
+        }
+    }
+
+    return 0;
+}
+
+
 static int
 db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
 {
@@ -642,26 +670,27 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
 
     answer = &reader->plan->answer;
 
-    if (db_py_spec_tuple(tuple, 9, "answer") == -1
+    if (db_py_spec_tuple(tuple, 10, "answer") == -1
         || db_py_spec_number(PyTuple_GET_ITEM(tuple, 0), 100, 999,
                              "the status of the answer", &status) == -1
         || db_py_spec_flag(PyTuple_GET_ITEM(tuple, 1), "bodiless", &bodiless)
            == -1
         || db_py_spec_bytes(PyTuple_GET_ITEM(tuple, 2), "content_type",
                             &answer->content_type) == -1
-        || db_py_spec_number(PyTuple_GET_ITEM(tuple, 3), DB_PY_FORM_JSON,
+        || db_py_spec_pairs(PyTuple_GET_ITEM(tuple, 3), "headers") == -1
+        || db_py_spec_number(PyTuple_GET_ITEM(tuple, 4), DB_PY_FORM_JSON,
                              DB_PY_FORM_FINISH, "the form of the answer",
                              &form) == -1
-        || db_py_spec_optional(PyTuple_GET_ITEM(tuple, 4), "validate",
+        || db_py_spec_optional(PyTuple_GET_ITEM(tuple, 5), "validate",
                                &answer->validate) == -1
-        || db_py_spec_optional(PyTuple_GET_ITEM(tuple, 5), "dump",
+        || db_py_spec_optional(PyTuple_GET_ITEM(tuple, 6), "dump",
                                &answer->dump) == -1
-        || db_py_spec_texts(PyTuple_GET_ITEM(tuple, 6), -1, "dump_names")
+        || db_py_spec_texts(PyTuple_GET_ITEM(tuple, 7), -1, "dump_names")
            == -1
-        || db_py_spec_tuple(PyTuple_GET_ITEM(tuple, 7),
-                            PyTuple_GET_SIZE(PyTuple_GET_ITEM(tuple, 6)),
+        || db_py_spec_tuple(PyTuple_GET_ITEM(tuple, 8),
+                            PyTuple_GET_SIZE(PyTuple_GET_ITEM(tuple, 7)),
                             "dump_values") == -1
-        || db_py_spec_call(PyTuple_GET_ITEM(tuple, 8), "finish",
+        || db_py_spec_call(PyTuple_GET_ITEM(tuple, 9), "finish",
                            &answer->finish) == -1)
     {
         return -1;
@@ -675,9 +704,10 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
 
     answer->status = status;
     answer->bodiless = bodiless;
+    answer->headers = PyTuple_GET_ITEM(tuple, 3);
     answer->form = form;
-    answer->dump_names = PyTuple_GET_ITEM(tuple, 6);
-    answer->dump_values = PyTuple_GET_ITEM(tuple, 7);
+    answer->dump_names = PyTuple_GET_ITEM(tuple, 7);
+    answer->dump_values = PyTuple_GET_ITEM(tuple, 8);
 
     return 0;
 }

@@ -102,6 +102,7 @@ typedef struct {
     unsigned            bodiless:1;
     db_py_form_t        form;
     db_str_t            content_type;
+    PyObject           *headers;      /* tuple of pairs, behind all others */
     PyObject           *validate;
     PyObject           *dump;
     PyObject           *dump_names;

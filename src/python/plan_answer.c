@@ -135,11 +135,51 @@ db_py_answer_status(PyObject *value)
 }
 
 
+/* Behind what the response has; 0: it has one of that name already. */
+
+static int
+db_py_answer_add(db_py_headers_t *headers, PyObject *more)
+{
+    PyObject    *name, *other, *pairs;
+    Py_ssize_t   i, j;
+
+    for (i = 0; i < PyTuple_GET_SIZE(more); i++) {
+        name = PyTuple_GET_ITEM(PyTuple_GET_ITEM(more, i), 0);
+
+        for (j = 0; j < PyTuple_GET_SIZE(headers->pairs); j++) {
+            other = PyTuple_GET_ITEM(PyTuple_GET_ITEM(headers->pairs, j), 0);
+
+            if (PyBytes_GET_SIZE(name) == PyBytes_GET_SIZE(other)
+                && PyOS_mystrnicmp(PyBytes_AS_STRING(name),
+                                   PyBytes_AS_STRING(other),
+                                   PyBytes_GET_SIZE(name)) == 0)
+            {
+                return 0;
+            }
+        }
+
+        headers->size += PyBytes_GET_SIZE(name);
+        other = PyTuple_GET_ITEM(PyTuple_GET_ITEM(more, i), 1);
+        headers->size += PyBytes_GET_SIZE(other);
+    }
+
+    pairs = PySequence_Concat(headers->pairs, more);
+
+    if (pairs == NULL) {
+        return 0;
+    }
+
+    Py_SETREF(headers->pairs, pairs);
+
+    return 1;
+}
+
+
 /* Hands out what two messages of ASGI would have said. */
 
 static int
-db_py_answer_send(db_py_request_t *request, int status, PyObject *headers,
-    PyObject *body)
+db_py_answer_send(db_py_request_t *request, const db_py_answer_t *answer,
+    int status, PyObject *headers, PyObject *body)
 {
     int         empty;
     db_part_t  *part;
@@ -155,8 +195,9 @@ db_py_answer_send(db_py_request_t *request, int status, PyObject *headers,
     part = NULL;
     empty = status == 204 || status == 304;
 
-    if (empty || request->headers.length == -1
-        || request->headers.length == PyBytes_GET_SIZE(body))
+    if ((empty || request->headers.length == -1
+         || request->headers.length == PyBytes_GET_SIZE(body))
+        && db_py_answer_add(&request->headers, answer->headers))
     {
         request->status = status;
 
@@ -179,7 +220,8 @@ db_py_answer_send(db_py_request_t *request, int status, PyObject *headers,
 
 
 static int
-db_py_answer_response(db_py_request_t *request, PyObject *response)
+db_py_answer_response(db_py_request_t *request, const db_py_answer_t *answer,
+    PyObject *response)
 {
     int        rc, status;
     PyObject  *code, *headers, *body;
@@ -201,7 +243,7 @@ db_py_answer_response(db_py_request_t *request, PyObject *response)
     if (body && PyBytes_CheckExact(body)) {
         status = db_py_answer_status(code);
         rc = status != -1
-             && db_py_answer_send(request, status, headers, body);
+             && db_py_answer_send(request, answer, status, headers, body);
     }
 
     Py_XDECREF(body);
@@ -281,26 +323,30 @@ db_py_answer_injected(PyObject *response, unsigned *status,
 
 
 /*
- * A value in JSON that has no headers but its own.  A text that is referenced
- * is one of bytes: the others are small.
+ * A value that has no headers but its own and the plan's, which are constant.
+ * A text that is referenced is one of bytes: the others are small.
  */
 
 static int
 db_py_answer_plainly(db_py_request_t *request, const db_py_answer_t *answer,
     unsigned status, const db_py_text_t *text)
 {
-    char       *strings;
-    size_t      len, copied;
-    db_part_t  *part;
+    char         *strings;
+    size_t        len, copied;
+    PyObject     *pair;
+    unsigned      i, n;
+    db_part_t    *part;
+    db_header_t  *header;
 
     if (request->gone) {
         return 1;
     }
 
-    len = text->pos - text->data;
+    len = answer->bodiless ? 0 : text->pos - text->data;
     copied = len <= DB_PY_COPY_MAX ? len : 0;
+    n = PyTuple_GET_SIZE(answer->headers);
 
-    part = db_part_create(request->job, 1, copied, &strings);
+    part = db_part_create(request->job, 1 + n, copied, &strings);
 
     if (part == NULL) {
         return 0;
@@ -308,15 +354,27 @@ db_py_answer_plainly(db_py_request_t *request, const db_py_answer_t *answer,
 
     part->flags = DB_PART_START;
     part->status = status;
-    part->headers[0].name = db_string("content-type");
-    part->headers[0].value = answer->content_type;
-    part->length = len;
+    part->length = answer->bodiless ? -1 : (off_t) len;
     part->body.len = len;
 
-    if (copied || len == 0) {
+    header = part->headers;
+    header->name = db_string("content-type");
+    header->value = answer->content_type;
+
+    for (i = 0; i < n; i++) {
+        pair = PyTuple_GET_ITEM(answer->headers, i);
+        header++;
+
+        header->name.data = PyBytes_AS_STRING(PyTuple_GET_ITEM(pair, 0));
+        header->name.len = PyBytes_GET_SIZE(PyTuple_GET_ITEM(pair, 0));
+        header->value.data = PyBytes_AS_STRING(PyTuple_GET_ITEM(pair, 1));
+        header->value.len = PyBytes_GET_SIZE(PyTuple_GET_ITEM(pair, 1));
+    }
+
+    if (copied) {
         part->body.data = memcpy(strings, text->data, len);
 
-    } else {
+    } else if (len) {
         part->body.data = text->data;
         part->object = Py_NewRef(text->bytes);
     }
@@ -357,7 +415,7 @@ db_py_answer_with(db_py_request_t *request, const db_py_answer_t *answer,
 
     rc = headers
          && PyList_SetSlice(headers, 2, 2, more) == 0
-         && db_py_answer_send(request, status, headers, body);
+         && db_py_answer_send(request, answer, status, headers, body);
 
     Py_XDECREF(headers);
     Py_XDECREF(length);
@@ -426,10 +484,9 @@ db_py_answer_value(db_py_plan_run_t *run, PyObject *result)
     plan = run->plan;
     answer = &plan->answer;
 
-    if (answer->bodiless
-        || (answer->form == DB_PY_FORM_JSON
-            ? !db_py_json_text(result, &text)
-            : !db_py_answer_dump(answer, result, &text)))
+    if (answer->form == DB_PY_FORM_JSON
+        ? !db_py_json_text(result, &text)
+        : !db_py_answer_dump(answer, result, &text))
     {
         return 0;
     }
@@ -441,7 +498,10 @@ db_py_answer_value(db_py_plan_run_t *run, PyObject *result)
          || db_py_answer_injected(run->slots[plan->response], &status,
                                   &headers);
 
-    if (rc && headers) {
+    if (rc && answer->bodiless && (headers || status != answer->status)) {
+        rc = 0;
+
+    } else if (rc && headers) {
         rc = db_py_answer_with(&run->request, answer, status, &text, headers);
 
     } else if (rc) {
@@ -492,7 +552,7 @@ db_py_plan_answer(db_py_plan_run_t *run, PyObject *result)
 
     if (db_py_answer_is_plain(result)) {
         rc = db_py_answer_without(result, db_py_answer.str_background)
-             && db_py_answer_response(&run->request, result);
+             && db_py_answer_response(&run->request, &plan->answer, result);
 
     } else if (plan->answer.form != DB_PY_FORM_FINISH
                && db_py_answer_is_response(result) == 0)

@@ -128,6 +128,7 @@ class Answer(NamedTuple):
     headers: tuple[tuple[bytes, bytes], ...]
     """Follow all others in each response, for an application behind CORS: Vary.
 
+    Names are in lower case.
     A response that has one of that name already is for `finish`.
     """
     form: int
