@@ -4,6 +4,8 @@ from asyncio import AbstractEventLoop, Future
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, final, type_check_only
 
+from databridge.plans.spec import Plan
+
 CRIT: int
 ERROR: int
 WARN: int
@@ -56,8 +58,13 @@ def start(
 ) -> None: ...
 def fail(app: int, error: str, /) -> None: ...
 def add_route(
-    app: int, methods: str | None, pattern: str | None, timeout: int | None, /
+    app: int,
+    methods: str | None,
+    pattern: str | None,
+    timeout: int | None,
+    plan: Plan | None = None,
 ) -> None: ...
+def set_gate(app: int, gate: Callable[[], object], /) -> None: ...
 def register_crud(schema: str | Mapping[str, Any], app: int = 0) -> Resource: ...
 def add_native(
     app: int,

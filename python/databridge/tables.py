@@ -10,7 +10,7 @@ import sys
 from typing import Any
 
 import _databridge
-from databridge.declared import HANDSHAKE, declaration
+from databridge.declared import HANDSHAKE, Declaration, declaration
 
 logger = logging.getLogger("databridge")
 
@@ -23,7 +23,9 @@ def declare(app: Any, index: int) -> None:
 
     _declare_cors(app, index)
     resource: Any = None
-    for declared in declaration(app).routes:
+    found = declaration(app)
+    _open_gate(found, index)
+    for declared in found.routes:
         original = declared.original
         schema = _schema(declared.route, original)
         if schema is not None:
@@ -34,8 +36,23 @@ def declare(app: Any, index: int) -> None:
         elif (response := _constant(original)) is not None:
             _add_native(index, declared.methods, str(declared.path), response)
         else:
+            if declared.plan is not None and found.planner is not None:
+                found.planner.attach(declared.route)
             timeout = getattr(original, "databridge_timeout", None)
-            _add(index, declared.methods, declared.path, timeout)
+            _add(index, declared.methods, declared.path, timeout, declared.plan)
+
+
+def _open_gate(found: Declaration, index: int) -> None:
+    """Plans hold as long as the application is what they were made of."""
+
+    def tell(why: str) -> None:
+        name = _databridge.apps()[index][0]
+        _databridge.log(_databridge.NOTICE, f"{name} runs without plans: {why}")
+
+    if found.planner is not None:
+        _databridge.set_gate(index, found.planner.gate(tell))
+    elif found.unplanned:
+        tell(found.unplanned)
 
 
 def _schema(route: Any, original: Any) -> dict[str, Any] | None:
@@ -100,9 +117,15 @@ def _add_native(index: int, methods: Any, pattern: str, response: Any) -> None:
         _databridge.add_route(index, None, None, None)
 
 
-def _add(index: int, methods: Any, pattern: str | None, timeout: float | None) -> None:
+def _add(index: int, methods: Any, pattern: str | None, timeout: float | None, plan: Any) -> None:
     names = ",".join(sorted(methods)) if methods else None
     milliseconds = None if timeout is None else round(timeout * 1000)
+    try:
+        _databridge.add_route(index, names, pattern, milliseconds, plan)
+        return
+    except (TypeError, ValueError) as exc:
+        if plan is not None:
+            logger.error("the route %s has no plan: %s", pattern, exc)
     try:
         _databridge.add_route(index, names, pattern, milliseconds)
     except ValueError as exc:

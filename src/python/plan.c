@@ -514,9 +514,9 @@ db_py_spec_body(db_py_reader_t *reader, PyObject *body)
     plan->strict = strict;
     plan->host.body = 1;
 
-    if (plan->nbody == 0 || (!embedded && plan->nbody != 1)) {
-        PyErr_SetString(PyExc_ValueError, "a body has fields; more than one "
-                        "of them are embedded");
+    if (plan->nbody == 0) {
+        PyErr_SetString(PyExc_ValueError, "the body of a plan has to have "
+                        "fields");
         return -1;
     }
 
