@@ -380,6 +380,19 @@ db_py_module_lost_steps(PyObject *module, PyObject *exception)
 
 
 static PyObject *
+db_py_module_in_thread(PyObject *module, PyObject *args)
+{
+    int        urgent;
+    PyObject  *call;
+
+    urgent = 0;
+
+    return PyArg_ParseTuple(args, "O|p:in_thread", &call, &urgent)
+           ? db_py_sync_in_thread(call, urgent) : NULL;
+}
+
+
+static PyObject *
 db_py_module_json_text(PyObject *module, PyObject *object)
 {
     db_py_text_t  text;
@@ -467,6 +480,9 @@ static PyMethodDef  db_py_module_methods[] = {
       "Runs such steps in the calling thread, for its life." },
     { "lost_steps", db_py_module_lost_steps, METH_O,
       "lost_steps(exception): a thread for them could not be started." },
+    { "in_thread", db_py_module_in_thread, METH_VARARGS,
+      "in_thread(callable, urgent=False): an awaitable of what it returns in "
+      "a thread; None: urgent, and no thread is free." },
     { "json_text", db_py_module_json_text, METH_O,
       "The bytes that FastAPI would make of an object; None: only FastAPI "
       "can." },

@@ -336,6 +336,13 @@ void db_py_sync_lost(PyObject *exception);
 void db_py_sync_limit(unsigned threads);
 void db_py_sync_use(unsigned *busy, unsigned *waiting);
 
+/*
+ * Loop thread: an awaitable of what a callable without arguments returns in a
+ * thread, in a copy of the context.  None when it is urgent and might have to
+ * wait for a thread.
+ */
+PyObject *db_py_sync_in_thread(PyObject *call, int urgent);
+
 
 /* spawn.c */
 

@@ -29,7 +29,9 @@
 
 typedef struct {
     db_msg_t           msg;              /* first: DB_MSG_HOP */
-    db_py_plan_run_t  *run;              /* owned, as all that follow */
+    db_py_plan_run_t  *run;              /* owned, as all that follow; NULL: */
+    PyObject          *call;             /* it is this that is called */
+    PyObject          *result;           /* of the call, or NULL */
     PyObject          *future;
     PyObject          *exception;        /* that a step has raised, or NULL */
     unsigned           first;
@@ -91,14 +93,18 @@ db_py_hop_destroy(db_py_hop_t *hop)
 
     Py_XDECREF(hop->exception);
     Py_XDECREF(hop->future);
-    Py_DECREF(hop->run);
+    Py_XDECREF(hop->result);
+    Py_XDECREF(hop->call);
+    Py_XDECREF(hop->run);
 
     free(hop);
 }
 
 
+/* Of n contexts: of so many steps of a run, or of one call. */
+
 static db_py_hop_t *
-db_py_hop_create(db_py_plan_run_t *run, unsigned first, unsigned n)
+db_py_hop_create(db_py_plan_run_t *run, PyObject *call, unsigned n)
 {
     unsigned      i;
     db_py_hop_t  *hop;
@@ -111,8 +117,8 @@ db_py_hop_create(db_py_plan_run_t *run, unsigned first, unsigned n)
     }
 
     hop->msg.kind = DB_MSG_HOP;
-    hop->run = (db_py_plan_run_t *) Py_NewRef(run);
-    hop->first = first;
+    hop->run = (db_py_plan_run_t *) Py_XNewRef(run);
+    hop->call = Py_XNewRef(call);
     hop->n = n;
 
     hop->future = PyObject_CallNoArgs(db_py.create_future);
@@ -158,18 +164,13 @@ db_py_sync_take(void)
 }
 
 
-PyObject *
-db_py_sync_steps(db_py_plan_run_t *run, unsigned first, unsigned n)
+/* A new reference to what is done when the hop is. */
+
+static PyObject *
+db_py_sync_queue(db_py_hop_t *hop)
 {
-    uint64_t      now;
-    PyObject     *future;
-    db_py_hop_t  *hop;
-
-    hop = db_py_hop_create(run, first, n);
-
-    if (hop == NULL) {
-        return NULL;
-    }
+    uint64_t   now;
+    PyObject  *future;
 
     future = Py_NewRef(hop->future);
     now = db_clock_now();
@@ -185,6 +186,40 @@ db_py_sync_steps(db_py_plan_run_t *run, unsigned first, unsigned n)
     }
 
     return future;
+}
+
+
+PyObject *
+db_py_sync_steps(db_py_plan_run_t *run, unsigned first, unsigned n)
+{
+    db_py_hop_t  *hop;
+
+    hop = db_py_hop_create(run, NULL, n);
+
+    if (hop == NULL) {
+        return NULL;
+    }
+
+    hop->first = first;
+
+    return db_py_sync_queue(hop);
+}
+
+
+PyObject *
+db_py_sync_in_thread(PyObject *call, int urgent)
+{
+    db_py_hop_t  *hop;
+
+    if (urgent && db_py_sync.busy + db_py_sync.queue.length
+                  >= db_py_sync.limit)
+    {
+        Py_RETURN_NONE;
+    }
+
+    hop = db_py_hop_create(NULL, call, 1);
+
+    return hop ? db_py_sync_queue(hop) : NULL;
 }
 
 
@@ -217,7 +252,8 @@ db_py_sync_done(db_msg_t *msg)
     } else if (result == Py_False) {
         Py_SETREF(result, PyObject_CallMethodOneArg(hop->future,
                                                     db_py.str.set_result,
-                                                    Py_None));
+                                                    hop->result ? hop->result
+                                                                : Py_None));
     }
 
     if (result == NULL) {
@@ -394,7 +430,24 @@ db_py_sync_exception(void)
 
 
 static void
-db_py_sync_run(db_py_hop_t *hop)
+db_py_sync_run_call(db_py_hop_t *hop)
+{
+    if (PyContext_Enter(hop->contexts[0]) == 0) {
+        hop->result = PyObject_CallNoArgs(hop->call);
+
+        if (PyContext_Exit(hop->contexts[0]) == -1) {
+            Py_CLEAR(hop->result);
+        }
+    }
+
+    if (hop->result == NULL) {
+        hop->exception = db_py_sync_exception();
+    }
+}
+
+
+static void
+db_py_sync_run_steps(db_py_hop_t *hop)
 {
     unsigned             i;
     PyObject            *result;
@@ -476,7 +529,14 @@ db_py_sync_serve(void)
         }
 
         db_py_sync.busy++;
-        db_py_sync_run(hop);
+
+        if (hop->call) {
+            db_py_sync_run_call(hop);
+
+        } else {
+            db_py_sync_run_steps(hop);
+        }
+
         db_py_sync.busy--;
 
         db_chain_append(&done, &hop->msg.node);

@@ -4,9 +4,11 @@
 not write: other types, other response classes, background tasks, and all errors.
 """
 
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Coroutine, Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from databridge.plans.parameters import ready
 from databridge.plans.spec import NONE, Answer, Form
+
+if "_databridge" in sys.builtin_module_names:
+    from _databridge import json_text
 
 JSON: Final = b"application/json"
 
@@ -90,6 +95,7 @@ class Ending:
     background: int = NONE
     response: int = NONE
 
+    @functools.cached_property
     def answer(self) -> Answer:
         kind = self.response_class()
         status = self.route.status_code or 200
@@ -157,6 +163,34 @@ class Ending:
         chosen = {name: value for name, value in options.items() if value not in (None, False)}
         return {"by_alias": route.response_model_by_alias, **chosen}
 
+    def written(self, result: Any, slots: Sequence[Any]) -> Any:
+        """The response as the module writes it; None: only `finish` can."""
+        answer = self.answer
+        injected = NOTHING if self.response == NONE else slots[self.response]
+        if answer.bodiless or injected.status_code or isinstance(result, Response):
+            return None
+        body = None
+        if answer.form == Form.JSON:
+            body = json_text(result)
+        elif answer.dump is not None:
+            with contextlib.suppress(Exception):
+                if answer.validate is not None:
+                    result = answer.validate(result, from_attributes=True)
+                options = zip(answer.dump_names, answer.dump_values, strict=True)
+                body = answer.dump(result, **dict(options))
+        if body is None:
+            return None
+        response = Response.__new__(Response)
+        response.status_code = answer.status
+        response.background = None if self.background == NONE else slots[self.background]
+        response.body = body
+        response.raw_headers = [
+            (b"content-length", b"%d" % len(body)),
+            (b"content-type", answer.content_type),
+            *injected.headers.raw,
+        ]
+        return self.around.response(response)
+
     async def finish(self, result: Any, slots: Sequence[Any]) -> Any:
         """The Response of a result."""
         background = None if self.background == NONE else slots[self.background]
@@ -191,9 +225,6 @@ class Ending:
             response.body = b""
         response.headers.raw.extend(injected.headers.raw)
         return self.around.response(response)
-
-
-Finish = Callable[[Any, Sequence[Any]], Coroutine[Any, Any, Any]]
 
 
 def text(result: Any) -> bytes:

@@ -133,7 +133,7 @@ class RoutePlan:
         )
         script = None
         if any(stage.enters for stage in self.stages):
-            script = Script(self.stages, ending.finish)
+            script = Script(self.stages, ending)
 
         return Plan(
             slots=self.slots,
@@ -149,7 +149,7 @@ class RoutePlan:
             make_response=make_response,
             make_background=BackgroundTasks,
             steps=() if script else tuple(stage.step for stage in self.stages),
-            answer=ending.answer(),
+            answer=ending.answer,
             script=script,
             route=self.original,
             endpoint=route.endpoint,

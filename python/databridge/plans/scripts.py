@@ -8,6 +8,7 @@ generator around each of them.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from contextvars import Context, copy_context
@@ -21,8 +22,11 @@ from fastapi.concurrency import _asynccontextmanager_with_shielded_exit
 from fastapi.exceptions import FastAPIError
 from starlette.types import Receive, Scope, Send
 
-from databridge.plans.answers import Finish
+from databridge.plans.answers import Ending
 from databridge.plans.spec import Kind, Step
+
+if "_databridge" in sys.builtin_module_names:
+    from _databridge import in_thread
 
 NOT_AWAITED: Final = (
     "Response not awaited. There's a high chance that the application code is raising an"
@@ -66,7 +70,7 @@ class Script:
     """What a plan runs instead of its steps."""
 
     stages: Sequence[Stage]
-    finish: Finish
+    ending: Ending
     hops: list[list[Stage]] = field(init=False)
     has_early: bool = field(init=False)
     generators: int = field(init=False)
@@ -108,7 +112,9 @@ class Script:
                 run.values[stage.step.result] = await self._enter(stage, run)
             else:
                 run.values[stage.step.result] = await stage.step.call(**stage.arguments(run.values))
-        return await self.finish(run.values[self.stages[-1].step.result], run.values)
+        result = run.values[self.stages[-1].step.result]
+        written = self.ending.written(result, run.values)
+        return written or await self.ending.finish(result, run.values)
 
     async def _enter(self, stage: Stage, run: Run) -> Any:
         """FastAPI shields the exits from scopes around them: a single one has none."""
@@ -137,16 +143,21 @@ class Script:
     ) -> bool:
         """Never waits for a thread that may itself wait for what this one gives back."""
         leave = functools.partial(manager.__exit__, kind, exc, trace)
-        return bool(await self._in_thread(leave, CapacityLimiter(1))) and exc is not None
+        return bool(await self._in_thread(leave, urgent=True)) and exc is not None
 
-    async def _in_thread(
-        self, work: Callable[[], Any], limiter: CapacityLimiter | None = None
-    ) -> Any:
+    async def _in_thread(self, work: Callable[[], Any], *, urgent: bool = False) -> Any:
         """Waits for the thread, whatever scopes of dependencies are cancelled."""
         if self.generators == 0:
-            return await run_sync(work, limiter=limiter)
+            return await _threaded(work, urgent)
         with CancelScope(shield=True):
-            return await run_sync(work, limiter=limiter)
+            return await _threaded(work, urgent)
+
+
+async def _threaded(work: Callable[[], Any], urgent: bool) -> Any:
+    future = in_thread(work, urgent)
+    if future is None:
+        return await run_sync(work, limiter=CapacityLimiter(1))
+    return await future
 
 
 def _work(hop: Sequence[Stage], values: list[Any], entered: list[tuple[Stage, Any]]) -> None:
