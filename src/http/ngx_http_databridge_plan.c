@@ -96,7 +96,7 @@ ngx_http_databridge_known_host(ngx_http_request_t *r, const db_plan_t *plan)
 
 
 /*
- * A body that a plan reads has to be whole when it is handed over; nginx
+ * A body that a plan may read has to be whole when it is handed over; nginx
  * waits for what fits into its buffer.
  */
 

@@ -107,7 +107,7 @@ typedef struct {
     unsigned       nhosts;            /* 0: any */
     db_str_t      *hosts;             /* "*.example.com": an end of it */
     unsigned       https:1;
-    unsigned       body:1;            /* the request's is read */
+    unsigned       body:1;            /* the request's may be read */
 } db_plan_t;
 
 

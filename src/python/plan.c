@@ -512,7 +512,6 @@ db_py_spec_body(db_py_reader_t *reader, PyObject *body)
     plan->nbody = PyTuple_GET_SIZE(fields);
     plan->embedded = embedded;
     plan->strict = strict;
-    plan->host.body = 1;
 
     if (plan->nbody == 0) {
         PyErr_SetString(PyExc_ValueError, "the body of a plan has to have "
@@ -785,6 +784,7 @@ db_py_spec_plan(db_py_reader_t *reader, PyObject *spec)
         return -1;
     }
 
+    plan->host.body = plan->nbody || plan->request >= 0 || plan->script;
     plan->route = PyTuple_GET_ITEM(spec, 15);
     plan->endpoint = PyTuple_GET_ITEM(spec, 16);
 

@@ -884,9 +884,7 @@ db_py_plan_fetch_all(db_py_plan_run_t *run)
 
     /* who may read the body has to find it whole, if need be twice */
 
-    if ((job->streamed || job->body_fd != -1)
-        && (plan->nbody || plan->request >= 0 || plan->script))
-    {
+    if ((job->streamed || job->body_fd != -1) && plan->host.body) {
         return 0;
     }
 
