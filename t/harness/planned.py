@@ -1,67 +1,13 @@
-"""Plans made by hand: what an application file of a test imports as `planned`."""
+"""Plans made by hand, as tests see them."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
+from pathlib import Path
 
-import _databridge
-from databridge.plans.spec import NONE, RAISE, REQUIRED, Answer, Body, BodyField, Computed
-from databridge.plans.spec import Fast, Field, Form, Kind, Plan, Source, Step
-from pydantic_core import SchemaValidator, from_json
-from starlette.applications import Starlette
-from starlette.background import BackgroundTasks
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+import httpx
 
-__all__ = [
-    "NONE", "RAISE", "REQUIRED", "Answer", "Body", "BodyField", "Computed", "Fast", "Field",
-    "Form", "Kind", "Plan", "Source", "Step", "application", "from_json", "plan", "step",
-    "validator", "ANSWER",
-]  # fmt: skip
+HANDMADE = Path(__file__).with_name("handmade.py").read_text()
 
 
-async def finish(result: Any, slots: Sequence[Any]) -> Response:
-    return result if isinstance(result, Response) else JSONResponse(result)
-
-
-ANSWER = Answer(200, False, b"application/json", Form.FINISH, None, None, (), (), finish)
-
-
-def plan(*steps: Step, slots: int, **members: Any) -> Plan:
-    return Plan(
-        **{
-            "slots": slots, "constants": (), "path_names": (), "path_convertors": (),
-            "fields": (), "body": None, "request": NONE, "response": NONE, "background": NONE,
-            "make_request": Request, "make_response": Response,
-            "make_background": BackgroundTasks, "steps": steps, "answer": ANSWER,
-            "script": None, "route": "the route", "endpoint": "the endpoint",
-            "required_headers": (), "absent_headers": (), "hosts": (), "https": False,
-        }
-        | members
-    )  # fmt: skip
-
-
-def step(call: Callable[..., Any], result: int, **arguments: int) -> Step:
-    return Step(call, Kind.ASYNC, tuple(arguments), tuple(arguments.values()), result)
-
-
-def validator(schema: Any) -> Callable[..., Any]:
-    return SchemaValidator(schema).validate_python
-
-
-def application(
-    plans: dict[str, Plan], asgi: Callable[[Request], Awaitable[Response]], gate: Any = None
-) -> Starlette:
-    """Requests go to their plans, all others, and what plans leave, to `asgi`."""
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        if gate is not None:
-            _databridge.set_gate(0, gate)
-        for pattern, spec in plans.items():
-            _databridge.add_route(0, "GET,POST,HEAD", pattern, None, plan=spec)
-        yield
-
-    methods = ["GET", "POST"]
-    return Starlette(routes=[Route("/{path:path}", asgi, methods=methods)], lifespan=lifespan)
+def kind(answer: httpx.Response) -> str:
+    """plan, asgi, or plan-asgi of one that a plan has left to the application."""
+    handed = answer.headers["x-kind"]
+    return f"{handed}-asgi" if handed == "plan" and "asgi" in str(answer.content) else handed

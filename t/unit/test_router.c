@@ -5,6 +5,7 @@
 #include "unit.h"
 #include "route/db_router.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <time.h>
 
@@ -278,6 +279,35 @@ test_a_thousand_routes(void **state)
 }
 
 
+static void
+test_ten_parameters_are_matched_without_allocating(void **state)
+{
+    size_t        before;
+    db_match_t    match;
+    db_router_t  *router;
+
+    const char *routes[][2] = {
+        { "GET", "/{a}/{b}/{c}/{d}/{e:int}/{f}/{g}/{h}/{i}/{j:path}" },
+    };
+
+    router = router_of(routes, 1);
+
+    /* what is in use of the heap, but under sanitizers: 0 */
+
+    before = mallinfo2().uordblks;
+
+    assert_int_equal(db_router_match(router, str("GET"),
+                                     str("/1/2/3/4/5/6/7/8/9/10"), &match),
+                     DB_OK);
+    assert_int_equal(mallinfo2().uordblks, before);
+
+    assert_int_equal(match.nparams, 10);
+    assert_true(db_str_eq(match.params[9], str("10")));
+
+    db_router_destroy(router);
+}
+
+
 int
 main(void)
 {
@@ -289,6 +319,7 @@ main(void)
         cmocka_unit_test(test_bad_patterns_are_refused),
         cmocka_unit_test(test_a_hostile_path_is_matched_in_linear_time),
         cmocka_unit_test(test_a_thousand_routes),
+        cmocka_unit_test(test_ten_parameters_are_matched_without_allocating),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
