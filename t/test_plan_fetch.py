@@ -422,6 +422,14 @@ def test_a_body_beyond_the_buffer_is_the_applications(shared_app: Nginx) -> None
     assert kind(answer) == "plan-asgi"
 
 
+def test_a_body_that_the_client_holds_back_is_the_applications(shared_app: Nginx) -> None:
+    with shared_app.raw() as client:
+        head = f"POST /body HTTP/1.1\r\nHost: test\r\nContent-Type: {JSON}\r\n"
+        client.send(f"{head}Expect: 100-continue\r\nContent-Length: 2\r\n\r\n".encode())
+        answer = client.response()
+    assert json.loads(answer.body) == {"asgi": "/body"}
+
+
 def test_a_chunked_body(shared_app: Nginx) -> None:
     headers = {"content-type": JSON}
     answer = shared_app.client.post("/body", content=iter([ITEM]), headers=headers)

@@ -209,6 +209,7 @@ ONE = {"path_names": ("kind",), "path_convertors": ("str",), "fields": (path("ki
 
 PLANS = {
     "/constant": plan(step(constant, 0), slots=1),
+    "/json": plan(step(constant, 0), slots=1, answer=ANSWER._replace(form=Form.JSON)),
     "/steps": plan(
         step(first, 1, n=0), step(second, 2, one=1), step(joined, 3, one=1, two=2), slots=4,
         fields=(field(Source.QUERY, "n", 0, validate=LIMIT, default=REQUIRED),),
@@ -258,6 +259,17 @@ def test_a_plan_answers(shared_app: Nginx) -> None:
     answer = shared_app.client.get("/constant")
     assert answer.json() == {"hello": "world"}
     assert kind(answer) == "plan"
+
+
+@pytest.mark.parametrize("path", ["/constant", "/json"])
+def test_a_head_has_no_body(shared_app: Nginx, path: str) -> None:
+    with shared_app.raw() as client:
+        for method in ("HEAD", "GET"):
+            client.send(f"{method} {path} HTTP/1.1\r\nHost: test\r\n\r\n".encode())
+            answer = client.response(head=method == "HEAD")
+            assert answer.headers["content-length"] == "17"
+            assert answer.headers["x-kind"] == "plan"
+    assert answer.body == b'{"hello":"world"}'
 
 
 def test_other_paths_are_the_applications(shared_app: Nginx) -> None:
