@@ -5,7 +5,9 @@ The servers run on core 0, the load on core 1, and so does MongoDB, which is
 mongo-java-server and whose CPU is not counted.  CPU is that of the processes
 that serve HTTP, nginx's master excepted, at 32 connections.  The rounds
 interleave all lines; the table shows medians, and how many times less than
-Beanie's they are.
+Beanie's they are.  Documents can be deleted once: a thousand are added, which
+is not counted, and as many of the two thousand deleted at random, until the
+time is over.
 """
 
 import argparse
@@ -22,6 +24,7 @@ from statistics import median
 from typing import Any
 
 import httpx
+from bench.once import each_once
 from bench.rounds import conduct, rounds
 from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, latency, number, run
 from pymongo import MongoClient
@@ -32,8 +35,6 @@ from harness.mongo import MongoServer
 PAGE = "/articles?published=true&sort=-views&limit=20"
 READ = 1000
 RANDOM = 100_000
-DELETED = 400_000
-DELETED_BY = {"beanie": 15_000, "mongodb": 100_000}  # fewer a second
 BATCH = 500
 CONNECTIONS = 32
 
@@ -59,6 +60,9 @@ class Server:
     pids: Callable[[], list[int]]
     collection: str = ""
     ids: list[str] = field(default_factory=list)
+
+    def cpu(self) -> float:
+        return sum(map(processes.run_seconds, self.pids()))
 
     def fill(self, count: int) -> None:
         """By arrays; Beanie's, which knows none, in its collection."""
@@ -95,7 +99,7 @@ CASES = (
     Case("list with total", "GET", READ, PAGE + "&count=true"),
     Case("create", "POST", 0, "/articles", body=True),
     Case("update", "PUT", READ, body=True),
-    Case("delete", "DELETE", DELETED, once=True),
+    Case("delete", "DELETE", READ, once=True),
 )
 
 
@@ -107,14 +111,30 @@ class Line:
     store: str
     server: Server
     samples: list[Sample] = field(default_factory=list)
-    done: int = 0
 
     def measure(self, seconds: float) -> None:
-        pids = self.server.pids()
-        cpu = sum(map(processes.cpu_seconds, pids))
+        if self.case.once:
+            self.samples.append(self.delete(seconds))
+            return
+
+        cpu = self.server.cpu()
         requests, rate = self.load(seconds)
-        cpu = sum(map(processes.cpu_seconds, pids)) - cpu
-        self.samples.append(Sample(rate, cpu * 1e6 / requests, 0))
+        self.samples.append(Sample(rate, (self.server.cpu() - cpu) * 1e6 / requests, 0))
+
+    def delete(self, seconds: float) -> Sample:
+        deleted, took, used = 0, 0.0, 0.0
+
+        while took < seconds:
+            self.server.fill(READ)
+            random.shuffle(self.server.ids)
+            paths = [f"/articles/{self.server.ids.pop()}" for _ in range(READ)]
+
+            cpu = self.server.cpu()
+            took += each_once(self.server.port, self.case.method, paths, CONNECTIONS)
+            used += self.server.cpu() - cpu
+            deleted += len(paths)
+
+        return Sample(deleted / took, used * 1e6 / deleted, 0)
 
     def command(self, seconds: float, connections: int = CONNECTIONS) -> list[str]:
         room = BUILD / "bench"
@@ -134,15 +154,13 @@ class Line:
             raise RuntimeError(f"{self.case.name}, {self.store}:\n{output}")
 
         requests = int(number(output, r"(\d+) requests in"))
-        self.done += requests + CONNECTIONS
         return requests, number(output, r"Requests/sec:\s+([\d.]+)")
 
     def paths(self) -> list[str]:
         if "{id}" not in self.case.path:
             return [self.case.path]
 
-        ids = self.server.ids[self.done :] if self.case.once else self.server.ids
-        return [self.case.path.format(id=name) for name in ids]
+        return [self.case.path.format(id=name) for name in self.server.ids]
 
     @property
     def cpu(self) -> float:
@@ -223,16 +241,15 @@ class Fleet:
 def prepare(fleet: Fleet, cases: Sequence[Case]) -> list[Line]:
     """The lines; those of a store that need as many documents share a server."""
     lines = [Line(Case("nginx return 200", "GET", 0), "", fleet.plain())]
-    servers: dict[tuple[str, int], Server] = {}
+    servers: dict[tuple[str, int, bool], Server] = {}
 
     for case in cases:
         for store in fleet.stores:
-            key = store, case.documents
+            key = store, case.documents, case.once
 
             if key not in servers:
                 servers[key] = fleet.server(store)
-                count = DELETED_BY.get(store, DELETED) if case.once else case.documents
-                servers[key].fill(count)
+                servers[key].fill(case.documents)
 
             lines.append(Line(case, store, servers[key]))
 
