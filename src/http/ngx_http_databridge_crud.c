@@ -543,6 +543,7 @@ ngx_http_databridge_crud_worked(ngx_event_t *ev)
 static void
 ngx_http_databridge_crud_done(db_store_op_t *op)
 {
+    int                            last;
     db_chain_t                     chain;
     ngx_http_databridge_crud_t    *crud;
     ngx_http_databridge_worker_t  *worker;
@@ -550,12 +551,17 @@ ngx_http_databridge_crud_done(db_store_op_t *op)
     /* the store's writer thread */
 
     crud = op->data;
+    last = (op->next == NULL);
     worker = ngx_http_databridge_worker;
 
     db_chain_init(&chain);
     db_chain_append(&chain, &crud->node);
 
-    if (db_queue_push(&worker->written, &chain)) {
+    (void) db_queue_push(&worker->written, &chain);
+
+    /* not for each: on one core it would run after each */
+
+    if (last) {
         db_bridge_notify(&worker->bridge);
     }
 }

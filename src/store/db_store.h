@@ -216,7 +216,9 @@ typedef struct {
 typedef struct db_store_op_s  db_store_op_t;
 
 struct db_store_op_s {
-    db_store_op_t          *next;        /* the store's, once submitted */
+    db_store_op_t          *next;        /* the store's, once submitted; in
+                                            done(): the one whose done() is
+                                            called next, at once, or NULL */
     uint64_t                asked;       /* the store's: when, in ns */
     uint64_t                state;       /* the store's: what a LIST with a
                                             total has met; 0: unknown */

@@ -166,7 +166,9 @@ struct db_sqlite_s {
     pthread_cond_t             cond;
     db_store_op_t             *queue;
     db_store_op_t            **tail;
-    unsigned                   waiting:1;
+    unsigned                   queued;    /* operations */
+    unsigned                   wanted;    /* wake the writer at so many; 0: it
+                                             is at work */
     unsigned                   stop:1;
 
     int                        uncounted; /* the writer: it has said so */

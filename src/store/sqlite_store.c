@@ -380,8 +380,7 @@ db_sqlite_submit(db_store_t *base, db_store_op_t *op)
 
     /* once: the writer takes all that has come by the time it runs */
 
-    wake = store->waiting;
-    store->waiting = 0;
+    wake = (++store->queued == store->wanted);
 
     pthread_mutex_unlock(&store->mutex);
 

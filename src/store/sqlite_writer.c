@@ -1,6 +1,8 @@
 /*
  * The writer thread.  It takes all operations that wait, runs them in one
- * transaction and commits it; what arrives meanwhile is the next batch.  An
+ * transaction and commits it; what arrives meanwhile is the next batch.  Those
+ * who have just been answered often write again: for as many it waits a
+ * little, or there would be two commits by turns, of one half each.  An
  * operation is acknowledged after its commit is on disk and counted, so that
  * whoever has seen the answer finds the document in any worker.
  *
@@ -28,6 +30,10 @@
 typedef struct {
     db_sqlite_t      *store;
     db_connection_t  *conn;
+    unsigned          batch;           /* operations of the last one */
+    unsigned          expected;        /* what may wait soon */
+    uint64_t          ended;           /* the last commit, ns */
+    uint64_t          took;
     int               pages;           /* of the log, after the commit */
     int               checkpointed;    /* its pages at the last checkpoint */
 } db_writer_t;
@@ -46,24 +52,56 @@ db_writer_committed_pages(void *data, sqlite3 *db, const char *name,
 
 
 /*
+ * With the mutex.  Waits until those whom the last commit has answered wait
+ * again, beside those who waited then; no longer than half of that commit.
+ */
+
+static void
+db_writer_gather(db_writer_t *writer)
+{
+    int               rc;
+    uint64_t          until;
+    db_sqlite_t      *store;
+    struct timespec   ts;
+
+    store = writer->store;
+    store->wanted = writer->expected;
+    until = writer->ended + writer->took / 2;
+
+    ts.tv_sec = (time_t) (until / 1000000000);
+    ts.tv_nsec = (long) (until % 1000000000);
+
+    for (rc = 0; rc == 0 && store->queued < store->wanted && !store->stop; ) {
+        rc = pthread_cond_timedwait(&store->cond, &store->mutex, &ts);
+    }
+}
+
+
+/*
  * Takes at most a batch from the queue, waiting for it.  NULL when the store
  * is closed and nothing is left.
  */
 
 static db_store_op_t *
-db_writer_take(db_sqlite_t *store)
+db_writer_take(db_writer_t *writer)
 {
-    unsigned        n;
-    db_store_op_t  *batch, **last;
+    unsigned         n;
+    db_sqlite_t     *store;
+    db_store_op_t   *batch, **last;
+
+    store = writer->store;
 
     pthread_mutex_lock(&store->mutex);
 
+    db_writer_gather(writer);
+
+    store->wanted = 1;
+
     while (store->queue == NULL && !store->stop) {
-        store->waiting = 1;
         pthread_cond_wait(&store->cond, &store->mutex);
     }
 
-    store->waiting = 0;
+    store->wanted = 0;
     batch = store->queue;
 
     for (n = 0, last = &batch; *last && n < DB_WRITER_BATCH; n++) {
@@ -71,6 +109,7 @@ db_writer_take(db_sqlite_t *store)
     }
 
     store->queue = *last;
+    store->queued -= n;
     *last = NULL;
 
     if (store->queue == NULL) {
@@ -78,6 +117,8 @@ db_writer_take(db_sqlite_t *store)
     }
 
     pthread_mutex_unlock(&store->mutex);
+
+    writer->batch = n;
 
     return batch;
 }
@@ -211,10 +252,24 @@ db_writer_transaction(db_writer_t *writer, db_store_op_t *batch)
 static void
 db_writer_commit(db_writer_t *writer, db_store_op_t *batch)
 {
+    uint64_t           begun;
     db_store_op_t     *op, *next;
     db_store_status_t  status;
 
+    begun = db_sqlite_now();
+
     status = db_sqlite_status(db_writer_transaction(writer, batch));
+
+    writer->ended = db_sqlite_now();
+    writer->took = writer->ended - begun;
+
+    pthread_mutex_lock(&writer->store->mutex);
+    writer->expected = writer->batch + writer->store->queued;
+    pthread_mutex_unlock(&writer->store->mutex);
+
+    if (writer->expected > DB_WRITER_BATCH) {
+        writer->expected = DB_WRITER_BATCH;
+    }
 
     for (op = batch; op; op = next) {
         next = op->next;
@@ -284,13 +339,16 @@ db_writer_thread(void *data)
 
     writer.store = store;
     writer.conn = store->writer;
+    writer.expected = 0;
+    writer.ended = 0;
+    writer.took = 0;
     writer.pages = 0;
     writer.checkpointed = 0;
 
     sqlite3_busy_timeout(writer.conn->db, 0);
     sqlite3_wal_hook(writer.conn->db, db_writer_committed_pages, &writer);
 
-    while ((batch = db_writer_take(store)) != NULL) {
+    while ((batch = db_writer_take(&writer)) != NULL) {
         db_writer_commit(&writer, batch);
         db_writer_checkpoint(&writer);
     }
@@ -304,11 +362,16 @@ db_writer_thread(void *data)
 int
 db_sqlite_writer_start(db_sqlite_t *store, char *error, size_t size)
 {
-    int       err;
-    sigset_t  all, old;
+    int                 err;
+    sigset_t            all, old;
+    pthread_condattr_t  attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 
     pthread_mutex_init(&store->mutex, NULL);
-    pthread_cond_init(&store->cond, NULL);
+    pthread_cond_init(&store->cond, &attr);
+    pthread_condattr_destroy(&attr);
     store->tail = &store->queue;
 
     /* signals are the nginx thread's */

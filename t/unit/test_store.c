@@ -601,6 +601,60 @@ test_a_conflict_undoes_itself_alone(void **state)
 }
 
 
+static atomic_uint  groups;
+
+
+static void
+group_done(db_store_op_t *op)
+{
+    if (op->next == NULL) {
+        atomic_fetch_add(&groups, 1);
+    }
+
+    sem_post(&((call_t *) op)->done);
+}
+
+
+static void
+test_what_waits_is_committed_together_and_says_where_it_ends(void **state)
+{
+    int         fd;
+    char        id[16], path[160];
+    call_t      calls[40];
+    unsigned    i;
+    uint64_t    commits;
+    fixture_t  *f = *state;
+
+    insert(f, "a", "{}");
+    commits = db_writer_commits(&((db_sqlite_t *) f->store)->lock);
+
+    /* the first one gets as far as the lock, the others are one batch */
+
+    snprintf(path, sizeof(path), "%s.writer", f->path);
+    fd = open(path, O_RDWR);
+    assert_int_equal(flock(fd, LOCK_EX), 0);
+    atomic_store(&groups, 0);
+
+    for (i = 0; i < 40; i++) {
+        snprintf(id, sizeof(id), "i%04u", i);
+        call_init(&calls[i], DB_STORE_INSERT, id, "{}");
+        calls[i].op.done = group_done;
+        db_store_submit(f->store, &calls[i].op);
+    }
+
+    close(fd);
+
+    for (i = 0; i < 40; i++) {
+        call_wait(&calls[i]);
+        assert_int_equal(calls[i].op.status, DB_STORE_OK);
+    }
+
+    commits = db_writer_commits(&((db_sqlite_t *) f->store)->lock) - commits;
+    assert_in_range(commits, 1, 3);
+    assert_int_equal(atomic_load(&groups), commits);
+}
+
+
 static void
 test_close_commits_what_was_submitted(void **state)
 {
@@ -1042,6 +1096,8 @@ main(void)
         store_test(test_clients_cannot_fill_memory_with_statements),
         store_test(test_a_cycle_sees_what_was_acknowledged_in_it),
         store_test(test_a_conflict_undoes_itself_alone),
+        store_test(
+            test_what_waits_is_committed_together_and_says_where_it_ends),
         store_test(test_close_commits_what_was_submitted),
         store_test(test_the_log_is_moved_into_the_database),
         store_test(test_pool_threads_read_while_others_write),

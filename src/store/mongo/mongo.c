@@ -214,6 +214,7 @@ db_mongo_writer(void *data)
 
         pthread_mutex_unlock(&store->mutex);
 
+        op->next = NULL;
         db_mongo_run(store, op);
         op->done(op);
 
