@@ -103,6 +103,10 @@ db_sqlite_configure(db_connection_t *conn)
                             SQLITE_PREPARE_PERSISTENT, &conn->commit, NULL);
 
     if (rc == SQLITE_OK && conn->role == DB_ROLE_READER) {
+        rc = db_sqlite_asked_init(conn);
+    }
+
+    if (rc == SQLITE_OK && conn->role == DB_ROLE_READER) {
         rc = sqlite3_prepare_v3(conn->db, "PRAGMA data_version", -1,
                                 SQLITE_PREPARE_PERSISTENT, &conn->state,
                                 NULL);
@@ -163,6 +167,8 @@ db_sqlite_forget(db_connection_t *conn)
 {
     unsigned         i;
     db_statement_t  *statement, *next;
+
+    db_sqlite_asked_end(conn);
 
     for (i = 0; i < DB_SQLITE_BUCKETS; i++) {
 
@@ -278,6 +284,8 @@ db_sqlite_state(db_connection_t *reader)
 void
 db_sqlite_end(db_connection_t *conn)
 {
+    db_sqlite_asked_end(conn);
+
     if (db_sqlite_step(conn->commit) != SQLITE_OK
         && !sqlite3_get_autocommit(conn->db))
     {

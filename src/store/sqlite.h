@@ -27,6 +27,7 @@
 #define DB_SQLITE_TERMS        8         /* conditions that become SQL */
 #define DB_SQLITE_IN           256       /* values of one of them */
 #define DB_SQLITE_RECIPE       1536
+#define DB_SQLITE_ASKED        "databridge-asked"  /* no collection's name */
 #define DB_SQLITE_MATCH        "databridge"  /* what a bound pointer is */
 #define DB_SQLITE_BUSY_MS      5000      /* where a thread may wait */
 #define DB_SQLITE_TIME_LIMIT   10000     /* ms, of a pooled read */
@@ -42,6 +43,7 @@
 
 typedef enum {
     DB_SHAPE_GET,
+    DB_SHAPE_ASKED,                       /* sqlite_asked.c */
     DB_SHAPE_LIST,
     DB_SHAPE_COUNT,
     DB_SHAPE_LOOK,                        /* before a write */
@@ -108,6 +110,8 @@ struct db_connection_s {
     sqlite3_stmt     *begin;
     sqlite3_stmt     *commit;
     sqlite3_stmt     *state;              /* READER */
+    sqlite3_stmt     *running;            /* READER: gets of this cycle */
+    const db_value_t *asked;              /* READER: the id of the next one */
     int               limited;            /* while a read runs: BEGIN and
                                              COMMIT must not be cut off */
     unsigned          ticks;              /* READER: of this statement */
@@ -277,6 +281,14 @@ void db_sqlite_match(sqlite3_context *context, int argc,
 
 /* With "counted" the total is there already. */
 void db_sqlite_read(db_connection_t *conn, db_store_op_t *op, int counted);
+
+
+/* sqlite_asked.c: of the reader's GETs */
+
+int db_sqlite_asked_init(db_connection_t *conn);
+int db_sqlite_asked_step(db_connection_t *conn, sqlite3_stmt *stmt,
+    const db_value_t *id);
+void db_sqlite_asked_end(db_connection_t *conn);
 
 
 /* sqlite_total.c: of LISTs that count */

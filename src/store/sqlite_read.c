@@ -9,13 +9,20 @@
 #include "store/db_document.h"
 
 
-static int
-db_sqlite_bound(db_connection_t *conn, db_statement_t *statement,
-    const db_query_t *query)
+static void
+db_sqlite_limit(db_connection_t *conn)
 {
     conn->limited = 1;
     conn->ticks = 0;
     conn->expired = 0;
+}
+
+
+static int
+db_sqlite_bound(db_connection_t *conn, db_statement_t *statement,
+    const db_query_t *query)
+{
+    db_sqlite_limit(conn);
 
     return db_query_bind(query, statement->stmt);
 }
@@ -97,20 +104,9 @@ db_sqlite_item(db_store_op_t *op, sqlite3_stmt *stmt)
 }
 
 
-static db_store_status_t
-db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
-    db_statement_t *statement, const db_query_t *query)
+static int
+db_sqlite_got(db_store_op_t *op, sqlite3_stmt *stmt, int rc)
 {
-    int            rc;
-    sqlite3_stmt  *stmt;
-
-    stmt = statement->stmt;
-    rc = db_sqlite_bound(conn, statement, query);
-
-    if (rc == SQLITE_OK) {
-        rc = sqlite3_step(stmt);
-    }
-
     if (rc == SQLITE_ROW) {
         rc = db_sqlite_item(op, stmt);
 
@@ -119,7 +115,34 @@ db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
         }
     }
 
-    db_sqlite_over(conn, stmt);
+    return rc;
+}
+
+
+static db_store_status_t
+db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
+    db_statement_t *statement, const db_query_t *query)
+{
+    int            rc;
+    sqlite3_stmt  *stmt;
+
+    stmt = statement->stmt;
+
+    if (query->shape.kind == DB_SHAPE_ASKED) {
+        db_sqlite_limit(conn);
+        rc = db_sqlite_asked_step(conn, stmt, &op->id);
+        conn->limited = 0;
+        rc = db_sqlite_got(op, stmt, rc);
+
+    } else {
+        rc = db_sqlite_bound(conn, statement, query);
+
+        if (rc == SQLITE_OK) {
+            rc = db_sqlite_got(op, stmt, sqlite3_step(stmt));
+        }
+
+        db_sqlite_over(conn, stmt);
+    }
 
     switch (rc) {
 
@@ -262,6 +285,7 @@ db_sqlite_read_shape(db_connection_t *conn, db_store_op_t *op,
     switch (kind) {
 
     case DB_SHAPE_GET:
+    case DB_SHAPE_ASKED:
         return db_sqlite_get(conn, op, statement, &query);
 
     case DB_SHAPE_COUNT:
@@ -282,7 +306,10 @@ db_sqlite_read(db_connection_t *conn, db_store_op_t *op, int counted)
     op->last = NULL;
 
     if (op->kind == DB_STORE_GET) {
-        op->status = db_sqlite_read_shape(conn, op, DB_SHAPE_GET);
+        op->status = db_sqlite_read_shape(conn, op,
+                                          conn->role == DB_ROLE_READER
+                                          && op->conditions == NULL
+                                          ? DB_SHAPE_ASKED : DB_SHAPE_GET);
 
     } else {
         op->status = DB_STORE_OK;

@@ -540,6 +540,14 @@ db_query_sql(const db_query_t *query)
                             ? " AND databridge_match(doc, ?2)" : "");
         break;
 
+    case DB_SHAPE_ASKED:
+        sqlite3_str_appendf(sql, "SELECT doc%s FROM \"" DB_SQLITE_ASKED "\""
+                            " AS asked CROSS JOIN \"%.*w\" AS docs"
+                            " ON docs.id = asked.id",
+                            query->shape.collection->versioned ? ", v" : "",
+                            len, name);
+        break;
+
     case DB_SHAPE_LOOK:
         sqlite3_str_appendf(sql, "SELECT doc, v%s FROM \"%.*w\""
                             " WHERE id = ?1", query->match

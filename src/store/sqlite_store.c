@@ -169,6 +169,13 @@ db_sqlite_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
         return NULL;
     }
 
+    /*
+     * Statistics of memory are a lock around each allocation, which all
+     * threads share.  Too late, and harmless, when SQLite is in use already.
+     */
+
+    (void) sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
+
     store = calloc(1, sizeof(db_sqlite_t) + path.len + 1);
     if (store == NULL) {
         snprintf(error, size, "out of memory");
