@@ -8,7 +8,6 @@
 #include "json/db_json.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <time.h>
 
 
@@ -237,12 +236,31 @@ db_bson_read_integer(db_bson_reader_t *r, unsigned bytes)
 }
 
 
+/* A number and what follows it. */
+
+static char *
+db_bson_digits(char *p, int value, int digits, char follows)
+{
+    int  i;
+
+    for (i = digits - 1; i >= 0; i--) {
+        p[i] = (char) ('0' + value % 10);
+        value /= 10;
+    }
+
+    p[digits] = follows;
+
+    return p + digits + 1;
+}
+
+
 /* As pydantic writes a datetime in UTC: six digits of a second, or none. */
 
 static int
 db_bson_read_date(db_bson_reader_t *r)
 {
     int                   part;
+    char                  text[32], *last;
     time_t                seconds;
     int64_t               ms;
     struct tm             tm;
@@ -268,15 +286,21 @@ db_bson_read_date(db_bson_reader_t *r)
         return db_bson_refuse(r, "a date is not of the years 1 to 9999");
     }
 
-    db_buf_printf(r->out, "\"%04d-%02d-%02dT%02d:%02d:%02d",
-                  tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour,
-                  tm.tm_min, tm.tm_sec);
+    text[0] = '"';
+
+    last = db_bson_digits(text + 1, tm.tm_year + 1900, 4, '-');
+    last = db_bson_digits(last, tm.tm_mon + 1, 2, '-');
+    last = db_bson_digits(last, tm.tm_mday, 2, 'T');
+    last = db_bson_digits(last, tm.tm_hour, 2, ':');
+    last = db_bson_digits(last, tm.tm_min, 2, ':');
+    last = db_bson_digits(last, tm.tm_sec, 2, part ? '.' : 'Z');
 
     if (part) {
-        db_buf_printf(r->out, ".%03d000", part);
+        last = db_bson_digits(last, part * 1000, 6, 'Z');
     }
 
-    db_buf_lit(r->out, "Z\"");
+    *last++ = '"';
+    db_buf_append(r->out, text, (size_t) (last - text));
 
     return DB_OK;
 }
