@@ -106,6 +106,27 @@ def test_a_document_cannot_be_given_away(client: httpx.Client) -> None:
         assert (answer.json()["owner"], answer.json()["tenant"]) == ("ann", 1)
 
 
+def test_an_id_is_one_for_all_scopes_and_a_conflict_tells_nothing_but_that(
+    client: httpx.Client,
+) -> None:
+    name = uuid4().hex
+    body = {"id": name, "text": "of ann"}
+    assert client.post("/own", json=body, headers=as_user("ann")).status_code == 201
+    for sent in (body, [body]):
+        answer = client.post("/own", json=sent, headers=as_user("bob"))
+        assert answer.status_code == 409
+        assert answer.json() == {"detail": f"Own with id {name} already exists"}
+    assert client.get(f"/own/{name}", headers=as_user("bob")).status_code == 404
+    assert client.get(f"/own/{name}", headers=as_user("ann")).json()["text"] == "of ann"
+
+
+def test_what_is_unique_with_the_scope_first_is_so_within_it(client: httpx.Client) -> None:
+    body = {"slug": uuid4().hex}
+    for tenant, status in ((1, 201), (2, 201), (1, 409)):
+        answer = client.post("/task", json=body, headers=as_user("ann", tenant))
+        assert answer.status_code == status, answer.text
+
+
 @pytest.mark.parametrize("other", [as_user("bob"), as_user("ann", 2)])
 def test_the_document_of_somebody_else_is_not_there(
     client: httpx.Client, other: dict[str, str]
