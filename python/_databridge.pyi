@@ -34,7 +34,7 @@ class Resource:
         documents: list[tuple[str, bytes]] = ...,
         many: bool = False,
         current: bytes | None = None,
-        if_match: str = "",
+        if_match: str | None = None,
         scope: list[str] = ...,
     ) -> Future[tuple[int, list[tuple[bytes, bytes]], bytes]]: ...
 

@@ -355,3 +355,16 @@ def test_patches_at_once_are_all_counted(server: Nginx) -> None:
         assert set(statuses) <= {200, 503}
         done += statuses.count(200)
     assert server.client.get(f"/count/{created['id']}").json()["n"] == done
+
+
+@pytest.mark.parametrize("kind", ["native", "hybrid"])
+def test_an_empty_if_match_names_no_version(server: Nginx, kind: str) -> None:
+    path = f"/{kind}/keyed/4711"
+    assert server.client.put(path, json={"text": "t"}).headers["etag"] == '"1"'
+    for method in ("PUT", "PATCH", "DELETE"):
+        body = None if method == "DELETE" else {"text": "u"}
+        for empty in ("", ","):
+            headers = {"If-Match": empty}
+            answer = server.client.request(method, path, json=body, headers=headers)
+            assert answer.status_code == 412, empty
+    assert server.client.get(path).json()["text"] == "t"

@@ -134,6 +134,41 @@ def test_a_write_with_its_version_is_done(client: httpx.Client, tags: list[str])
     assert client.delete(path, headers=match('"4"')).status_code == 204
 
 
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_a_second_line_of_if_match_is_refused_by_nginx(client: httpx.Client, method: str) -> None:
+    path = note(client, text="a")
+    body = None if method == "DELETE" else {"text": "lost"}
+    for tags in (('"1"', '"7"'), ('"7"', '"1"'), ("", '"1"')):
+        headers = [("If-Match", tag) for tag in tags]
+        assert client.request(method, path, json=body, headers=headers).status_code == 400
+    assert client.get(path).json()["text"] == "a"
+    headers = [("If-None-Match", '"7"'), ("If-None-Match", '"1"')]
+    assert client.get(path, headers=headers).status_code == 400
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+@pytest.mark.parametrize("resource", ["note", "kept"])
+def test_an_empty_if_match_names_no_version(
+    client: httpx.Client, resource: str, method: str
+) -> None:
+    created = client.post(f"/{resource}", json={"id": uuid4().hex} if resource == "kept" else {})
+    path = f"/{resource}/{created.json()['id']}"
+    body = None if method == "DELETE" else {"text": "lost"}
+    for empty in ("", ",", ", ,"):
+        answer = client.request(method, path, json=body, headers={"If-Match": empty})
+        assert answer.status_code == 412, empty
+    assert client.get(path).json()["text"] == ""
+
+
+def test_a_document_that_is_created_again_begins_at_version_1(client: httpx.Client) -> None:
+    body = {"id": uuid4().hex}
+    path = f"/doc/{body['id']}"
+    for _ in range(2):
+        assert client.post("/doc", json=body).headers["etag"] == '"1"'
+        assert client.put(path, json=body).headers["etag"] == '"2"'
+        assert client.delete(path).status_code == 204
+
+
 def test_what_is_not_there_is_404_whatever_is_to_match(client: httpx.Client) -> None:
     path = f"/note/{'0' * 24}"
     for headers in (match('"1"'), match("*"), {}):

@@ -241,7 +241,7 @@ class Hybrid:
                 documents=[("", self.members.text(item, known, current))],
                 current=current,
                 prefix=request.scope["path"].rpartition("/")[0],
-                if_match=request.headers.get("if-match", ""),
+                if_match=request.headers.get("if-match"),
                 scope=scope,
             )
             if answer.status != 0:
@@ -259,7 +259,7 @@ class Hybrid:
         self.members.refuse(errors, None)
         await hooks.run_before(values, id=known)
         answer = await self.call(
-            "delete", id=id, if_match=request.headers.get("if-match", ""), scope=scope
+            "delete", id=id, if_match=request.headers.get("if-match"), scope=scope
         )
         if answer.status == 204:
             await hooks.run_after(values, id=known)

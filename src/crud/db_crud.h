@@ -83,7 +83,8 @@ typedef struct {
     db_str_t              query;        /* as received, without "?" */
     db_str_t              content_type;
     db_str_t              body;
-    db_str_t              if_match;     /* of a versioned collection */
+    db_str_t              if_match;     /* of a versioned collection; NULL:
+                                           not asked, empty: matches nothing */
     db_str_t              if_none_match;
     const db_str_t       *scope;        /* values of the variables; empty:
                                            there is none */

@@ -185,8 +185,8 @@ db_crud_finish_status(db_crud_call_t *call)
         /* what could be created was asked to be there */
 
         return call->operation == DB_CRUD_UPDATE && call->crud->upsert
-               && call->if_match.len ? db_crud_precondition_failed(call)
-                                     : db_crud_not_found(call);
+               && call->if_match.data ? db_crud_precondition_failed(call)
+                                      : db_crud_not_found(call);
 
     case DB_STORE_CONFLICT:
         return db_crud_conflict(call);

@@ -336,7 +336,7 @@ db_crud_match(db_crud_call_t *call)
         return DB_OK;
     }
 
-    if (call->if_match.len == 0) {
+    if (call->if_match.data == NULL) {
         return call->crud->require_match
                ? db_crud_detail(call, 428, db_string("Precondition Required"))
                : DB_OK;

@@ -25,7 +25,7 @@ static PyMethodDef  db_py_resource_methods[] = {
     { "call", (PyCFunction) (void (*)(void)) db_py_resource_call,
       METH_VARARGS|METH_KEYWORDS,
       "call(operation, *, prefix=\"\", id=\"\", query=\"\", documents=None, "
-      "many=False, current=None, if_match=\"\", scope=[]): a future of "
+      "many=False, current=None, if_match=None, scope=[]): a future of "
       "(status, headers, body)." },
     { NULL, NULL, 0, NULL }
 };
@@ -215,11 +215,11 @@ db_py_resource_ask(db_crud_call_t *call, PyObject *args, PyObject *kwargs)
 
     many = 0;
     documents = scope = NULL;
-    current = NULL;
-    prefix = id = query = match = "";
+    current = match = NULL;
+    prefix = id = query = "";
     prefix_len = id_len = query_len = match_len = 0;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$s#s#s#O!pz#s#O!:call",
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$s#s#s#O!pz#z#O!:call",
                                      names, &name, &prefix, &prefix_len, &id,
                                      &id_len, &query, &query_len,
                                      &PyList_Type, &documents, &many, &current,
@@ -235,7 +235,9 @@ db_py_resource_ask(db_crud_call_t *call, PyObject *args, PyObject *kwargs)
     if ((documents && db_py_resource_documents(call, documents) == -1)
         || db_py_resource_scope(call, scope) == -1
         || (current && db_py_resource_copy(call, &call->current, current,
-                                           current_len) == -1))
+                                           current_len) == -1)
+        || (match && db_py_resource_copy(call, &call->if_match, match,
+                                         match_len) == -1))
     {
         return -1;
     }
@@ -243,8 +245,6 @@ db_py_resource_ask(db_crud_call_t *call, PyObject *args, PyObject *kwargs)
     return db_py_resource_copy(call, &call->prefix, prefix, prefix_len) == -1
            || db_py_resource_copy(call, &call->id, id, id_len) == -1
            || db_py_resource_copy(call, &call->query, query, query_len) == -1
-           || db_py_resource_copy(call, &call->if_match, match, match_len)
-              == -1
            ? -1 : 0;
 }
 
