@@ -6,11 +6,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner, Result
 
 from databridge import cli, flags
-from databridge.config import Settings
+from databridge.config import ConfigError, Settings
 from databridge.flags import FLAGS, Flag
-from harness import DATABRIDGE, PYTHON, ROOT, SLOWER
+from harness import PYTHON, ROOT
 from harness.settings import server_env
 
 INTERNAL = {"target", "check", "development"}
@@ -46,15 +47,13 @@ NO_SENSE = [
 ]
 
 
+def invoke(*arguments: str, **environ: str) -> Result:
+    return CliRunner().invoke(cli.cli, ["config", *arguments], env=environ)
+
+
 def config(*options: str, **environ: str) -> str:
-    result = subprocess.run(
-        [DATABRIDGE, "config", "main:app", *options],
-        env={**server_env(), **environ},
-        capture_output=True,
-        text=True,
-        timeout=40 * SLOWER,
-    )
-    assert result.returncode == 0, result.stderr
+    result = invoke("main:app", *options, **environ)
+    assert result.exit_code == 0, result.output
     return result.stdout
 
 
@@ -82,12 +81,7 @@ def test_the_option_counts_before_its_variable() -> None:
 
 
 def test_the_application_may_be_named_by_a_variable() -> None:
-    result = subprocess.run(
-        [DATABRIDGE, "config"],
-        env={**server_env(), flags.TARGET: "shop.web:site"},
-        capture_output=True,
-        text=True,
-    )
+    result = invoke(**{flags.TARGET: "shop.web:site"})
     assert "databridge_app shop.web:site;" in result.stdout
     assert flags.TARGET not in result.stdout
 
@@ -105,14 +99,9 @@ def test_every_setting_has_an_option_and_one_default() -> None:
 
 @pytest.mark.parametrize("options", NO_SENSE, ids=lambda options: options[0])
 def test_a_value_that_makes_no_sense_is_refused_by_name(options: tuple[str, str]) -> None:
-    result = subprocess.run(
-        [DATABRIDGE, "config", "main:app", *options],
-        env=server_env(),
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 1
-    assert result.stderr.count("\n") == 1 and options[0] in result.stderr
+    result = invoke("main:app", *options)
+    assert isinstance(result.exception, ConfigError)
+    assert options[0] in str(result.exception)
 
 
 def test_the_documentation_has_the_tables_as_they_are_generated() -> None:

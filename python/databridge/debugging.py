@@ -136,7 +136,7 @@ def failed(title: str, exc: BaseException) -> ASGIApp:
 
 def tell(text: str, exc: BaseException) -> None:
     """Says to `databridge dev`, in one line, that the application did not start, and where."""
-    line = " ".join(f"failed: {text}{_place(_mended(exc))}\n".splitlines())
+    line = " ".join(f"failed: {text}{_place(_mended(exc))}".splitlines())
     os.write(int(os.environ[NOTIFY_FD]), line.encode(errors="replace") + b"\n")
 
 

@@ -41,8 +41,9 @@ class Developer(Supervisor):
         self.folders = [os.path.abspath(path) for path in settings.app_dirs]
         self.answered = 0
         self.broken = False
-        self.reloaded: float | None = None
+        self.announced = False
         self.unheard = False
+        self.begun = 0.0
 
     def run(self) -> int:
         with _watched(self.folders) as changes:
@@ -53,8 +54,8 @@ class Developer(Supervisor):
         """Renews the workers; nginx takes signals once its pid file is there."""
         if self.stopping:
             return
-        self.unheard = not os.path.exists(f"{self.site.directory}/nginx.pid")
-        if self.unheard:
+        if not os.path.exists(f"{self.site.directory}/nginx.pid"):
+            self.unheard = True
             return
         first, *others = dict.fromkeys(os.fsdecode(names).splitlines())
         more = f" and {len(others)} more" if others else ""
@@ -62,7 +63,7 @@ class Developer(Supervisor):
         self._reload()
 
     def _reload(self) -> None:
-        self.reloaded = time.monotonic()
+        self.begun = time.monotonic()
         self.answered = 0
         self.broken = False
         self.nginx.send_signal(signal.SIGHUP)
@@ -71,14 +72,15 @@ class Developer(Supervisor):
         self.answered += 1
         if self.stopping or self.answered != self.settings.workers:
             return
+        if not self.announced:
+            self.announced = True
+            self._announce()
+            say(f"watching {', '.join(self.folders)} for changes")
+        elif not self.broken:
+            say(f"reloaded in {time.monotonic() - self.begun:.2f} s")
         if self.unheard:
             self.unheard = False
             self._reload()
-        elif self.ready == self.settings.workers:
-            self._announce()
-            say(f"watching {', '.join(self.folders)} for changes")
-        elif self.reloaded is not None and not self.broken:
-            say(f"reloaded in {time.monotonic() - self.reloaded:.2f} s")
 
     def _failed(self, text: str) -> None:
         """A worker shows why on every page, and waits for the change that mends it."""
