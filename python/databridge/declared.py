@@ -55,8 +55,11 @@ class Declaration:
     """Why no route has a plan."""
 
 
-def declaration(app: Any) -> Declaration:
-    """The routes of a Starlette or FastAPI application; those of others are unknown."""
+def declaration(app: Any, root_path: str = "") -> Declaration:
+    """The routes of a Starlette or FastAPI application; those of others are unknown.
+
+    `root_path` is the server's.
+    """
     found = Declaration()
     applications = sys.modules.get("starlette.applications")
     if applications is None or not isinstance(app, applications.Starlette):
@@ -66,7 +69,7 @@ def declaration(app: Any) -> Declaration:
         from databridge import plans
 
         try:
-            found.planner = plans.planner(app)
+            found.planner = plans.planner(app, root_path)
         except plans.Unplanned as exc:
             found.unplanned = str(exc)
     for route, original in _flattened(app.router.routes):

@@ -23,7 +23,7 @@ def declare(app: Any, index: int) -> None:
 
     _declare_cors(app, index)
     resource: Any = None
-    found = declaration(app)
+    found = declaration(app, _databridge.apps()[index][3])
     _open_gate(found, index)
     for declared in found.routes:
         original = declared.original

@@ -108,7 +108,7 @@ class Worker:
         await self.end()
 
     async def start(self) -> None:
-        for index, (target, chosen, factory) in enumerate(_databridge.apps()):
+        for index, (target, chosen, factory, _) in enumerate(_databridge.apps()):
             try:
                 await self.start_app(index, target, chosen, factory)
             except (loading.LoadError, LifespanError) as exc:
@@ -149,7 +149,7 @@ class Worker:
 
     def abandon(self) -> None:
         """The worker was told to stop before its applications had started."""
-        for index, (target, _, _) in enumerate(_databridge.apps()):
+        for index, (target, *_) in enumerate(_databridge.apps()):
             _databridge.fail(index, f"{target}: the worker was stopped before it had started")
 
     async def end(self) -> None:

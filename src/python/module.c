@@ -70,11 +70,13 @@ db_py_module_apps(PyObject *module, PyObject *unused)
     for (i = 0; list && i < db_py.conf->napps; i++) {
         conf = &db_py.conf->apps[i];
 
-        app = Py_BuildValue("(s#s#O)",
+        app = Py_BuildValue("(s#s#Os#)",
                             conf->target.data, (Py_ssize_t) conf->target.len,
                             conf->interface.data,
                             (Py_ssize_t) conf->interface.len,
-                            conf->factory ? Py_True : Py_False);
+                            conf->factory ? Py_True : Py_False,
+                            conf->root_path.data,
+                            (Py_ssize_t) conf->root_path.len);
 
         if (app == NULL) {
             Py_CLEAR(list);
@@ -435,7 +437,8 @@ static PyMethodDef  db_py_module_methods[] = {
     { "log", db_py_fast(db_py_module_log), METH_FASTCALL,
       "log(level, text): writes the text to the error log, line by line." },
     { "apps", db_py_module_apps, METH_NOARGS,
-      "A list of (target, interface, factory), one an application." },
+      "A list of (target, interface, factory, root_path), one an "
+      "application." },
     { "sync_threads", db_py_module_sync_threads, METH_NOARGS,
       "How many threads \"def\" handlers may have." },
     { "threads", db_py_module_threads, METH_VARARGS,

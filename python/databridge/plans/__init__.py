@@ -17,11 +17,14 @@ class Unplanned(Exception):
     """Why a route, or an application, has no plan; the text is for the user."""
 
 
-def planner(app: Any) -> "Planner":
-    """What makes the plans of a FastAPI application; raises `Unplanned`."""
+def planner(app: Any, root_path: str = "") -> "Planner":
+    """What makes the plans of a FastAPI application; raises `Unplanned`.
+
+    `root_path` is the server's.
+    """
     if difference := fingerprints.difference():
         raise Unplanned(difference)
 
     from databridge.plans.compiler import Planner
 
-    return Planner(app)
+    return Planner(app, root_path)

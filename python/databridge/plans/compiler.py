@@ -63,9 +63,9 @@ BODY_HEADERS: Final = (b"content-length", b"transfer-encoding")
 class Planner:
     """Makes the plans of an application, as long as it has started."""
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, root_path: str) -> None:
         self.app = app
-        self.conditions = Conditions(app)
+        self.conditions = Conditions(app, root_path)
         self.user_code = UserCode()
         self.providers: dict[int, Any] = {id(app): app}
 
@@ -181,7 +181,7 @@ class RoutePlan:
 
     def _under_root_path(self) -> bool:
         """Whether FastAPI might take root_path off a path that matches."""
-        root = self.app.root_path
+        root = self.app.root_path if self.conditions.own_root_path else ""
         fixed, parameters, _ = self.route.path_format.partition("{")
         return bool(root) and (
             fixed.startswith(root) or bool(parameters) and root.startswith(fixed)

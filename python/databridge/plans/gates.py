@@ -61,8 +61,9 @@ class Conditions:
     Raises `Unplanned` when none of its routes may have one.
     """
 
-    def __init__(self, app: FastAPI) -> None:
+    def __init__(self, app: FastAPI, root_path: str) -> None:
         self.app = app
+        self.own_root_path = not root_path
         self.around = Around()
         self.absent: tuple[bytes, ...] = ()
         self.hosts: tuple[bytes, ...] = ()
@@ -73,6 +74,8 @@ class Conditions:
         for middleware in app.user_middleware:
             self._add(middleware)
         _check_stack(app)
+        if root_path and app.root_path not in ("", root_path):
+            raise Unplanned(f"its root_path is {app.root_path}, the server's is {root_path}")
         if app._native_telemetry.enabled():
             raise Unplanned("telemetry is on: OpenTelemetry has a provider")
 

@@ -1,0 +1,323 @@
+"""Applications with something around their routes, under both servers."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from conftest import StartApp, StartUvicorn
+from harness.plans import KIND, Pair
+
+Serve = Callable[..., Pair]
+
+HEAD = """
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, FastAPI, Header, HTTPException, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+"""
+
+ROUTES = """
+
+def generated():
+    yield "generated"
+
+@app.get("/plain")
+async def plain(n: int = 1):
+    return {"n": n}
+
+@app.get("/vary")
+async def vary(response: Response):
+    response.headers["Vary"] = "Accept"
+    return 1
+
+@app.get("/given")
+async def given(kind: str = "json"):
+    match kind:
+        case "json":
+            return JSONResponse(1)
+        case "vary":
+            return PlainTextResponse("a", headers={"Vary": "Accept"})
+        case "stream":
+            return StreamingResponse(iter([b"a"]))
+
+@app.get("/raise")
+async def raising(n: int = 400):
+    raise HTTPException(n)
+
+@app.get("/yield")
+def yielding(x: Annotated[str, Depends(generated)]):
+    return x
+
+@app.get("/object")
+async def object_():
+    return {1, 2}
+"""
+
+PATHS = (
+    *(
+        "/plain",
+        "/plain?n=5",
+        "/plain?n=a",
+        "/vary",
+        "/given",
+        "/given?kind=vary",
+        "/raise",
+        "/yield",
+    ),
+    *("/given?kind=stream", "/object", "/given?kind=none"),
+)
+
+
+@pytest.fixture
+def serve(app: StartApp, uvicorn: StartUvicorn) -> Iterator[Serve]:
+    """Both servers of an application, of which this is the code."""
+    with ExitStack() as stack:
+
+        def start(code: str, **configuration: Any) -> Pair:
+            code = HEAD + code
+            return stack.enter_context(Pair(app(code, server=KIND, **configuration), uvicorn(code)))
+
+        yield start
+
+
+def test_cors_is_left_out_only_without_an_origin(serve: Serve) -> None:
+    pair = serve(
+        """
+app = FastAPI()
+app.add_middleware(
+    CORSMiddleware, allow_origins=["http://a"], allow_credentials=True, expose_headers=["X-A"]
+)
+"""
+        + ROUTES
+    )
+    for path in PATHS:
+        answer = pair.same("GET", path)
+        assert any(name == b"vary" for name, _ in answer.headers), path
+        for origin in ("http://a", "http://b"):
+            pair.same("GET", path, [("Origin", origin)], kind="asgi")
+    preflight = [("Origin", "http://a"), ("Access-Control-Request-Method", "GET")]
+    pair.same("OPTIONS", "/plain", preflight, kind=None)
+    pair.same("OPTIONS", "/plain", kind="asgi")
+
+
+def test_hosts_are_asked_of_each_request(serve: Serve) -> None:
+    pair = serve(
+        """
+app = FastAPI()
+HOSTS = ["a.example", "*.B.example", "www.c.example"]
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
+"""
+        + ROUTES
+    )
+    for host in ("a.example", "a.example:80", "x.b.example", "x.y.b.example:5"):
+        assert pair.same("GET", "/plain", [("Host", host)]).status == 200
+    for host in ("A.Example", "x.y.B.example"):
+        assert pair.same("GET", "/plain", [("Host", host)], kind=None).status == 200
+    for host in (
+        "b.example",
+        "c.example",
+        "aa.example",
+        "a.example.",
+        "a.example:x",
+        "[::1]",
+        "a b",
+    ):
+        pair.same("GET", "/plain", [("Host", host)], kind=None)
+
+
+def test_plain_http_is_redirected(serve: Serve) -> None:
+    pair = serve("app = FastAPI()\napp.add_middleware(HTTPSRedirectMiddleware)\n" + ROUTES)
+    for path in PATHS:
+        assert pair.same("GET", path, kind="asgi").status == 307
+
+
+def test_other_middleware_is_kept(serve: Serve) -> None:
+    pair = serve("app = FastAPI()\napp.add_middleware(GZipMiddleware, minimum_size=1)\n" + ROUTES)
+    for path in PATHS:
+        pair.same("GET", path, kind="asgi")
+        pair.same("GET", path, [("Accept-Encoding", "gzip")], kind="asgi")
+    pair.nginx.logged("runs without plans: the application has GZipMiddleware around it")
+
+
+def test_an_applications_own_handlers_answer(serve: Serve) -> None:
+    pair = serve(
+        """
+app = FastAPI(debug=False)
+
+@app.exception_handler(RequestValidationError)
+async def invalid(request, exc):
+    return PlainTextResponse(f"invalid {exc.errors()[0]['loc']}", 400)
+
+@app.exception_handler(HTTPException)
+def refused(request, exc):
+    return JSONResponse({"refused": exc.status_code}, exc.status_code, {"X-A": "1"})
+
+@app.exception_handler(404)
+async def none(request, exc):
+    return PlainTextResponse("nothing here", 404)
+
+@app.exception_handler(Exception)
+async def failed(request, exc):
+    return PlainTextResponse(f"failed: {type(exc).__name__}", 500)
+
+@app.get("/fail")
+async def fail(n: int = 0):
+    return 1 // n
+
+@app.get("/model")
+async def model() -> list[int]:
+    return ["a"]
+"""
+        + ROUTES
+    )
+    for path in (*PATHS, "/raise?n=404", "/raise?n=503", "/fail", "/fail?n=1", "/model"):
+        pair.same("GET", path)
+    pair.same("GET", "/none", kind="asgi")
+
+
+def test_what_a_response_was_invalid_for_is_said_with_its_path(serve: Serve) -> None:
+    pair = serve(
+        """
+from fastapi.exceptions import ResponseValidationError
+
+app = FastAPI()
+
+@app.exception_handler(ResponseValidationError)
+async def invalid(request, exc):
+    found = [exc.endpoint_path, exc.endpoint_function, exc.endpoint_line, exc.errors(), exc.body]
+    return JSONResponse([*found, (exc.endpoint_ctx or {}).get("path")], 500)
+
+@app.api_route("/model/{x}", methods=["GET", "POST"])
+async def model(x: int) -> list[int]:
+    return ["a"]
+
+@app.get("/def")
+def of_def() -> list[int]:
+    return 5
+"""
+    )
+    for _ in range(2):
+        pair.same("GET", "/model/1")
+        pair.same("POST", "/model/2")
+        pair.same("GET", "/def")
+
+
+@pytest.mark.parametrize("root", ["/api", "/plain"])
+def test_root_path_of_the_application(serve: Serve, root: str) -> None:
+    pair = serve(
+        f"""
+import warnings
+warnings.simplefilter("ignore")
+app = FastAPI(root_path="{root}")
+
+@app.get("/url")
+async def url(request: Request):
+    return [str(request.url_for("plain")), request.scope["root_path"], request.url.path]
+
+@app.get("/{{x}}/{{y}}")
+async def two(x: str, y: str):
+    return [x, y]
+"""
+        + ROUTES
+    )
+    for path in (
+        "/plain",
+        f"{root}/plain",
+        "/url",
+        f"{root}/url",
+        root,
+        f"{root}/",
+        "/a/b",
+        "/x/plain",
+    ):
+        pair.same("GET", path, kind=None)
+    assert pair.same("GET", "/url").status == 200
+
+
+def test_overrides_and_routes_at_run_time_end_the_plans(serve: Serve) -> None:
+    pair = serve(
+        """
+app = FastAPI()
+
+def overridden():
+    return "original"
+
+@app.get("/x")
+async def x(value: Annotated[str, Depends(overridden)]):
+    return value
+
+@app.get("/override")
+async def override(on: bool):
+    app.dependency_overrides.clear()
+    if on:
+        app.dependency_overrides[overridden] = lambda: "override"
+
+@app.get("/add")
+async def add():
+    app.get("/added")(add)
+"""
+    )
+    assert pair.same("GET", "/x").body == b'"original"'
+    pair.same("GET", "/override?on=1")
+    assert pair.same("GET", "/x", kind=None).body == b'"override"'
+    pair.same("GET", "/override?on=0", kind=None)
+    assert pair.same("GET", "/x").body == b'"original"'
+    pair.same("GET", "/add")
+    assert pair.same("GET", "/added", kind=None).status == 200
+    assert pair.same("GET", "/x", kind=None).body == b'"original"'
+    pair.nginx.logged("runs without plans: the application has dependency_overrides")
+
+
+def test_a_limit_of_bodies_is_fastapis(serve: Serve) -> None:
+    pair = serve(
+        """
+app = FastAPI(max_body_size=10)
+
+@app.post("/body")
+async def body(x: list[int]):
+    return x
+
+@app.post("/none")
+async def none():
+    return 1
+"""
+        + ROUTES
+    )
+    for size in (2, 10, 11, 1000):
+        text = b"[" + b" " * (size - 2) + b"]"
+        pair.same("POST", "/body", [("Content-Type", "application/json")], text, kind="asgi")
+        pair.same("POST", "/none", (), text, kind="asgi")
+    pair.same("POST", "/none")
+    pair.same("GET", "/plain")
+
+
+def test_state_of_the_lifespan_is_in_each_request(serve: Serve) -> None:
+    pair = serve(
+        """
+from contextlib import asynccontextmanager
+
+@asynccontextmanager
+async def lifespan(app):
+    @app.get("/late")
+    async def late():
+        return "late"
+    yield {"made": [1]}
+
+app = FastAPI(lifespan=lifespan)
+
+@app.get("/state")
+async def state(request: Request, add: int = 0):
+    request.state.own = add
+    return [request.state.made, request.state.own, len(request.scope["state"])]
+"""
+    )
+    for path in ("/state", "/state?add=5", "/state", "/late"):
+        pair.same("GET", path)
