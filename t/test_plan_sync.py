@@ -25,6 +25,7 @@ import threading
 import time
 from contextlib import asynccontextmanager
 
+import anyio._backends._asyncio
 import anyio.from_thread
 import anyio.to_thread
 from fastapi import Depends, FastAPI, HTTPException
@@ -240,6 +241,18 @@ def spin(seconds: float):
     return "spun"
 
 
+start = anyio._backends._asyncio.WorkerThread.start
+
+
+def no_start(thread):
+    raise RuntimeError("can't start new thread")
+
+
+@app.get("/threads/{available}")
+async def threads(available: bool):
+    anyio._backends._asyncio.WorkerThread.start = start if available else no_start
+
+
 @app.get("/fork")
 def fork():
     pid = os.fork()
@@ -361,6 +374,27 @@ def test_the_limit_is_that_of_anyio(app: StartApp) -> None:
     with concurrent.futures.ThreadPoolExecutor(60) as clients:
         answers = list(clients.map(server.client.get, ["/meet/sixty/60"] * 60))
     assert len({answer.json() for answer in answers}) == 60
+
+
+def test_without_a_thread_a_function_fails_as_under_anyio(app: StartApp) -> None:
+    server = app(APP, **CONFIGURATION)
+    server.client.get("/threads/false")
+    assert [server.client.get("/number/1").status_code for _ in range(2)] == [500, 500]
+    assert server.logged("RuntimeError: can't start new thread")
+    server.client.get("/threads/true")
+    assert server.client.get("/number/1").json() == 1
+
+
+def test_a_thread_that_cannot_be_started_leaves_the_work_to_the_others(app: StartApp) -> None:
+    server = app(APP, **CONFIGURATION)
+    assert server.client.get("/number/1").json() == 1
+    server.client.get("/threads/false")
+    with concurrent.futures.ThreadPoolExecutor(4) as clients:
+        blocked = clients.submit(server.client.get, "/block/1")
+        until("the thread", lambda: server.client.get("/notes").json() == ["begun"])
+        answers = list(clients.map(server.client.get, ["/number/1"] * 3))
+        assert [answer.json() for answer in [*answers, blocked.result()]] == [1, 1, 1, "blocked"]
+    assert server.logged('a thread for "def" functions could not be started')
 
 
 def test_many_clients_get_their_own_answers(app: StartApp) -> None:

@@ -18,7 +18,6 @@ from databridge.wsgi import Pool
 PERIOD = 1.0
 """Seconds between two looks."""
 
-
 _serving: set[asyncio.Task[None]] = set()
 
 
@@ -38,10 +37,19 @@ async def _serve() -> None:
     from anyio import CapacityLimiter
     from anyio.to_thread import run_sync
 
+    begun = threading.Event()
+
+    def serve() -> None:
+        begun.set()
+        _databridge.serve_steps()
+
     try:
-        await run_sync(_databridge.serve_steps, abandon_on_cancel=True, limiter=CapacityLimiter(1))
-    except Exception as exc:
-        _databridge.lost_steps(exc)
+        await run_sync(serve, abandon_on_cancel=True, limiter=CapacityLimiter(1))
+    except BaseException as exc:
+        if not begun.is_set():
+            _databridge.lost_steps(exc)
+        if not isinstance(exc, Exception):
+            raise
 
 
 class SyncThreads(ThreadPoolExecutor):
