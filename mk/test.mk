@@ -15,6 +15,7 @@ endif
 
 #: make soak        the long tests; N=1000000 requests, SOCKETS=100000, and
 #:                  RATE=1000 T=3600: a load at that rate for T seconds;
+#:                  CALLBACKS=10000000 of PyLoop;
 #:                  FUZZ_SECONDS=3600 for all fuzzers side by side
 LOAD = $(shell echo "$(T)" | grep -x '[0-9]*')
 
@@ -64,7 +65,7 @@ bench-plans: packages packages-test packages-bench $(BUILD)/stamps/venv-peers
 	@PYTHONPATH=t $(PY) -m bench.plans $(BENCH)
 
 #: make bench-loop  PyLoop beside uvloop, asyncio and rloop
-bench-loop: packages $(BUILD)/stamps/venv-peers
+bench-loop: packages packages-bench $(BUILD)/stamps/venv-peers
 	@$(MAKE) --no-print-directory package
 	@$(PY) -m bench.loop $(BENCH)
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from . import network, report  # noqa: F401
+from . import network, report, serving  # noqa: F401
 from .rows import ROWS
 from .worker import LOOPS
 

@@ -411,12 +411,14 @@ async def write_burst_64b(loop: Loop) -> int:
     return 2000
 
 
-@row
 async def subprocess_spawn(loop: Loop) -> int:
     for _ in range(5):
         process = await asyncio.create_subprocess_exec("/bin/true")
         await process.wait()
     return 5
+
+
+add("subprocess_spawn", subprocess_spawn, children=True)
 
 
 def _resident() -> int:

@@ -24,19 +24,25 @@ class Row:
 
     open: Callable[[Loop], AbstractAsyncContextManager[Portion]]
     unit: Unit = "op/s"
+    children: bool = False  # whose CPU time counts as well
 
 
 ROWS: dict[str, Row] = {}
 
 
-def add(name: str, work: Callable[[Loop], Awaitable[float]], unit: Unit = "op/s") -> None:
+def add(
+    name: str,
+    work: Callable[[Loop], Awaitable[float]],
+    unit: Unit = "op/s",
+    children: bool = False,
+) -> None:
     """Registers what needs no setting up."""
 
     @asynccontextmanager
     async def open(loop: Loop) -> AsyncIterator[Portion]:
         yield partial(work, loop)
 
-    ROWS[name] = Row(open, unit)
+    ROWS[name] = Row(open, unit, children)
 
 
 def row(work: Callable[[Loop], Awaitable[float]]) -> Callable[[Loop], Awaitable[float]]:

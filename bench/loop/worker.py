@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import network  # noqa: F401
+from . import network, serving  # noqa: F401
 from .rows import ROWS, Row, run_until_complete
 
 
@@ -40,9 +40,10 @@ LOOPS: dict[str, Callable[[], Any]] = {
 }
 
 
-def _cpu() -> float:
+def _cpu(children: bool = False) -> float:
     """Seconds of this process and of its children, to the microsecond."""
-    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    whose = [resource.RUSAGE_SELF, *([resource.RUSAGE_CHILDREN] if children else [])]
+    usages = map(resource.getrusage, whose)
     return sum(usage.ru_utime + usage.ru_stime for usage in usages)
 
 
@@ -51,10 +52,10 @@ async def _repeat(row: Row, seconds: float) -> dict[str, float]:
         await portion()
         gc.collect()
         count = 0.0
-        cpu, begin = _cpu(), time.perf_counter()
+        cpu, begin = _cpu(row.children), time.perf_counter()
         while (wall := time.perf_counter() - begin) < seconds:
             count += await portion()
-        return {"wall": count / wall, "cpu": count / (_cpu() - cpu)}
+        return {"wall": count / wall, "cpu": count / (_cpu(row.children) - cpu)}
 
 
 async def _once(row: Row) -> dict[str, float]:
