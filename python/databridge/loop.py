@@ -1,7 +1,7 @@
 """PyLoop for programs that run without nginx: ``databridge.loop.run(main())``.
 
-The hot half of :class:`Loop` is C (``databridge._pyloop``); transports,
-executors, TLS and the set-up of subprocesses are asyncio's own.
+The hot half of :class:`Loop` is C (``databridge._pyloop``), the transports
+included; executors, TLS and the set-up of subprocesses are asyncio's own.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from asyncio.log import logger
 from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from . import _pyloop
+from .transports import Transports
 
 if TYPE_CHECKING:
 
@@ -26,7 +26,7 @@ __all__ = ["EventLoopPolicy", "Loop", "new_event_loop", "run"]
 T = TypeVar("T")
 
 
-class Loop(_pyloop.Loop, asyncio.SelectorEventLoop):
+class Loop(Transports, asyncio.SelectorEventLoop):
     """An asyncio event loop; subprocesses work in any thread, without SIGCHLD."""
 
     def __init__(self) -> None:

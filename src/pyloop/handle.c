@@ -11,8 +11,6 @@
 #include <structmember.h>
 
 
-static int  pyloop_handle_layout(PyObject *type, const char *name,
-    Py_ssize_t offset);
 static PyTypeObject *pyloop_handle_type(PyObject *module, PyType_Spec *spec,
     PyObject *base);
 static PyObject *pyloop_handle_take(pyloop_free_t *list,
@@ -493,7 +491,7 @@ pyloop_handle_types(PyObject *module, pyloop_state_t *state)
 }
 
 
-static int
+int
 pyloop_handle_layout(PyObject *type, const char *name, Py_ssize_t offset)
 {
     int        rc;

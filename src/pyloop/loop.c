@@ -4,7 +4,7 @@
  * BaseEventLoop sets and reads are the fields here.
  */
 
-#include "pyloop/pyloop.h"
+#include "pyloop/transport.h"
 
 #include <structmember.h>
 #include <sys/eventfd.h>
@@ -12,7 +12,6 @@
 
 static int  pyloop_own_method(PyTypeObject *type, PyTypeObject *base,
     const char *name);
-static PyObject *pyloop_super(pyloop_t *loop, const char *name);
 
 
 int
@@ -192,6 +191,7 @@ pyloop_close(PyObject *op, PyObject *unused)
         return NULL;
     }
 
+    pyloop_output_drop(loop);
     pyloop_ready_clear(&loop->ready);
     pyloop_heap_clear(&loop->heap);
     loop->nsources = 0;
@@ -204,7 +204,7 @@ pyloop_close(PyObject *op, PyObject *unused)
 
 /* The method of asyncio's loop that ours stands in front of. */
 
-static PyObject *
+PyObject *
 pyloop_super(pyloop_t *loop, const char *name)
 {
     PyObject  *super, *method;
@@ -277,6 +277,14 @@ pyloop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     loop->current_handle = Py_NewRef(Py_None);
     loop->task_factory = Py_NewRef(Py_None);
 
+    loop->unwritten_end = &loop->unwritten;
+
+    loop->buffer = PyMem_RawMalloc(PYLOOP_READ_SIZE);
+    if (loop->buffer == NULL) {
+        PyErr_NoMemory();
+        goto failed;
+    }
+
     loop->wake_fd = eventfd(0, EFD_CLOEXEC|EFD_NONBLOCK);
     if (loop->wake_fd == -1) {
         PyErr_SetFromErrno(PyExc_OSError);
@@ -314,7 +322,11 @@ pyloop_traverse(PyObject *op, visitproc visit, void *arg)
     Py_VISIT(loop->task_factory);
     Py_VISIT(loop->scratch);
 
-    rc = pyloop_ready_visit(&loop->ready, visit, arg);
+    rc = pyloop_output_visit(loop, visit, arg);
+
+    if (rc == 0) {
+        rc = pyloop_ready_visit(&loop->ready, visit, arg);
+    }
 
     return rc ? rc : pyloop_heap_visit(&loop->heap, visit, arg);
 }
@@ -327,6 +339,7 @@ pyloop_clear(PyObject *op)
 
     loop = (pyloop_t *) op;
 
+    pyloop_output_drop(loop);
     pyloop_ready_clear(&loop->ready);
     pyloop_heap_clear(&loop->heap);
 
@@ -357,6 +370,7 @@ pyloop_dealloc(PyObject *op)
     Py_CLEAR(loop->poller);
     Py_CLEAR(loop->thread_id);
     PyMem_Free(loop->sources);
+    PyMem_RawFree(loop->buffer);
     pyloop_wake_close(loop);
 
     type->tp_free(op);
@@ -428,6 +442,19 @@ static PyMethodDef pyloop_methods[] = {
     {"_remove_reader", pyloop_remove_reader, METH_O, NULL},
     {"_remove_writer", pyloop_remove_writer, METH_O, NULL},
     {"_add_callback", pyloop_add_callback, METH_O, NULL},
+    {"_ensure_fd_no_transport", pyloop_ensure_fd_no_transport, METH_O, NULL},
+    {"_make_socket_transport", PYLOOP_METHOD(pyloop_make_socket_transport),
+     METH_VARARGS|METH_KEYWORDS, NULL},
+    {"_make_datagram_transport",
+     PYLOOP_METHOD(pyloop_make_datagram_transport),
+     METH_VARARGS|METH_KEYWORDS, NULL},
+    {"_make_read_pipe_transport",
+     PYLOOP_METHOD(pyloop_make_read_pipe_transport),
+     METH_VARARGS|METH_KEYWORDS, NULL},
+    {"_make_write_pipe_transport",
+     PYLOOP_METHOD(pyloop_make_write_pipe_transport),
+     METH_VARARGS|METH_KEYWORDS, NULL},
+    {"_serve", PYLOOP_METHOD(pyloop_serve), METH_FASTCALL, NULL},
     {"_write_to_self", pyloop_write_to_self, METH_NOARGS, NULL},
     {"_check_closed", pyloop_check_closed_method, METH_NOARGS, NULL},
     {"_run_once", pyloop_run_once, METH_NOARGS, NULL},

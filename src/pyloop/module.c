@@ -9,7 +9,6 @@
 static int  pyloop_imports(pyloop_state_t *state);
 static int  pyloop_strings(pyloop_state_t *state);
 static int  pyloop_types(PyObject *module, pyloop_state_t *state);
-static PyObject *pyloop_import(const char *module, const char *name);
 static PyObject *pyloop_hidden_handle(pyloop_state_t *state);
 
 
@@ -85,7 +84,7 @@ pyloop_imports(pyloop_state_t *state)
 }
 
 
-static PyObject *
+PyObject *
 pyloop_import(const char *module, const char *name)
 {
     PyObject  *imported, *value;
@@ -111,10 +110,20 @@ pyloop_strings(pyloop_state_t *state)
         PyObject   **value;
         const char  *text;
     } strings[] = {
+        { &state->str_buffer_updated, "buffer_updated" },
         { &state->str_call_at, "call_at" },
         { &state->str_call_exception_handler, "call_exception_handler" },
         { &state->str_callback, "callback" },
+        { &state->str_connection_lost, "connection_lost" },
+        { &state->str_connection_made, "connection_made" },
         { &state->str_context, "context" },
+        { &state->str_data_received, "data_received" },
+        { &state->str_datagram_received, "datagram_received" },
+        { &state->str_eof_received, "eof_received" },
+        { &state->str_error_received, "error_received" },
+        { &state->str_get_buffer, "get_buffer" },
+        { &state->str_pause_writing, "pause_writing" },
+        { &state->str_resume_writing, "resume_writing" },
         { &state->str_run_once, "_run_once" },
         { &state->str_self, "__self__" },
         { &state->str_time, "time" },
@@ -157,7 +166,8 @@ pyloop_types(PyObject *module, pyloop_state_t *state)
         return -1;
     }
 
-    return PyModule_AddType(module, state->loop_type) == -1
+    return pyloop_io_init(module, state) == -1
+           || PyModule_AddType(module, state->loop_type) == -1
            || PyModule_AddType(module, state->handle_type) == -1
            || PyModule_AddType(module, state->timer_type) == -1 ? -1 : 0;
 }
@@ -217,7 +227,7 @@ pyloop_module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->hidden);
     Py_VISIT(state->step_type);
 
-    return 0;
+    return pyloop_io_traverse(&state->io, visit, arg);
 }
 
 
@@ -229,6 +239,7 @@ pyloop_module_clear(PyObject *module)
     state = PyModule_GetState(module);
 
     pyloop_handle_free_lists(state);
+    pyloop_io_clear(&state->io);
 
     Py_CLEAR(state->loop_type);
     Py_CLEAR(state->handle_type);
@@ -251,10 +262,20 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->kw_context);
     Py_CLEAR(state->kw_loop_context);
     Py_CLEAR(state->no_vars);
+    Py_CLEAR(state->str_buffer_updated);
     Py_CLEAR(state->str_call_at);
     Py_CLEAR(state->str_call_exception_handler);
     Py_CLEAR(state->str_callback);
+    Py_CLEAR(state->str_connection_lost);
+    Py_CLEAR(state->str_connection_made);
     Py_CLEAR(state->str_context);
+    Py_CLEAR(state->str_data_received);
+    Py_CLEAR(state->str_datagram_received);
+    Py_CLEAR(state->str_eof_received);
+    Py_CLEAR(state->str_error_received);
+    Py_CLEAR(state->str_get_buffer);
+    Py_CLEAR(state->str_pause_writing);
+    Py_CLEAR(state->str_resume_writing);
     Py_CLEAR(state->str_run_once);
     Py_CLEAR(state->str_self);
     Py_CLEAR(state->str_time);

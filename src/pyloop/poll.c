@@ -8,7 +8,7 @@
  * reaches its parent's.
  */
 
-#include "pyloop/pyloop.h"
+#include "pyloop/transport.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -42,6 +42,8 @@ static int  pyloop_watch_set(pyloop_poller_t *poller, int fd,
 static int  pyloop_watch_grow(pyloop_poller_t *poller, int fd);
 static PyObject *pyloop_watch_add(pyloop_t *loop, PyObject *const *args,
     Py_ssize_t nargs, uint32_t event);
+static int  pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event,
+    PyObject *handle);
 static PyObject *pyloop_watch_remove(pyloop_t *loop, PyObject *file,
     uint32_t event);
 
@@ -493,7 +495,7 @@ pyloop_watch_grow(pyloop_poller_t *poller, int fd)
     }
 
     for (i = poller->size; i < size; i++) {
-        watches[i] = (pyloop_watch_t) { NULL, NULL, NULL, 0 };
+        watches[i] = (pyloop_watch_t) { NULL, NULL, NULL, 0, NULL };
     }
 
     poller->watches = watches;
@@ -509,10 +511,8 @@ static PyObject *
 pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
     uint32_t event)
 {
-    int               fd;
-    PyObject         *context, *handle, *old;
-    pyloop_watch_t   *watch;
-    pyloop_poller_t  *poller;
+    int        fd;
+    PyObject  *context, *handle;
 
     if (nargs < 2) {
         PyErr_SetString(PyExc_TypeError,
@@ -524,9 +524,7 @@ pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
 
-    poller = loop->poller;
-
-    fd = pyloop_file_number(poller, args[0]);
+    fd = pyloop_file_number(loop->poller, args[0]);
     if (fd == -1) {
         return NULL;
     }
@@ -546,12 +544,61 @@ pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
 
     PyObject_GC_Track(handle);
 
+    if (pyloop_watch_put(loop, fd, event, handle) == -1) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+
+    if (!PyLong_Check(args[0])) {
+        Py_XSETREF(loop->poller->watches[fd].file, Py_NewRef(args[0]));
+    }
+
+    return handle;
+}
+
+
+PyObject *
+pyloop_watch(pyloop_t *loop, int fd, uint32_t event, PyObject *callback,
+    PyObject *context)
+{
+    int        rc;
+    PyObject  *handle;
+
+    if (pyloop_check_closed(loop) == -1) {
+        return NULL;
+    }
+
+    handle = pyloop_handle_new(loop, callback, NULL, 0, context);
+    if (handle == NULL) {
+        return NULL;
+    }
+
+    PyObject_GC_Track(handle);
+
+    rc = pyloop_watch_put(loop, fd, event, handle);
+    Py_DECREF(handle);
+
+    return rc == 0 ? handle : NULL;
+}
+
+
+/* The handle takes the place of the one that is there. */
+
+static int
+pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
+{
+    int               rc;
+    PyObject         *old;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    poller = loop->poller;
+
     if (pyloop_watch_grow(poller, fd) == -1
         || pyloop_watch_set(poller, fd, poller->watches[fd].events | event)
            == -1)
     {
-        Py_DECREF(handle);
-        return NULL;
+        return -1;
     }
 
     watch = &poller->watches[fd];
@@ -565,49 +612,53 @@ pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
         watch->writer = Py_NewRef(handle);
     }
 
-    if (!PyLong_Check(args[0])) {
-        Py_XSETREF(watch->file, Py_NewRef(args[0]));
-    }
+    rc = old ? pyloop_handle_cancel(loop->state, old) : 0;
+    Py_XDECREF(old);
 
-    if (old) {
-        if (pyloop_handle_cancel(loop->state, old) == -1) {
-            Py_CLEAR(handle);
-        }
-
-        Py_DECREF(old);
-    }
-
-    return handle;
+    return rc;
 }
 
 
 static PyObject *
 pyloop_watch_remove(pyloop_t *loop, PyObject *file, uint32_t event)
 {
-    int               fd, rc;
-    PyObject         *handle, *old;
-    pyloop_watch_t   *watch;
-    pyloop_poller_t  *poller;
+    int  fd, rc;
 
     if (loop->closed) {
         Py_RETURN_FALSE;
     }
 
-    poller = loop->poller;
-
-    fd = pyloop_file_number(poller, file);
+    fd = pyloop_file_number(loop->poller, file);
     if (fd == -1) {
         return NULL;
     }
 
-    if (fd >= poller->size || !(poller->watches[fd].events & event)) {
-        Py_RETURN_FALSE;
+    rc = pyloop_unwatch(loop, fd, event);
+
+    return rc == -1 ? NULL : PyBool_FromLong(rc);
+}
+
+
+int
+pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
+{
+    int               rc;
+    PyObject         *handle, *old;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    poller = loop->poller;
+
+    if (loop->closed || fd >= poller->size
+        || !(poller->watches[fd].events & event))
+    {
+        return 0;
     }
 
     if (pyloop_watch_set(poller, fd, poller->watches[fd].events & ~event)
         == -1)
     {
-        return NULL;
+        return -1;
     }
 
     watch = &poller->watches[fd];
@@ -633,11 +684,63 @@ pyloop_watch_remove(pyloop_t *loop, PyObject *file, uint32_t event)
     Py_XDECREF(handle);
     Py_XDECREF(old);
 
-    if (rc == -1) {
+    return rc == -1 ? -1 : 1;
+}
+
+
+int
+pyloop_watch_own(pyloop_t *loop, int fd, pyloop_transport_t *tr)
+{
+    if (pyloop_check_closed(loop) == -1
+        || pyloop_watch_grow(loop->poller, fd) == -1)
+    {
+        return -1;
+    }
+
+    loop->poller->watches[fd].transport = tr;
+
+    return 0;
+}
+
+
+void
+pyloop_watch_disown(pyloop_t *loop, int fd, pyloop_transport_t *tr)
+{
+    pyloop_poller_t  *poller;
+
+    poller = loop->poller;
+
+    if (poller && fd >= 0 && fd < poller->size
+        && poller->watches[fd].transport == tr)
+    {
+        poller->watches[fd].transport = NULL;
+    }
+}
+
+
+PyObject *
+pyloop_ensure_fd_no_transport(PyObject *op, PyObject *file)
+{
+    int                  fd;
+    pyloop_poller_t     *poller;
+    pyloop_transport_t  *tr;
+
+    poller = ((pyloop_t *) op)->poller;
+
+    fd = pyloop_file_number(poller, file);
+    if (fd == -1) {
         return NULL;
     }
 
-    Py_RETURN_TRUE;
+    tr = fd < poller->size ? poller->watches[fd].transport : NULL;
+
+    if (tr && !tr->closing) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "File descriptor %R is used by transport %R", file, tr);
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
 }
 
 

@@ -115,11 +115,15 @@ typedef struct {
 
 /* What is watched for a descriptor; the references are owned. */
 
+typedef struct pyloop_transport_s  pyloop_transport_t;
+
 typedef struct {
     PyObject    *reader;
     PyObject    *writer;
     PyObject    *file;           /* what was registered, if not an int */
     uint32_t     events;         /* as the kernel has them; 0: none */
+
+    pyloop_transport_t  *transport;  /* whose descriptor it is; borrowed */
 } pyloop_watch_t;
 
 
@@ -144,6 +148,22 @@ typedef struct {
 } pyloop_free_t;
 
 
+/* What the transports need: their types, and of the standard library. */
+
+typedef struct {
+    PyTypeObject    *stream_type;
+    PyTypeObject    *datagram_type;
+    PyTypeObject    *read_pipe_type;
+    PyTypeObject    *write_pipe_type;
+    PyTypeObject    *listener_type;
+
+    PyObject        *buffered_protocol;
+    PyObject        *socket;
+    PyObject        *transport_socket;
+    PyObject        *minus_one;
+} pyloop_io_t;
+
+
 typedef struct {
     PyTypeObject    *loop_type;
     PyTypeObject    *handle_type;
@@ -162,15 +182,27 @@ typedef struct {
     PyObject        *format_callback;
     PyObject        *selector_key;
 
+    pyloop_io_t      io;
+
     PyObject        *kw_loop;            /* ("loop",) */
     PyObject        *kw_loop_context;    /* ("loop", "context") */
     PyObject        *kw_context;
     PyObject        *hidden;    /* the handle of whom no one asks for one */
 
+    PyObject        *str_buffer_updated;
     PyObject        *str_call_at;
     PyObject        *str_call_exception_handler;
     PyObject        *str_callback;
+    PyObject        *str_connection_lost;
+    PyObject        *str_connection_made;
     PyObject        *str_context;
+    PyObject        *str_data_received;
+    PyObject        *str_datagram_received;
+    PyObject        *str_eof_received;
+    PyObject        *str_error_received;
+    PyObject        *str_get_buffer;
+    PyObject        *str_pause_writing;
+    PyObject        *str_resume_writing;
     PyObject        *str_run_once;
     PyObject        *str_self;
     PyObject        *str_time;
@@ -201,6 +233,11 @@ typedef struct {
     PyObject         *task_factory;
     PyObject         *scratch;   /* an empty context to run in, or NULL */
     double            clock_resolution;
+
+    pyloop_transport_t   *unwritten;     /* at the turn's end; owned */
+    pyloop_transport_t  **unwritten_end;
+    char                 *buffer;        /* into which sockets are read */
+    uint64_t              turn;
 
     int64_t           polled;    /* when descriptors were looked at last */
     int               wake_fd;   /* an eventfd; -1 once closed */
@@ -297,6 +334,9 @@ int pyloop_context_exit(pyloop_t *loop, PyObject *context, PyObject *vars,
  */
 int pyloop_entry_run(pyloop_t *loop, pyloop_entry_t *entry);
 
+/* 0 when the member of the class is where we expect it, or ImportError. */
+int pyloop_handle_layout(PyObject *type, const char *name, Py_ssize_t offset);
+
 /* Passes the exception that is set to the loop's exception handler. */
 int pyloop_report(pyloop_t *loop, PyObject *message, PyObject *handle);
 
@@ -357,6 +397,21 @@ int pyloop_poller_control(pyloop_poller_t *poller, int op, int fd,
  */
 int pyloop_poll(pyloop_t *loop, int64_t timeout);
 
+/*
+ * Has the callback called in the context for EPOLLIN or EPOLLOUT.  The
+ * handle, borrowed, or NULL.
+ */
+PyObject *pyloop_watch(pyloop_t *loop, int fd, uint32_t event,
+    PyObject *callback, PyObject *context);
+
+/* 1, or 0 when it was not watched, or -1 with an exception set. */
+int pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event);
+
+/* The descriptor is a transport's: no one else's to watch. */
+int pyloop_watch_own(pyloop_t *loop, int fd, pyloop_transport_t *tr);
+void pyloop_watch_disown(pyloop_t *loop, int fd, pyloop_transport_t *tr);
+PyObject *pyloop_ensure_fd_no_transport(PyObject *op, PyObject *file);
+
 PyObject *pyloop_add_reader(PyObject *op, PyObject *const *args,
     Py_ssize_t nargs);
 PyObject *pyloop_add_writer(PyObject *op, PyObject *const *args,
@@ -375,6 +430,34 @@ PyObject *pyloop_run_once(PyObject *op, PyObject *unused);
 PyObject *pyloop_run_forever(PyObject *op, PyObject *unused);
 
 
+/* stream.c, datagram.c, pipe.c, server.c: methods of the loop */
+PyObject *pyloop_make_socket_transport(PyObject *op, PyObject *args,
+    PyObject *kwargs);
+PyObject *pyloop_make_datagram_transport(PyObject *op, PyObject *args,
+    PyObject *kwargs);
+PyObject *pyloop_make_read_pipe_transport(PyObject *op, PyObject *args,
+    PyObject *kwargs);
+PyObject *pyloop_make_write_pipe_transport(PyObject *op, PyObject *args,
+    PyObject *kwargs);
+PyObject *pyloop_serve(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
+
+
+/* transport.c, output.c */
+int pyloop_io_init(PyObject *module, pyloop_state_t *state);
+int pyloop_io_traverse(pyloop_io_t *io, visitproc visit, void *arg);
+void pyloop_io_clear(pyloop_io_t *io);
+
+/* Writes what the callbacks of the turn have gathered. */
+int pyloop_output_flush_all(pyloop_t *loop);
+int pyloop_output_visit(pyloop_t *loop, visitproc visit, void *arg);
+void pyloop_output_drop(pyloop_t *loop);
+
+
+/* module.c */
+PyObject *pyloop_import(const char *module, const char *name);
+
+
 /* source.c */
 int pyloop_sources_run(pyloop_t *loop);
 void pyloop_sources_flush(pyloop_t *loop);
@@ -384,5 +467,8 @@ void pyloop_sources_awake(pyloop_t *loop, int64_t waited);
 
 /* loop.c: 0, or -1 with RuntimeError set. */
 int pyloop_check_closed(pyloop_t *loop);
+
+/* The method of asyncio's loop that ours stands in front of. */
+PyObject *pyloop_super(pyloop_t *loop, const char *name);
 
 #endif /* PYLOOP_H */

@@ -156,7 +156,12 @@ pyloop_turn(pyloop_t *loop, int poll)
     double   now;
     int64_t  timeout;
 
-    if (pyloop_timeout(loop, &timeout) == -1) {
+    loop->turn++;
+
+    /* what the last turn, or those between two runs, have gathered */
+    if ((loop->unwritten && pyloop_output_flush_all(loop) == -1)
+        || pyloop_timeout(loop, &timeout) == -1)
+    {
         return -1;
     }
 
@@ -361,7 +366,7 @@ pyloop_run_turns(pyloop_t *loop)
 
     } while (!loop->stopping);
 
-    return 0;
+    return loop->unwritten ? pyloop_output_flush_all(loop) : 0;
 }
 
 
