@@ -104,7 +104,8 @@ def test_transports_are_asyncios() -> None:
         assert isinstance(udp, asyncio.DatagramTransport)
         transports: list[Any] = [protocol.transport, udp]
         for transport in transports:
-            assert weakref.ref(transport)() is transport
+            reference: Any = weakref.ref(transport)
+            assert reference() is transport
             transport.note = "users may set attributes"
             transport.close()
         theirs.close()

@@ -186,7 +186,8 @@ pyloop_output_put(pyloop_transport_t *tr, PyObject *owner, const char *data,
         return 0;
     }
 
-    if (tr->closing) {
+    /* TLS writes its last words to a socket that closes once they are out */
+    if (tr->lost || (tr->closing && !tr->kind->is_socket)) {
         return pyloop_output_late(tr);
     }
 
