@@ -7,7 +7,8 @@ state machine of TLS stay asyncio's own.  All of it belongs to the loop's thread
 from __future__ import annotations
 
 import asyncio
-from asyncio import constants, sslproto, trsock
+import socket
+from asyncio import base_events, constants, sslproto, trsock
 from typing import TYPE_CHECKING, Any
 
 from . import _pyloop
@@ -65,6 +66,29 @@ class Transports(_Base):
     def _accept_again(self, protocol_factory: Any, sock: Any, server: Any, backlog: int) -> None:
         if sock.fileno() != -1:
             self._serve(protocol_factory, sock, server, backlog)
+
+    async def create_connection(
+        self, protocol_factory: Any, host: Any = None, port: Any = None, **options: Any
+    ) -> Any:
+        """As asyncio's, by a shorter way where the host is a number and nothing else is asked."""
+        family = 0
+        if not options and base_events.socket is socket:  # who replaces it wants to see it used
+            family = self._numeric(host, port)
+        if not family:
+            return await super().create_connection(protocol_factory, host, port, **options)
+        kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
+        sock = socket.socket(family, kind, socket.IPPROTO_TCP)
+        try:
+            await self.sock_connect(sock, (host, port))
+        except BaseException:
+            sock.close()
+            raise
+        return await super().create_connection(protocol_factory, sock=sock)
+
+    async def sock_connect(self, sock: Any, address: Any) -> None:
+        """As asyncio's; the answer of a neighbour, which is there at once, is not waited for."""
+        if self.get_debug() or type(sock) is not socket.socket or not self._connect(sock, address):
+            await super().sock_connect(sock, address)
 
     def _make_ssl_transport(
         self,

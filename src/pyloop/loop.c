@@ -454,6 +454,8 @@ static PyMethodDef pyloop_methods[] = {
     {"_make_write_pipe_transport",
      PYLOOP_METHOD(pyloop_make_write_pipe_transport),
      METH_VARARGS|METH_KEYWORDS, NULL},
+    {"_numeric", PYLOOP_METHOD(pyloop_numeric), METH_FASTCALL, NULL},
+    {"_connect", PYLOOP_METHOD(pyloop_connect), METH_FASTCALL, NULL},
     {"_serve", PYLOOP_METHOD(pyloop_serve), METH_FASTCALL, NULL},
     {"_write_to_self", pyloop_write_to_self, METH_NOARGS, NULL},
     {"_check_closed", pyloop_check_closed_method, METH_NOARGS, NULL},

@@ -430,7 +430,7 @@ PyObject *pyloop_run_once(PyObject *op, PyObject *unused);
 PyObject *pyloop_run_forever(PyObject *op, PyObject *unused);
 
 
-/* stream.c, datagram.c, pipe.c, server.c: methods of the loop */
+/* stream.c, datagram.c, pipe.c, sock.c, server.c: methods of the loop */
 PyObject *pyloop_make_socket_transport(PyObject *op, PyObject *args,
     PyObject *kwargs);
 PyObject *pyloop_make_datagram_transport(PyObject *op, PyObject *args,
@@ -439,6 +439,10 @@ PyObject *pyloop_make_read_pipe_transport(PyObject *op, PyObject *args,
     PyObject *kwargs);
 PyObject *pyloop_make_write_pipe_transport(PyObject *op, PyObject *args,
     PyObject *kwargs);
+PyObject *pyloop_numeric(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
+PyObject *pyloop_connect(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
 PyObject *pyloop_serve(PyObject *op, PyObject *const *args,
     Py_ssize_t nargs);
 

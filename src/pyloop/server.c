@@ -23,6 +23,7 @@ typedef struct {
     PyObject     *handle;        /* cancelled when it is no longer watched */
     int           fd;
     int           batch;         /* how many an event may have */
+    uint64_t      turn;          /* of the last event */
     int           backlog;
 } pyloop_listener_t;
 
@@ -77,6 +78,7 @@ pyloop_serve(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     listener->server = Py_NewRef(args[2]);
     listener->fd = fd;
     listener->batch = 1;
+    listener->turn = 0;
     listener->handle = NULL;
     listener->backlog = Py_MAX(1, Py_MIN(backlog, INT_MAX / 2));
 
@@ -111,22 +113,26 @@ static PyObject *
 pyloop_listener_ready(PyObject *op, PyObject *unused)
 {
     int                 i, fd;
+    uint64_t            turn;
     pyloop_listener_t  *listener;
 
     listener = (pyloop_listener_t *) op;
+
+    /* more than one only while they come turn by turn */
+    turn = listener->loop->turn;
+
+    listener->batch = turn - listener->turn == 1
+                      ? Py_MIN(2 * listener->batch, listener->backlog) : 1;
+    listener->turn = turn;
 
     for (i = 0; i < listener->batch; i++) {
 
         fd = accept4(listener->fd, NULL, NULL, SOCK_NONBLOCK|SOCK_CLOEXEC);
 
         if (fd == -1) {
-            listener->batch = 1;
-
-            if (errno == EAGAIN || errno == EINTR || errno == ECONNABORTED) {
-                break;
-            }
-
-            if (pyloop_listener_failed(listener) == -1) {
+            if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED
+                && pyloop_listener_failed(listener) == -1)
+            {
                 return NULL;
             }
 
@@ -139,12 +145,8 @@ pyloop_listener_ready(PyObject *op, PyObject *unused)
 
         /* the protocol factory may have closed the server */
         if (((pyloop_handle_t *) listener->handle)->cancelled == Py_True) {
-            Py_RETURN_NONE;
+            break;
         }
-    }
-
-    if (i == listener->batch) {
-        listener->batch = Py_MIN(2 * i, listener->backlog);
     }
 
     Py_RETURN_NONE;
