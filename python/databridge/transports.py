@@ -72,7 +72,8 @@ class Transports(_Base):
     ) -> Any:
         """As asyncio's, by a shorter way where the host is a number and nothing else is asked."""
         family = 0
-        if not options and base_events.socket is socket:  # who replaces it wants to see it used
+        # who replaces asyncio's sockets wants to see theirs used
+        if not options and vars(base_events)["socket"] is socket:
             family = self._numeric(host, port)
         if not family:
             return await super().create_connection(protocol_factory, host, port, **options)
