@@ -13,6 +13,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -730,6 +731,41 @@ def test_ten_thousand_connections_leave_nothing_behind() -> None:
         assert after[0] == before[0]
         assert after[1] - before[1] < 2 << 20
         server.close()
+
+    run(main())
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_a_numeric_host_is_resolved_without_a_thread(host: str) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        class Refusing(ThreadPoolExecutor):
+            def submit(self, *args: Any, **named: Any) -> Any:
+                raise AssertionError("a thread is asked for")
+
+        loop.set_default_executor(Refusing())
+        wanted = socket.getaddrinfo(host, 80, type=socket.SOCK_STREAM)
+        assert await loop.getaddrinfo(host, 80, type=socket.SOCK_STREAM) == wanted
+        with pytest.raises(AssertionError, match="a thread"):
+            await loop.getaddrinfo("localhost", 80)
+
+    run(main())
+
+
+def test_a_refused_connection_says_where() -> None:
+    async def main() -> None:
+        closed = socket.socket()
+        closed.bind(("127.0.0.1", 0))
+        address = closed.getsockname()
+        closed.close()
+        loop = asyncio.get_running_loop()
+        with pytest.raises(ConnectionRefusedError, match="Connect call failed .'127.0.0.1'"):
+            await loop.create_connection(Recorder, *address)
+        sock = socket.socket()
+        sock.setblocking(False)
+        with sock, pytest.raises(ConnectionRefusedError, match="Connect call failed"):
+            await loop.sock_connect(sock, address)
 
     run(main())
 
