@@ -190,6 +190,7 @@ db_sqlite_asked_step(db_connection_t *conn, sqlite3_stmt *stmt,
     conn->asked = id;
 
     rc = sqlite3_step(stmt);
+    conn->asked = NULL;
 
     if (rc != SQLITE_ROW) {
         db_sqlite_asked_end(conn);

@@ -19,6 +19,7 @@
 
 #define DB_WRITER_BATCH        256
 #define DB_WRITER_PAUSE_MS     5          /* while another program writes */
+#define DB_WRITER_GATHER_NS    5000000    /* at most, however slow the disk */
 
 /* Pages of the log: between two checkpoints, and when it must start again. */
 
@@ -53,7 +54,8 @@ db_writer_committed_pages(void *data, sqlite3 *db, const char *name,
 
 /*
  * With the mutex.  Waits until those whom the last commit has answered wait
- * again, beside those who waited then; no longer than half of that commit.
+ * again, beside those who waited then; no longer than half of that commit,
+ * whatever it had to wait for.
  */
 
 static void
@@ -262,6 +264,10 @@ db_writer_commit(db_writer_t *writer, db_store_op_t *batch)
 
     writer->ended = db_sqlite_now();
     writer->took = writer->ended - begun;
+
+    if (writer->took > 2 * DB_WRITER_GATHER_NS) {
+        writer->took = 2 * DB_WRITER_GATHER_NS;
+    }
 
     pthread_mutex_lock(&writer->store->mutex);
     writer->expected = writer->batch + writer->store->queued;
