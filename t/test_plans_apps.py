@@ -128,7 +128,6 @@ app.add_middleware(TrustedHostMiddleware, allowed_hosts=HOSTS)
         "a.example.",
         "a.example:x",
         "[::1]",
-        "a b",
     ):
         pair.same("GET", "/plain", [("Host", host)], kind=None)
 
@@ -321,3 +320,34 @@ async def state(request: Request, add: int = 0):
     )
     for path in ("/state", "/state?add=5", "/state", "/late"):
         pair.same("GET", path)
+
+
+def test_an_exit_never_waits_for_a_thread_that_waits_for_it(app: StartApp) -> None:
+    server = app(
+        HEAD
+        + """
+import threading
+
+app = FastAPI()
+lock = threading.Lock()
+
+def session():
+    assert lock.acquire(timeout=20)
+    yield "session"
+    lock.release()
+
+@app.get("/x")
+async def x(value: Annotated[str, Depends(session)]):
+    return value
+""",
+        server=KIND,
+        http="databridge_sync_threads 1;",
+    )
+    with ExitStack() as stack:
+        clients = [stack.enter_context(server.raw()) for _ in range(8)]
+        for client in clients:
+            client.get("/x")
+        for client in clients:
+            answer = client.response()
+            assert answer.body == b'"session"'
+            assert answer.values("x-kind") == [b"plan"]

@@ -9,6 +9,7 @@
 
 static ngx_uint_t ngx_http_databridge_known_host(ngx_http_request_t *r,
     const db_plan_t *plan);
+static db_str_t ngx_http_databridge_plain_host(db_str_t host);
 
 
 ngx_uint_t
@@ -46,7 +47,7 @@ ngx_http_databridge_plannable(ngx_http_request_t *r, const db_plan_t *plan)
 }
 
 
-/* As Starlette's TrustedHostMiddleware: what stands before the first ":". */
+/* As Starlette's TrustedHostMiddleware, but what is odd is left to it. */
 
 static ngx_uint_t
 ngx_http_databridge_known_host(ngx_http_request_t *r, const db_plan_t *plan)
@@ -54,7 +55,6 @@ ngx_http_databridge_known_host(ngx_http_request_t *r, const db_plan_t *plan)
     size_t            len;
     db_str_t          host, name;
     ngx_uint_t        i;
-    const char       *colon;
     ngx_table_elt_t  *h;
 
     h = ngx_http_databridge_header_in(r, db_string("host"));
@@ -62,12 +62,7 @@ ngx_http_databridge_known_host(ngx_http_request_t *r, const db_plan_t *plan)
         return 0;
     }
 
-    host = ngx_http_databridge_str(h->value);
-    colon = host.len ? memchr(host.data, ':', host.len) : NULL;
-
-    if (colon) {
-        host.len = colon - host.data;
-    }
+    host = ngx_http_databridge_plain_host(ngx_http_databridge_str(h->value));
 
     for (i = 0; i < plan->nhosts; i++) {
 
@@ -92,6 +87,40 @@ ngx_http_databridge_known_host(ngx_http_request_t *r, const db_plan_t *plan)
     }
 
     return 0;
+}
+
+
+/* A name without its port; empty when either has other characters. */
+
+static db_str_t
+ngx_http_databridge_plain_host(db_str_t host)
+{
+    u_char     c;
+    size_t     i;
+    db_str_t   name;
+
+    name = host;
+
+    for (i = 0; i < host.len && host.data[i] != ':'; i++) {
+
+        c = host.data[i];
+
+        if ((c < 'a' || c > 'z') && (c < '0' || c > '9')
+            && c != '.' && c != '-' && c != '_')
+        {
+            return db_null_string;
+        }
+    }
+
+    name.len = i;
+
+    for (i++; i < host.len; i++) {
+        if (host.data[i] < '0' || host.data[i] > '9') {
+            return db_null_string;
+        }
+    }
+
+    return host.len && host.data[host.len - 1] == ':' ? db_null_string : name;
 }
 
 

@@ -656,7 +656,7 @@ def model_def(bad: bool = False) -> Item:
 
 
 @app.get("/model/list")
-async def model_list(n: int = 3) -> list[Item]:
+async def model_list(n: Annotated[int, Query(le=300)] = 3) -> list[Item]:
     return [Item(name=f"n{number}", price=10.0**-number) for number in range(n)]
 
 

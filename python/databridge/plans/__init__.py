@@ -25,6 +25,11 @@ def planner(app: Any, root_path: str = "") -> "Planner":
     if difference := fingerprints.difference():
         raise Unplanned(difference)
 
-    from databridge.plans.compiler import Planner
+    try:
+        from databridge.plans.compiler import Planner
 
-    return Planner(app, root_path)
+        return Planner(app, root_path)
+    except Unplanned:
+        raise
+    except Exception as exc:
+        raise Unplanned(f"{type(exc).__name__}: {exc}") from exc
