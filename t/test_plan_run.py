@@ -506,6 +506,10 @@ WRONG = [
     ("PLAN._replace(steps=())", "a plan without a script needs steps"),
     ("PLAN._replace(request=1)", "request of a plan has to be -1 to 0, not 1"),
     ("PLAN._replace(hosts=('a',))", "a host of hosts of a plan has to be bytes, not 'a'"),
+    (
+        "PLAN._replace(steps=(step(constant, 0, a=0),))",
+        "a step of a plan takes 'a' from slot 0, into which nothing is put before",
+    ),
     ("PLAN._replace(https=1)", "https of a plan has to be a bool, not 1"),
     ("PLAN._replace(script=1)", "script of a plan has to be callable, not 1"),
     ("PLAN._replace(path_names=('a',))", "path_convertors of a plan has to have 1 members"),

@@ -5,13 +5,14 @@
  */
 
 #include "python/plan.h"
+#include "python/plan_spec.h"
 
 
 #define DB_PY_SLOTS_MAX  256
 #define DB_PY_NO_SLOT    (-1)
 
 
-/* What is being read, for the errors. */
+/* What is being read. */
 
 typedef struct {
     db_py_plan_t  *plan;
@@ -36,49 +37,6 @@ db_py_spec_alloc(db_py_reader_t *reader, size_t n, size_t size)
 }
 
 
-/* 0 for a tuple of that size, of any when it is negative. */
-
-static int
-db_py_spec_tuple(PyObject *object, Py_ssize_t size, const char *name)
-{
-    if (!PyTuple_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "%s of a plan has to be a tuple, not "
-                     "%R", name, object);
-        return -1;
-    }
-
-    if (size >= 0 && PyTuple_GET_SIZE(object) != size) {
-        PyErr_Format(PyExc_ValueError, "%s of a plan has to have %zd members,"
-                     " not %zd", name, size, PyTuple_GET_SIZE(object));
-        return -1;
-    }
-
-    return 0;
-}
-
-
-static int
-db_py_spec_number(PyObject *object, long min, long max, const char *name,
-    long *number)
-{
-    *number = PyLong_AsLong(object);
-
-    if (*number == -1 && PyErr_Occurred()) {
-        PyErr_Format(PyExc_TypeError, "%s of a plan has to be an int, not %R",
-                     name, object);
-        return -1;
-    }
-
-    if (*number < min || *number > max) {
-        PyErr_Format(PyExc_ValueError, "%s of a plan has to be %ld to %ld, "
-                     "not %ld", name, min, max, *number);
-        return -1;
-    }
-
-    return 0;
-}
-
-
 static int
 db_py_spec_slot(db_py_reader_t *reader, PyObject *object, long min,
     const char *name, Py_ssize_t *slot)
@@ -93,37 +51,6 @@ db_py_spec_slot(db_py_reader_t *reader, PyObject *object, long min,
     }
 
     *slot = number;
-
-    return 0;
-}
-
-
-static int
-db_py_spec_flag(PyObject *object, const char *name, int *flag)
-{
-    if (!PyBool_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "%s of a plan has to be a bool, not %R",
-                     name, object);
-        return -1;
-    }
-
-    *flag = object == Py_True;
-
-    return 0;
-}
-
-
-static int
-db_py_spec_bytes(PyObject *object, const char *name, db_str_t *str)
-{
-    if (!PyBytes_CheckExact(object)) {
-        PyErr_Format(PyExc_TypeError, "%s of a plan has to be bytes, not %R",
-                     name, object);
-        return -1;
-    }
-
-    str->data = PyBytes_AS_STRING(object);
-    str->len = PyBytes_GET_SIZE(object);
 
     return 0;
 }
@@ -157,53 +84,6 @@ db_py_spec_strings(db_py_reader_t *reader, PyObject *tuple, const char *name,
     }
 
     return 0;
-}
-
-
-static int
-db_py_spec_texts(PyObject *tuple, Py_ssize_t size, const char *name)
-{
-    Py_ssize_t  i;
-
-    if (db_py_spec_tuple(tuple, size, name) == -1) {
-        return -1;
-    }
-
-    for (i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
-        if (!PyUnicode_CheckExact(PyTuple_GET_ITEM(tuple, i))) {
-            PyErr_Format(PyExc_TypeError, "%s of a plan have to be str, not "
-                         "%R", name, PyTuple_GET_ITEM(tuple, i));
-            return -1;
-        }
-    }
-
-    return 0;
-}
-
-
-static int
-db_py_spec_call(PyObject *object, const char *name, PyObject **callable)
-{
-    if (!PyCallable_Check(object)) {
-        PyErr_Format(PyExc_TypeError, "%s of a plan has to be callable, not "
-                     "%R", name, object);
-        return -1;
-    }
-
-    *callable = object;
-
-    return 0;
-}
-
-
-/* None is NULL. */
-
-static int
-db_py_spec_optional(PyObject *object, const char *name, PyObject **callable)
-{
-    *callable = NULL;
-
-    return object == Py_None ? 0 : db_py_spec_call(object, name, callable);
 }
 
 
@@ -632,34 +512,6 @@ db_py_spec_steps(db_py_reader_t *reader, PyObject *tuple)
 }
 
 
-/* Headers that are sent as they are. */
-
-static int
-db_py_spec_pairs(PyObject *tuple, const char *what)
-{
-    db_str_t     text;
-    PyObject    *pair;
-    Py_ssize_t   i;
-
-    if (db_py_spec_tuple(tuple, -1, what) == -1) {
-        return -1;
-    }
-
-    for (i = 0; i < PyTuple_GET_SIZE(tuple); i++) {
-        pair = PyTuple_GET_ITEM(tuple, i);
-
-        if (db_py_spec_tuple(pair, 2, what) == -1
-            || db_py_spec_bytes(PyTuple_GET_ITEM(pair, 0), what, &text) == -1
-            || db_py_spec_bytes(PyTuple_GET_ITEM(pair, 1), what, &text) == -1)
-        {
-            return -1;
-        }
-    }
-
-    return 0;
-}
-
-
 static int
 db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
 {
@@ -707,6 +559,57 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
     answer->form = form;
     answer->dump_names = PyTuple_GET_ITEM(tuple, 7);
     answer->dump_values = PyTuple_GET_ITEM(tuple, 8);
+
+    return 0;
+}
+
+
+/* What a step takes has to be in its slot by then. */
+
+static int
+db_py_spec_filled(const db_py_plan_t *plan)
+{
+    char           filled[DB_PY_SLOTS_MAX + 1] = { 0 };
+    unsigned       i, k;
+    db_py_step_t  *step;
+
+    /* that of NONE lies before the others */
+
+#define db_py_fill(slot)  filled[(slot) + 1] = 1
+
+    for (i = 0; i < plan->nconstants; i++) {
+        db_py_fill(plan->constants[i].slot);
+    }
+
+    for (i = 0; i < plan->nfields; i++) {
+        db_py_fill(plan->fields[i].slot);
+    }
+
+    for (i = 0; i < plan->nbody; i++) {
+        db_py_fill(plan->body[i].slot);
+    }
+
+    db_py_fill(plan->request);
+    db_py_fill(plan->response);
+    db_py_fill(plan->background);
+
+    for (i = 0; i < plan->nsteps; i++) {
+        step = &plan->steps[i];
+
+        for (k = 0; k < step->nargs; k++) {
+            if (!filled[step->slots[k] + 1]) {
+                PyErr_Format(PyExc_ValueError, "a step of a plan takes %R "
+                             "from slot %zd, into which nothing is put "
+                             "before", PyTuple_GET_ITEM(step->names, k),
+                             step->slots[k]);
+                return -1;
+            }
+        }
+
+        db_py_fill(step->result);
+    }
+
+#undef db_py_fill
 
     return 0;
 }
@@ -788,7 +691,8 @@ db_py_spec_plan(db_py_reader_t *reader, PyObject *spec)
     plan->route = PyTuple_GET_ITEM(spec, 15);
     plan->endpoint = PyTuple_GET_ITEM(spec, 16);
 
-    return db_py_spec_host(reader, spec);
+    return db_py_spec_host(reader, spec) == -1 ? -1
+                                               : db_py_spec_filled(plan);
 }
 
 

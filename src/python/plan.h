@@ -4,16 +4,16 @@
  * constant from then on.  Loop thread, GIL held, but for the steps of "def"
  * functions, which run in the threads of sync.c.
  *
- * plan.c reads the specification, plan_fetch.c gets parameters and body into
- * slots, plan_run.c runs the steps, plan_answer.c makes the response,
- * json_text.c writes JSON, sync.c has the threads.
+ * plan.c and plan_spec.c read the specification, plan_fetch.c and
+ * plan_values.c get parameters and body into slots, plan_run.c runs the
+ * steps, plan_answer.c makes the response, json_text.c writes JSON, sync.c
+ * has the threads.
  */
 
 #ifndef DB_PYTHON_PLAN_H
 #define DB_PYTHON_PLAN_H
 
 #include "core/db_arena.h"
-#include "core/db_buf.h"
 #include "python/asgi_http.h"
 #include "python/json_text.h"
 

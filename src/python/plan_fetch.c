@@ -6,37 +6,10 @@
  */
 
 #include "python/plan.h"
-#include "route/db_query.h"
-
-#include <stdlib.h>
+#include "python/plan_values.h"
 
 
-#define DB_PY_PAIRS_MAX   64         /* of a query; more are not plain */
-#define DB_PY_NAME_MAX    256        /* of an escaped name */
-#define DB_PY_SMALL       512        /* of an escaped value */
 #define DB_PY_DIGITS_MAX  18         /* of what certainly fits */
-
-
-/* A query, split; names and values are as they were received. */
-
-typedef struct {
-    int         parsed;
-    unsigned    npairs;
-    db_str_t    names[DB_PY_PAIRS_MAX];
-    db_str_t    values[DB_PY_PAIRS_MAX];
-} db_py_query_t;
-
-
-/* Values of a field, one after the other. */
-
-typedef struct {
-    const db_py_field_t  *field;
-    const db_job_t       *job;
-    db_py_query_t        *query;
-    db_str_t              name;
-    unsigned              next;      /* pair or header to look at */
-    db_str_t              rest;      /* of a Cookie header */
-} db_py_values_t;
 
 
 PyObject *
@@ -55,310 +28,6 @@ db_py_plan_validate(PyObject *validate, PyObject *value)
     return PyObject_Vectorcall(validate, &args[1],
                                1|PY_VECTORCALL_ARGUMENTS_OFFSET,
                                db_py.from_attributes);
-}
-
-
-static int
-db_py_plan_high(db_str_t text)
-{
-    size_t  i;
-
-    for (i = 0; i < text.len; i++) {
-        if (text.data[i] & 0x80) {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-static int
-db_py_plan_escaped(db_str_t text)
-{
-    size_t  i;
-
-    for (i = 0; i < text.len; i++) {
-        if (text.data[i] == '%' || text.data[i] == '+') {
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/* 1, or 0 for a query that is not plain. */
-
-static int
-db_py_query_split(db_py_query_t *query, db_str_t text)
-{
-    size_t       len;
-    const char  *p, *end, *q;
-
-    query->parsed = 1;
-    query->npairs = 0;
-
-    if (db_py_plan_high(text)) {
-        return 0;
-    }
-
-    p = text.data;
-    end = p + text.len;
-
-    for ( /* void */ ; p < end; p += len + 1) {
-        q = memchr(p, '&', end - p);
-        len = (q ? q : end) - p;
-
-        if (len == 0) {
-            continue;
-        }
-
-        if (query->npairs == DB_PY_PAIRS_MAX) {
-            return 0;
-        }
-
-        q = memchr(p, '=', len);
-
-        query->names[query->npairs].data = p;
-        query->names[query->npairs].len = q ? (size_t) (q - p) : len;
-        query->values[query->npairs].data = q ? q + 1 : p + len;
-        query->values[query->npairs].len = q ? (size_t) (p + len - q - 1) : 0;
-        query->npairs++;
-    }
-
-    return 1;
-}
-
-
-/* 1 when the name is this one, -1 when it is too long to tell. */
-
-static int
-db_py_query_named(db_str_t name, db_str_t wanted)
-{
-    char  decoded[DB_PY_NAME_MAX];
-
-    if (!db_py_plan_escaped(name)) {
-        return db_str_eq(name, wanted);
-    }
-
-    if (name.len > DB_PY_NAME_MAX) {
-        return -1;
-    }
-
-    name.len = db_query_decode(decoded, name);
-    name.data = decoded;
-
-    return db_str_eq(name, wanted);
-}
-
-
-static int
-db_py_query_next(db_py_values_t *values, db_str_t *value)
-{
-    int             rc;
-    unsigned        i;
-    db_py_query_t  *query;
-
-    query = values->query;
-
-    if (!query->parsed && !db_py_query_split(query, values->job->query)) {
-        return -1;
-    }
-
-    while (values->next < query->npairs) {
-        i = values->next++;
-        rc = db_py_query_named(query->names[i], values->name);
-
-        if (rc) {
-            *value = query->values[i];
-            return rc;
-        }
-    }
-
-    return 0;
-}
-
-
-static int
-db_py_header_next(db_py_values_t *values, db_str_t name, db_str_t *value)
-{
-    db_header_t  *header;
-
-    while (values->next < values->job->nheaders) {
-        header = &values->job->headers[values->next++];
-
-        if (db_str_eq(header->name, name)) {
-            *value = header->value;
-            return 1;
-        }
-    }
-
-    return 0;
-}
-
-
-/* What str.strip() takes away of ASCII. */
-
-static db_str_t
-db_py_cookie_strip(db_str_t text)
-{
-#define db_py_space(c)                                                        \
-    ((c) == ' ' || ((c) >= '\t' && (c) <= '\r') || ((c) >= 0x1c && (c) <= 0x1f))
-
-    while (text.len && db_py_space(text.data[0])) {
-        text.data++;
-        text.len--;
-    }
-
-    while (text.len && db_py_space(text.data[text.len - 1])) {
-        text.len--;
-    }
-
-#undef db_py_space
-
-    return text;
-}
-
-
-/* The next cookie of a header; one without "=" has no name. */
-
-static int
-db_py_cookie_split(db_str_t *rest, db_str_t *name, db_str_t *value)
-{
-    size_t       len;
-    const char  *p, *equals, *end;
-
-    if (rest->data == NULL) {
-        return 0;
-    }
-
-    p = rest->data;
-    end = rest->len ? memchr(p, ';', rest->len) : NULL;
-    len = end ? (size_t) (end - p) : rest->len;
-
-    if (end) {
-        rest->data = end + 1;
-        rest->len -= len + 1;
-
-    } else {
-        *rest = db_null_string;
-    }
-
-    equals = len ? memchr(p, '=', len) : NULL;
-
-    name->data = p;
-    name->len = equals ? (size_t) (equals - p) : 0;
-    value->data = equals ? equals + 1 : p;
-    value->len = equals ? (size_t) (p + len - equals - 1) : len;
-
-    *name = db_py_cookie_strip(*name);
-    *value = db_py_cookie_strip(*value);
-
-    return 1;
-}
-
-
-static int
-db_py_cookie_next(db_py_values_t *values, db_str_t *value)
-{
-    db_str_t  name;
-
-    for ( ;; ) {
-
-        while (db_py_cookie_split(&values->rest, &name, value)) {
-            if (db_str_eq(name, values->name) && (name.len || value->len)) {
-                return 1;
-            }
-        }
-
-        if (!db_py_header_next(values, db_string("cookie"), &values->rest)) {
-            return 0;
-        }
-
-        if (db_py_plan_high(values->rest)) {
-            return -1;
-        }
-    }
-}
-
-
-/* 1 with the next value, 0 at the end, -1 when the request is not plain. */
-
-static int
-db_py_values_next(db_py_values_t *values, db_str_t *value)
-{
-    switch (values->field->source) {
-
-    case DB_PY_QUERY:
-        return db_py_query_next(values, value);
-
-    case DB_PY_HEADER:
-        return db_py_header_next(values, values->name, value);
-
-    default:
-        return db_py_cookie_next(values, value);
-    }
-}
-
-
-/* As the application sees it: a new reference, or NULL, with or without an
- * exception, when that is not plain. */
-
-static PyObject *
-db_py_plan_query_text(db_str_t text)
-{
-    char      *decoded, small[DB_PY_SMALL];
-    size_t     len;
-    PyObject  *object;
-
-    if (!db_py_plan_escaped(text)) {
-        return PyUnicode_DecodeASCII(text.data, text.len, NULL);
-    }
-
-    decoded = text.len <= sizeof(small) ? small : malloc(text.len);
-
-    if (decoded == NULL) {
-        return NULL;
-    }
-
-    len = db_query_decode(decoded, text);
-    object = PyUnicode_DecodeUTF8(decoded, len, NULL);
-
-    if (decoded != small) {
-        free(decoded);
-    }
-
-    return object;
-}
-
-
-static PyObject *
-db_py_plan_text(db_py_source_t source, db_str_t text)
-{
-    switch (source) {
-
-    case DB_PY_PATH:
-        return PyUnicode_DecodeUTF8(text.data, text.len, NULL);
-
-    case DB_PY_QUERY:
-        return db_py_plan_query_text(text);
-
-    case DB_PY_HEADER:
-        return PyUnicode_DecodeLatin1(text.data, text.len, NULL);
-
-    default:
-
-        /* in quotes: http.cookies knows what it means */
-
-        if (text.len >= 2 && text.data[0] == '"'
-            && text.data[text.len - 1] == '"')
-        {
-            return NULL;
-        }
-
-        return PyUnicode_DecodeASCII(text.data, text.len, NULL);
-    }
 }
 
 
@@ -408,7 +77,7 @@ db_py_plan_convert(db_py_convertor_t convertor, db_str_t text)
         }
     }
 
-    object = db_py_plan_text(DB_PY_PATH, text);
+    object = db_py_values_text(DB_PY_PATH, text);
 
     if (object == NULL || convertor == DB_PY_PATH_STR) {
         return object;
@@ -545,7 +214,7 @@ db_py_plan_fetch_one(db_py_plan_run_t *run, const db_py_field_t *field,
     return db_py_plan_put(run, field->slot,
                           field->fast == DB_PY_FAST_STR
                               ? NULL : field->validate,
-                          db_py_plan_text(field->source, text));
+                          db_py_values_text(field->source, text));
 }
 
 
@@ -565,7 +234,7 @@ db_py_plan_fetch_many(db_py_plan_run_t *run, db_py_values_t *values,
     }
 
     do {
-        value = db_py_plan_text(field->source, text);
+        value = db_py_values_text(field->source, text);
         rc = value ? PyList_Append(list, value) : -1;
         Py_XDECREF(value);
 
@@ -600,9 +269,7 @@ db_py_plan_fetch_field(db_py_plan_run_t *run, const db_py_field_t *field,
     values.query = query;
 
     for (i = 0; i < field->nnames; i++) {
-        values.name = field->names[i];
-        values.next = 0;
-        values.rest = db_null_string;
+        db_py_values_start(&values, field->names[i]);
 
         rc = db_py_values_next(&values, &text);
 
@@ -731,18 +398,15 @@ static int
 db_py_plan_is_json(const db_py_plan_run_t *run)
 {
     db_str_t         value;
-    db_py_values_t   values;
+    const db_job_t  *job;
 
-    values.job = run->request.job;
-    values.next = 0;
+    job = run->request.job;
 
-    if (db_py_header_next(&values, db_string("content-encoding"), &value)) {
+    if (db_py_header_value(job, db_string("content-encoding"), &value)) {
         return 0;
     }
 
-    values.next = 0;
-
-    if (db_py_header_next(&values, db_string("content-type"), &value)
+    if (db_py_header_value(job, db_string("content-type"), &value)
         && value.len)
     {
         return db_py_plan_json_type(value);
