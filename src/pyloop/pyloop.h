@@ -397,6 +397,12 @@ int pyloop_poller_control(pyloop_poller_t *poller, int op, int fd,
  */
 int pyloop_poll(pyloop_t *loop, int64_t timeout);
 
+
+/* watch.c */
+
+/* The number of an int or of a file, or -1 with ValueError set. */
+int pyloop_file_number(pyloop_poller_t *poller, PyObject *file);
+
 /*
  * Has the callback called in the context for EPOLLIN or EPOLLOUT.  The
  * handle, borrowed, or NULL.
@@ -447,7 +453,7 @@ PyObject *pyloop_serve(PyObject *op, PyObject *const *args,
     Py_ssize_t nargs);
 
 
-/* transport.c, output.c */
+/* types.c, output.c */
 int pyloop_io_init(PyObject *module, pyloop_state_t *state);
 int pyloop_io_traverse(pyloop_io_t *io, visitproc visit, void *arg);
 void pyloop_io_clear(pyloop_io_t *io);

@@ -20,6 +20,9 @@
 /* The greatest read, and the room of the buffer that a loop reads into. */
 #define PYLOOP_READ_SIZE  (256 * 1024)
 
+/* asyncio's mark; the low one is a quarter of it. */
+#define PYLOOP_HIGH_WATER  (64 * 1024)
+
 
 typedef struct {
     PyObject            *data;       /* bytes */
@@ -151,20 +154,14 @@ int pyloop_transport_fatal(pyloop_transport_t *tr, const char *message);
 PyObject *pyloop_transport_failed(pyloop_transport_t *tr,
     const char *message);
 
-/* 0, or -1 with an exception set that ends the loop. */
-int pyloop_transport_pause_protocol(pyloop_transport_t *tr);
-int pyloop_transport_resume_protocol(pyloop_transport_t *tr);
+/* Has the exception handler called. */
+int pyloop_transport_tell(pyloop_transport_t *tr, const char *message,
+    PyObject *exc);
 
-/* The exception that is set, taken from there. */
+/* The exception that is set, taken from there, and put back there. */
 PyObject *pyloop_exception_take(void);
 void pyloop_exception_put(PyObject *exc);
-
-/* The socket object, made when it is asked for first; borrowed. */
-PyObject *pyloop_transport_file(pyloop_transport_t *tr);
-
-/* A type that is a class of asyncio.transports as well. */
-PyTypeObject *pyloop_transport_type(PyObject *module, PyType_Spec *spec,
-    const char *name);
+int pyloop_exception_ends_loop(void);
 
 int pyloop_transport_join(pyloop_transport_t *tr, PyObject *server);
 
@@ -172,8 +169,18 @@ int pyloop_transport_traverse(PyObject *op, visitproc visit, void *arg);
 int pyloop_transport_clear(PyObject *op);
 void pyloop_transport_finalize(PyObject *op);
 void pyloop_transport_dealloc(PyObject *op);
-PyObject *pyloop_transport_repr(PyObject *op);
 
+
+/* methods.c */
+
+/* 0, or -1 with an exception set that ends the loop. */
+int pyloop_transport_pause_protocol(pyloop_transport_t *tr);
+int pyloop_transport_resume_protocol(pyloop_transport_t *tr);
+
+/* The socket object, made when it is asked for first; borrowed. */
+PyObject *pyloop_transport_file(pyloop_transport_t *tr);
+
+PyObject *pyloop_transport_repr(PyObject *op);
 PyObject *pyloop_transport_abort(PyObject *op, PyObject *unused);
 PyObject *pyloop_transport_force_close_method(PyObject *op, PyObject *exc);
 PyObject *pyloop_transport_get_extra_info(PyObject *op, PyObject *args,
@@ -256,6 +263,11 @@ PyObject *pyloop_transport_set_write_buffer_limits(PyObject *op,
 
 #define PYLOOP_TRANSPORT_FLAGS                                                \
     (Py_TPFLAGS_DEFAULT|Py_TPFLAGS_HAVE_GC|Py_TPFLAGS_DISALLOW_INSTANTIATION)
+
+
+/* types.c: a type that is a class of asyncio.transports as well. */
+PyTypeObject *pyloop_transport_type(PyObject *module, PyType_Spec *spec,
+    const char *name);
 
 
 /* output.c: what streams and write pipes do with data. */

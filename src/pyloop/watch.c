@@ -1,0 +1,438 @@
+/*
+ * Which descriptors are watched, for whom, and whose they are; the kernel is
+ * told here.  All of it runs on the loop's thread with the GIL held.
+ */
+
+#include "pyloop/transport.h"
+
+#include <errno.h>
+#include <sys/epoll.h>
+
+
+static long  pyloop_file_long(PyObject *file);
+static int  pyloop_watch_set(pyloop_poller_t *poller, int fd,
+    uint32_t events);
+static int  pyloop_watch_grow(pyloop_poller_t *poller, int fd);
+static PyObject *pyloop_watch_add(pyloop_t *loop, PyObject *const *args,
+    Py_ssize_t nargs, uint32_t event);
+static int  pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event,
+    PyObject *handle);
+static PyObject *pyloop_watch_remove(pyloop_t *loop, PyObject *file,
+    uint32_t event);
+
+
+/*
+ * The descriptor of an int or of an object with fileno(), as the selectors
+ * module reads it: an object that was closed while it was watched is still
+ * found.  -1 with ValueError set.
+ */
+
+int
+pyloop_file_number(pyloop_poller_t *poller, PyObject *file)
+{
+    int   i;
+    long  number;
+
+    number = pyloop_file_long(file);
+
+    if (number >= 0 && number <= INT_MAX) {
+        return (int) number;
+    }
+
+    for (i = 0; i < poller->size; i++) {
+        if (poller->watches[i].file == file) {
+            PyErr_Clear();
+            return i;
+        }
+    }
+
+    if (!PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "Invalid file descriptor: %ld",
+                     number);
+
+    } else if (PyErr_ExceptionMatches(PyExc_AttributeError)
+               || PyErr_ExceptionMatches(PyExc_TypeError)
+               || PyErr_ExceptionMatches(PyExc_ValueError))
+    {
+        PyErr_Clear();
+        PyErr_Format(PyExc_ValueError, "Invalid file object: %R", file);
+    }
+
+    return -1;
+}
+
+
+/* -1 with an exception set, or when the file says so. */
+
+static long
+pyloop_file_long(PyObject *file)
+{
+    long       number;
+    PyObject  *answer, *integer;
+
+    if (PyLong_Check(file)) {
+        return PyLong_AsLong(file);
+    }
+
+    answer = PyObject_CallMethod(file, "fileno", NULL);
+    if (answer == NULL) {
+        return -1;
+    }
+
+    integer = PyNumber_Long(answer);
+    Py_DECREF(answer);
+
+    if (integer == NULL) {
+        return -1;
+    }
+
+    number = PyLong_AsLong(integer);
+    Py_DECREF(integer);
+
+    return number;
+}
+
+
+/*
+ * Tells the kernel what is watched.  A descriptor that was closed and
+ * opened again has left epoll, a duplicated one has not: either is put
+ * right.
+ */
+
+static int
+pyloop_watch_set(pyloop_poller_t *poller, int fd, uint32_t events)
+{
+    int              op, rc;
+    pyloop_watch_t  *watch;
+
+    watch = &poller->watches[fd];
+
+    if (events == watch->events) {
+        op = EPOLL_CTL_MOD;
+
+    } else if (events == 0) {
+        (void) pyloop_poller_control(poller, EPOLL_CTL_DEL, fd, 0);
+        watch->events = 0;
+
+        return 0;
+
+    } else {
+        op = watch->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    }
+
+    rc = pyloop_poller_control(poller, op, fd, events);
+
+    if (rc == -1 && errno == ENOENT && op == EPOLL_CTL_MOD) {
+        rc = pyloop_poller_control(poller, EPOLL_CTL_ADD, fd, events);
+
+    } else if (rc == -1 && errno == EEXIST) {
+        rc = pyloop_poller_control(poller, EPOLL_CTL_MOD, fd, events);
+    }
+
+    if (rc == -1) {
+        PyErr_SetFromErrno(PyExc_OSError);
+        return -1;
+    }
+
+    watch->events = events;
+
+    return 0;
+}
+
+
+static int
+pyloop_watch_grow(pyloop_poller_t *poller, int fd)
+{
+    int              i, size;
+    pyloop_watch_t  *watches;
+
+    if (fd < poller->size) {
+        return 0;
+    }
+
+    size = Py_MAX(fd + 1, Py_MAX(64, 2 * poller->size));
+
+    watches = poller->watches;
+    PyMem_Resize(watches, pyloop_watch_t, size);
+
+    if (watches == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+
+    for (i = poller->size; i < size; i++) {
+        watches[i] = (pyloop_watch_t) { NULL, NULL, NULL, 0, NULL };
+    }
+
+    poller->watches = watches;
+    poller->size = size;
+
+    return 0;
+}
+
+
+/* args are the descriptor, the callback and its arguments. */
+
+static PyObject *
+pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
+    uint32_t event)
+{
+    int        fd;
+    PyObject  *context, *handle;
+
+    if (nargs < 2) {
+        PyErr_SetString(PyExc_TypeError,
+                        "a file and a callback are required");
+        return NULL;
+    }
+
+    if (pyloop_check_closed(loop) == -1) {
+        return NULL;
+    }
+
+    fd = pyloop_file_number(loop->poller, args[0]);
+    if (fd == -1) {
+        return NULL;
+    }
+
+    /* it runs more than once: what one call sets, the next one sees */
+    context = PyContext_CopyCurrent();
+    if (context == NULL) {
+        return NULL;
+    }
+
+    handle = pyloop_handle_new(loop, args[1], args + 2, nargs - 2, context);
+    Py_DECREF(context);
+
+    if (handle == NULL) {
+        return NULL;
+    }
+
+    PyObject_GC_Track(handle);
+
+    if (pyloop_watch_put(loop, fd, event, handle) == -1) {
+        Py_DECREF(handle);
+        return NULL;
+    }
+
+    if (!PyLong_Check(args[0])) {
+        Py_XSETREF(loop->poller->watches[fd].file, Py_NewRef(args[0]));
+    }
+
+    return handle;
+}
+
+
+PyObject *
+pyloop_watch(pyloop_t *loop, int fd, uint32_t event, PyObject *callback,
+    PyObject *context)
+{
+    int        rc;
+    PyObject  *handle;
+
+    if (pyloop_check_closed(loop) == -1) {
+        return NULL;
+    }
+
+    handle = pyloop_handle_new(loop, callback, NULL, 0, context);
+    if (handle == NULL) {
+        return NULL;
+    }
+
+    PyObject_GC_Track(handle);
+
+    rc = pyloop_watch_put(loop, fd, event, handle);
+    Py_DECREF(handle);
+
+    return rc == 0 ? handle : NULL;
+}
+
+
+/* The handle takes the place of the one that is there. */
+
+static int
+pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
+{
+    int               rc;
+    PyObject         *old;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    poller = loop->poller;
+
+    if (pyloop_watch_grow(poller, fd) == -1
+        || pyloop_watch_set(poller, fd, poller->watches[fd].events | event)
+           == -1)
+    {
+        return -1;
+    }
+
+    watch = &poller->watches[fd];
+
+    if (event == EPOLLIN) {
+        old = watch->reader;
+        watch->reader = Py_NewRef(handle);
+
+    } else {
+        old = watch->writer;
+        watch->writer = Py_NewRef(handle);
+    }
+
+    rc = old ? pyloop_handle_cancel(loop->state, old) : 0;
+    Py_XDECREF(old);
+
+    return rc;
+}
+
+
+static PyObject *
+pyloop_watch_remove(pyloop_t *loop, PyObject *file, uint32_t event)
+{
+    int  fd, rc;
+
+    if (loop->closed) {
+        Py_RETURN_FALSE;
+    }
+
+    fd = pyloop_file_number(loop->poller, file);
+    if (fd == -1) {
+        return NULL;
+    }
+
+    rc = pyloop_unwatch(loop, fd, event);
+
+    return rc == -1 ? NULL : PyBool_FromLong(rc);
+}
+
+
+int
+pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
+{
+    int               rc;
+    PyObject         *handle, *old;
+    pyloop_watch_t   *watch;
+    pyloop_poller_t  *poller;
+
+    poller = loop->poller;
+
+    if (loop->closed || fd >= poller->size
+        || !(poller->watches[fd].events & event))
+    {
+        return 0;
+    }
+
+    if (pyloop_watch_set(poller, fd, poller->watches[fd].events & ~event)
+        == -1)
+    {
+        return -1;
+    }
+
+    watch = &poller->watches[fd];
+
+    if (event == EPOLLIN) {
+        handle = watch->reader;
+        watch->reader = NULL;
+
+    } else {
+        handle = watch->writer;
+        watch->writer = NULL;
+    }
+
+    old = NULL;
+
+    if (watch->events == 0) {
+        old = watch->file;
+        watch->file = NULL;
+    }
+
+    rc = handle ? pyloop_handle_cancel(loop->state, handle) : 0;
+
+    Py_XDECREF(handle);
+    Py_XDECREF(old);
+
+    return rc == -1 ? -1 : 1;
+}
+
+
+int
+pyloop_watch_own(pyloop_t *loop, int fd, pyloop_transport_t *tr)
+{
+    if (pyloop_check_closed(loop) == -1
+        || pyloop_watch_grow(loop->poller, fd) == -1)
+    {
+        return -1;
+    }
+
+    loop->poller->watches[fd].transport = tr;
+
+    return 0;
+}
+
+
+void
+pyloop_watch_disown(pyloop_t *loop, int fd, pyloop_transport_t *tr)
+{
+    pyloop_poller_t  *poller;
+
+    poller = loop->poller;
+
+    if (poller && fd >= 0 && fd < poller->size
+        && poller->watches[fd].transport == tr)
+    {
+        poller->watches[fd].transport = NULL;
+    }
+}
+
+
+PyObject *
+pyloop_ensure_fd_no_transport(PyObject *op, PyObject *file)
+{
+    int                  fd;
+    pyloop_poller_t     *poller;
+    pyloop_transport_t  *tr;
+
+    poller = ((pyloop_t *) op)->poller;
+
+    fd = pyloop_file_number(poller, file);
+    if (fd == -1) {
+        return NULL;
+    }
+
+    tr = fd < poller->size ? poller->watches[fd].transport : NULL;
+
+    if (tr && !tr->closing) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "File descriptor %R is used by transport %R", file, tr);
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+PyObject *
+pyloop_add_reader(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    return pyloop_watch_add((pyloop_t *) op, args, nargs, EPOLLIN);
+}
+
+
+PyObject *
+pyloop_add_writer(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
+{
+    return pyloop_watch_add((pyloop_t *) op, args, nargs, EPOLLOUT);
+}
+
+
+PyObject *
+pyloop_remove_reader(PyObject *op, PyObject *file)
+{
+    return pyloop_watch_remove((pyloop_t *) op, file, EPOLLIN);
+}
+
+
+PyObject *
+pyloop_remove_writer(PyObject *op, PyObject *file)
+{
+    return pyloop_watch_remove((pyloop_t *) op, file, EPOLLOUT);
+}
