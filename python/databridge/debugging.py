@@ -40,6 +40,7 @@ pre {{ background: #f4f4f4; padding: 1rem; overflow-x: auto; line-height: 1.4 }}
 """
 
 _LIBRARIES = f"{os.sep}site-packages{os.sep}"
+_PACKAGE = os.path.dirname(__file__) + os.sep
 
 HTML = "text/html; charset=utf-8"
 TEXT = "text/plain; charset=utf-8"
@@ -72,11 +73,23 @@ def handler() -> logging.StreamHandler[Any]:
 
 class _Formatter(logging.Formatter):
     def formatException(self, ei: Any) -> str:
-        kind, exc, frames = ei
-        own = frames
-        while own is not None and _LIBRARIES in own.tb_frame.f_code.co_filename:
-            own = own.tb_next
-        return super().formatException((kind, exc, own or frames))
+        told = traceback.TracebackException(*ei)
+        _leave_own(told)
+        return "".join(told.format()).rstrip()
+
+
+def _leave_own(told: traceback.TracebackException) -> None:
+    """Leaves out the frames of libraries, and of ours, unless there are no others."""
+    own = [frame for frame in told.stack if not _is_library(frame.filename)]
+    if own:
+        told.stack = traceback.StackSummary.from_list(own)
+    for other in (told.__cause__, told.__context__, *(told.exceptions or ())):
+        if other is not None:
+            _leave_own(other)
+
+
+def _is_library(file: str) -> bool:
+    return _LIBRARIES in file or file.startswith(_PACKAGE)
 
 
 def asgi(app: Any) -> Any:
