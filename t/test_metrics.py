@@ -501,7 +501,7 @@ def test_the_log_knows_route_kind_and_times(shared: Nginx) -> None:
     assert shared.client.get("/sleep/0.05?route").status_code == 200
     line = logged(shared, "/sleep/0.05?route")
     assert line["route"] == "/sleep/{seconds}"
-    assert line["kind"] == "asgi"
+    assert line["kind"] == "plan"
     assert re.fullmatch(r"0\.\d{6}", line["queue_time"])
     assert float(line["handler_time"]) >= 0.05
     assert re.fullmatch(r"[0-9a-f]{32}", line["request_id"])
@@ -644,4 +644,4 @@ def test_a_trace_is_begun_where_tracing_is_on(shared: Nginx) -> None:
 def test_databridge_run_logs_what_python_did(run: StartServer) -> None:
     server = run({"app.py": APP}, ready="/sub/")
     httpx.get(f"{server.base_url}/items/7")
-    until("the line", lambda: server.log.find(r"/items/7 .* asgi /items/\{item_id\}"))
+    until("the line", lambda: server.log.find(r"/items/7 .* plan /items/\{item_id\}"))
