@@ -332,6 +332,43 @@ def test_writes_of_a_turn_arrive_in_order_and_whole() -> None:
     run(main())
 
 
+def test_writelines_writes_nothing_when_one_item_is_no_data() -> None:
+    async def main() -> None:
+        protocol, theirs = await joined()
+        transport = protocol.transport
+        lines: list[Any] = [b"x" * 10_000_000, "no data"]
+        with pytest.raises(TypeError, match="bytes-like object, not 'str'"):
+            transport.writelines(lines)
+        assert transport.get_write_buffer_size() == 0 and protocol.calls == ["made"]
+        released = memoryview(b"released")
+        released.release()
+        with pytest.raises(ValueError, match="released"):
+            transport.writelines([b"x" * 10_000_000, released])
+        assert protocol.calls == ["made", "pause"]
+        transport.abort()
+        theirs.close()
+
+    run(main())
+
+
+def test_the_writing_half_ends_once_though_the_peer_resets() -> None:
+    async def main() -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        theirs = socket.create_connection(listener.getsockname())
+        ours, _ = listener.accept()
+        listener.close()
+        _, protocol = await asyncio.get_running_loop().create_connection(Recorder, sock=ours)
+        protocol.transport.write(b"at once, ")
+        protocol.transport.write(b"gathered")
+        protocol.transport.write_eof()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        theirs.close()
+        await protocol.until(lambda: "lost" in protocol.calls)
+        assert isinstance(protocol.lost, ConnectionResetError)
+
+    run(main())
+
+
 def test_what_is_gathered_may_be_changed_by_its_owner() -> None:
     async def main() -> None:
         protocol, theirs = await joined()
@@ -620,6 +657,36 @@ def test_streams_echo_messages_of_any_size(size: int) -> None:
     run(main())
 
 
+def test_a_protocol_lives_while_its_method_runs() -> None:
+    alive: list[bool] = []
+
+    async def main() -> None:
+        protocol, theirs = await joined()
+
+        class Item:
+            def __eq__(self, other: object) -> bool:
+                protocol.transport.set_protocol(protocol)
+                alive.append(reference() is not None)
+                return False
+
+        class Listed(list[Item]):
+            data_received = list.remove  # which is C, and holds no list
+
+        listed = Listed([Item()])
+        reference = weakref.ref(listed)
+        protocol.transport.set_protocol(listed)
+        del listed
+        theirs.send(b"x")
+        await protocol.until(lambda: "lost" in protocol.calls)
+        theirs.close()
+
+    loop = new_event_loop()
+    loop.set_exception_handler(lambda loop, context: None)
+    loop.run_until_complete(main())
+    loop.close()
+    assert alive == [True]
+
+
 # Descriptors
 
 
@@ -900,6 +967,28 @@ def test_datagrams_reach_and_are_answered(tmp_path: Path) -> None:
         server.close()
 
     run(main())
+
+
+def test_a_datagram_transport_leaves_no_address_behind() -> None:
+    address = ("127.0.0.1", int("9"))
+    before = sys.getrefcount(address)
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        sock.setblocking(False)
+        lost = loop.create_future()
+
+        class Lost(asyncio.DatagramProtocol):
+            def connection_lost(self, exc: Exception | None) -> None:
+                lost.set_result(exc)
+
+        loop._make_datagram_transport(sock, Lost(), address).close()
+        assert await lost is None
+
+    run(main())
+    gc.collect()
+    assert sys.getrefcount(address) == before
 
 
 def test_a_refused_datagram_is_told_to_error_received() -> None:

@@ -226,8 +226,8 @@ pyloop_datagram_failed(pyloop_datagram_t *dg)
 
     exc = pyloop_exception_take();
 
-    res = PyObject_CallMethodOneArg(dg->tr.protocol,
-                                 dg->tr.loop->state->str_error_received, exc);
+    res = pyloop_transport_call(&dg->tr,
+                                dg->tr.loop->state->str_error_received, exc);
     Py_DECREF(exc);
     Py_XDECREF(res);
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 
-static int  pyloop_transport_call(pyloop_transport_t *tr, PyObject *name,
+static int  pyloop_transport_flow(pyloop_transport_t *tr, PyObject *name,
     const char *message);
 static PyObject *pyloop_transport_extra(pyloop_transport_t *tr,
     PyObject *name);
@@ -25,7 +25,7 @@ pyloop_transport_pause_protocol(pyloop_transport_t *tr)
 
     tr->full = 1;
 
-    return pyloop_transport_call(tr, tr->loop->state->str_pause_writing,
+    return pyloop_transport_flow(tr, tr->loop->state->str_pause_writing,
                                  "protocol.pause_writing() failed");
 }
 
@@ -39,19 +39,19 @@ pyloop_transport_resume_protocol(pyloop_transport_t *tr)
 
     tr->full = 0;
 
-    return pyloop_transport_call(tr, tr->loop->state->str_resume_writing,
+    return pyloop_transport_flow(tr, tr->loop->state->str_resume_writing,
                                  "protocol.resume_writing() failed");
 }
 
 
 static int
-pyloop_transport_call(pyloop_transport_t *tr, PyObject *name,
+pyloop_transport_flow(pyloop_transport_t *tr, PyObject *name,
     const char *message)
 {
     int        rc;
     PyObject  *res, *exc;
 
-    res = PyObject_CallMethodNoArgs(tr->protocol, name);
+    res = pyloop_transport_call(tr, name, NULL);
 
     if (res) {
         Py_DECREF(res);
@@ -69,6 +69,34 @@ pyloop_transport_call(pyloop_transport_t *tr, PyObject *name,
     Py_DECREF(exc);
 
     return rc;
+}
+
+
+int
+pyloop_transport_deaf(pyloop_transport_t *tr)
+{
+    if (tr->closing || !tr->paused) {
+        return tr->closing;
+    }
+
+    return pyloop_transport_unread(tr) == -1 ? -1 : 1;
+}
+
+
+PyObject *
+pyloop_transport_receive(pyloop_transport_t *tr, PyObject *data)
+{
+    PyObject  *res;
+
+    res = pyloop_transport_call(tr, tr->loop->state->str_data_received, data);
+    Py_DECREF(data);
+
+    if (res == NULL) {
+        return pyloop_transport_failed(tr,
+                       "Fatal error: protocol.data_received() call failed.");
+    }
+
+    return res;
 }
 
 

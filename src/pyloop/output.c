@@ -15,6 +15,7 @@
 #define PYLOOP_LOST_WRITES  5
 
 
+static int  pyloop_output_add_all(pyloop_transport_t *tr, PyObject *items);
 static int  pyloop_output_add(pyloop_transport_t *tr, PyObject *data);
 static int  pyloop_output_put(pyloop_transport_t *tr, PyObject *owner,
     const char *data, Py_ssize_t len);
@@ -22,7 +23,9 @@ static int  pyloop_output_at_once(pyloop_transport_t *tr);
 static ssize_t pyloop_output_send(pyloop_transport_t *tr, const char *data,
     Py_ssize_t len);
 static int  pyloop_output_later(pyloop_transport_t *tr);
+static pyloop_transport_t *pyloop_output_take(pyloop_t *loop);
 static int  pyloop_output_settle(pyloop_transport_t *tr);
+static const char *pyloop_output_error(pyloop_transport_t *tr);
 static int  pyloop_output_failed(pyloop_transport_t *tr);
 static int  pyloop_output_wake(pyloop_transport_t *tr, const char *method,
     PyObject *value);
@@ -45,13 +48,13 @@ PyObject *
 pyloop_output_writelines(PyObject *op, PyObject *list)
 {
     int                  at_once, rc;
-    PyObject            *iter, *data;
+    PyObject            *items, *exc;
     pyloop_transport_t  *tr;
 
     tr = (pyloop_transport_t *) op;
 
-    iter = PyObject_GetIter(list);
-    if (iter == NULL) {
+    items = PySequence_Tuple(list);
+    if (items == NULL) {
         return NULL;
     }
 
@@ -62,28 +65,53 @@ pyloop_output_writelines(PyObject *op, PyObject *list)
         tr->held = 1;
     }
 
-    rc = 0;
-
-    while (rc == 0 && (data = PyIter_Next(iter)) != NULL) {
-        rc = pyloop_output_add(tr, data);
-        Py_DECREF(data);
-    }
-
-    Py_DECREF(iter);
+    rc = pyloop_output_add_all(tr, items);
+    Py_DECREF(items);
 
     if (at_once) {
         tr->held = 0;
 
-        if (tr->loop && pyloop_output_flush(tr) == -1) {
-            return NULL;
+        /* the protocol may hear of it */
+        exc = rc == -1 ? pyloop_exception_take() : NULL;
+
+        rc = tr->loop ? pyloop_output_flush(tr) : 0;
+
+        if (exc) {
+            pyloop_exception_put(exc);
+            rc = -1;
         }
     }
 
-    if (PyErr_Occurred()) {
+    if (rc == -1) {
         return NULL;
     }
 
     Py_RETURN_NONE;
+}
+
+
+/* None of them when one is no data. */
+
+static int
+pyloop_output_add_all(pyloop_transport_t *tr, PyObject *items)
+{
+    Py_ssize_t  i, n;
+
+    n = PyTuple_GET_SIZE(items);
+
+    for (i = 0; i < n; i++) {
+        if (pyloop_output_check(tr, PyTuple_GET_ITEM(items, i)) == -1) {
+            return -1;
+        }
+    }
+
+    for (i = 0; i < n; i++) {
+        if (pyloop_output_add(tr, PyTuple_GET_ITEM(items, i)) == -1) {
+            return -1;
+        }
+    }
+
+    return 0;
 }
 
 
@@ -306,7 +334,24 @@ pyloop_output_flush(pyloop_transport_t *tr)
 }
 
 
-/* The list as it is now; what the protocols add waits for the next time. */
+static pyloop_transport_t *
+pyloop_output_take(pyloop_t *loop)
+{
+    pyloop_transport_t  *first;
+
+    first = loop->unwritten;
+    loop->unwritten = NULL;
+    loop->unwritten_end = &loop->unwritten;
+
+    return first;
+}
+
+
+/*
+ * The list as it is now; what the protocols add waits for the next time, and
+ * so does the rest when the loop has to end.  What fails otherwise ends its
+ * own transport.
+ */
 
 int
 pyloop_output_flush_all(pyloop_t *loop)
@@ -316,24 +361,27 @@ pyloop_output_flush_all(pyloop_t *loop)
 
     rc = 0;
 
-    next = loop->unwritten;
-    loop->unwritten = NULL;
-    loop->unwritten_end = &loop->unwritten;
-
-    while (next) {
+    for (next = pyloop_output_take(loop); rc == 0 && next; /* void */ ) {
         tr = next;
         next = tr->next;
 
         tr->unwritten = 0;
+        rc = pyloop_output_flush(tr);
 
-        if (rc == 0) {
-            rc = pyloop_output_flush(tr);
-
-        } else if (pyloop_output_later(tr) == -1) {
-            PyErr_WriteUnraisable((PyObject *) tr);
+        if (rc == -1) {
+            rc = pyloop_transport_fatal(tr, pyloop_output_error(tr));
         }
 
         Py_DECREF(tr);
+    }
+
+    if (next) {
+        *loop->unwritten_end = next;
+
+        while (next) {
+            loop->unwritten_end = &next->next;
+            next = next->next;
+        }
     }
 
     return rc;
@@ -360,9 +408,7 @@ pyloop_output_drop(pyloop_t *loop)
 {
     pyloop_transport_t  *tr, *next;
 
-    next = loop->unwritten;
-    loop->unwritten = NULL;
-    loop->unwritten_end = &loop->unwritten;
+    next = pyloop_output_take(loop);
 
     while (next) {
         tr = next;
@@ -420,12 +466,29 @@ pyloop_output_settle(pyloop_transport_t *tr)
         return pyloop_transport_lose(tr, Py_None);
     }
 
-    if (tr->eof && shutdown(tr->fd, SHUT_WR) == -1) {
+    return tr->eof == PYLOOP_EOF_DUE ? pyloop_output_shutdown(tr) : 0;
+}
+
+
+int
+pyloop_output_shutdown(pyloop_transport_t *tr)
+{
+    tr->eof = PYLOOP_EOF_SENT;
+
+    if (shutdown(tr->fd, SHUT_WR) == -1) {
         PyErr_SetFromErrno(PyExc_OSError);
         return -1;
     }
 
     return 0;
+}
+
+
+static const char *
+pyloop_output_error(pyloop_transport_t *tr)
+{
+    return tr->kind->is_socket ? "Fatal write error on socket transport"
+                               : "Fatal write error on pipe transport";
 }
 
 
@@ -448,9 +511,7 @@ pyloop_output_failed(pyloop_transport_t *tr)
         pyloop_exception_put(exc);
     }
 
-    return pyloop_transport_fatal(tr, tr->kind->is_socket
-                                  ? "Fatal write error on socket transport"
-                                  : "Fatal write error on pipe transport");
+    return pyloop_transport_fatal(tr, pyloop_output_error(tr));
 }
 
 

@@ -143,22 +143,16 @@ pyloop_pipe_open(int fd, int writes, mode_t *mode)
 static PyObject *
 pyloop_pipe_ready(PyObject *op, PyObject *unused)
 {
+    int                  rc;
     ssize_t              n;
-    PyObject            *data, *res;
+    PyObject            *data;
     pyloop_transport_t  *tr;
 
     tr = (pyloop_transport_t *) op;
 
-    if (tr->closing) {
-        Py_RETURN_NONE;
-    }
-
-    if (tr->paused) {
-        if (pyloop_transport_unread(tr) == -1) {
-            return NULL;
-        }
-
-        Py_RETURN_NONE;
+    rc = pyloop_transport_deaf(tr);
+    if (rc) {
+        return rc == -1 ? NULL : Py_NewRef(Py_None);
     }
 
     n = read(tr->fd, tr->loop->buffer, PYLOOP_READ_SIZE);
@@ -183,16 +177,7 @@ pyloop_pipe_ready(PyObject *op, PyObject *unused)
         return NULL;
     }
 
-    res = PyObject_CallMethodOneArg(tr->protocol,
-                                    tr->loop->state->str_data_received, data);
-    Py_DECREF(data);
-
-    if (res == NULL) {
-        return pyloop_transport_failed(tr,
-                       "Fatal error: protocol.data_received() call failed.");
-    }
-
-    return res;
+    return pyloop_transport_receive(tr, data);
 }
 
 
@@ -205,8 +190,7 @@ pyloop_pipe_ended(pyloop_transport_t *tr)
 
     tr->closing = 1;
 
-    res = PyObject_CallMethodNoArgs(tr->protocol,
-                                    tr->loop->state->str_eof_received);
+    res = pyloop_transport_call(tr, tr->loop->state->str_eof_received, NULL);
     exc = res ? NULL : pyloop_exception_take();
 
     if (tr->lost == 0 && pyloop_transport_lose(tr, Py_None) == -1) {

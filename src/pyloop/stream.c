@@ -104,22 +104,16 @@ pyloop_stream_new(pyloop_t *loop, int fd, PyObject *file, PyObject *protocol,
 static PyObject *
 pyloop_stream_ready(PyObject *op, PyObject *unused)
 {
+    int                  rc;
     ssize_t              n;
-    PyObject            *data, *res;
+    PyObject            *data;
     pyloop_transport_t  *tr;
 
     tr = (pyloop_transport_t *) op;
 
-    if (tr->closing) {
-        Py_RETURN_NONE;
-    }
-
-    if (tr->paused) {
-        if (pyloop_transport_unread(tr) == -1) {
-            return NULL;
-        }
-
-        Py_RETURN_NONE;
+    rc = pyloop_transport_deaf(tr);
+    if (rc) {
+        return rc == -1 ? NULL : Py_NewRef(Py_None);
     }
 
     if (tr->buffered) {
@@ -151,16 +145,7 @@ pyloop_stream_ready(PyObject *op, PyObject *unused)
         }
     }
 
-    res = PyObject_CallMethodOneArg(tr->protocol,
-                                    tr->loop->state->str_data_received, data);
-    Py_DECREF(data);
-
-    if (res == NULL) {
-        return pyloop_transport_failed(tr,
-                       "Fatal error: protocol.data_received() call failed.");
-    }
-
-    return res;
+    return pyloop_transport_receive(tr, data);
 }
 
 
@@ -209,6 +194,7 @@ pyloop_stream_read_large(pyloop_transport_t *tr, PyObject **data)
 static PyObject *
 pyloop_stream_buffered(pyloop_transport_t *tr)
 {
+    int              err;
     ssize_t          n;
     Py_buffer        view;
     PyObject        *size, *buffer, *res;
@@ -217,8 +203,8 @@ pyloop_stream_buffered(pyloop_transport_t *tr)
     state = tr->loop->state;
     res = NULL;
 
-    buffer = PyObject_CallMethodOneArg(tr->protocol, state->str_get_buffer,
-                                       state->io.minus_one);
+    buffer = pyloop_transport_call(tr, state->str_get_buffer,
+                                   state->io.minus_one);
 
     if (buffer == NULL
         || PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE) == -1)
@@ -238,9 +224,12 @@ pyloop_stream_buffered(pyloop_transport_t *tr)
     }
 
     n = recv(tr->fd, view.buf, view.len, 0);
+    err = errno;
 
     PyBuffer_Release(&view);
     Py_DECREF(buffer);
+
+    errno = err;
 
     if (n == -1) {
         return pyloop_stream_read_failed(tr);
@@ -253,8 +242,7 @@ pyloop_stream_buffered(pyloop_transport_t *tr)
     size = PyLong_FromSsize_t(n);
 
     if (size) {
-        res = PyObject_CallMethodOneArg(tr->protocol,
-                                        state->str_buffer_updated, size);
+        res = pyloop_transport_call(tr, state->str_buffer_updated, size);
         Py_DECREF(size);
     }
 
@@ -289,8 +277,7 @@ pyloop_stream_ended(pyloop_transport_t *tr)
     int        open;
     PyObject  *res;
 
-    res = PyObject_CallMethodNoArgs(tr->protocol,
-                                    tr->loop->state->str_eof_received);
+    res = pyloop_transport_call(tr, tr->loop->state->str_eof_received, NULL);
 
     open = res ? PyObject_IsTrue(res) : -1;
     Py_XDECREF(res);
@@ -333,10 +320,10 @@ pyloop_stream_write_eof(PyObject *op, PyObject *unused)
         Py_RETURN_NONE;
     }
 
-    tr->eof = 1;
+    tr->eof = PYLOOP_EOF_DUE;
 
-    if (tr->queue.size == 0 && shutdown(tr->fd, SHUT_WR) == -1) {
-        return PyErr_SetFromErrno(PyExc_OSError);
+    if (tr->queue.size == 0 && pyloop_output_shutdown(tr) == -1) {
+        return NULL;
     }
 
     Py_RETURN_NONE;

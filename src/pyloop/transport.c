@@ -277,8 +277,7 @@ pyloop_transport_start(PyObject *op, PyObject *waiter)
 
     state = tr->loop->state;
 
-    res = PyObject_CallMethodOneArg(tr->protocol, state->str_connection_made,
-                                    op);
+    res = pyloop_transport_call(tr, state->str_connection_made, op);
     exc = res ? NULL : pyloop_exception_take();
     Py_XDECREF(res);
 
@@ -389,6 +388,21 @@ pyloop_transport_unwrite(pyloop_transport_t *tr)
 }
 
 
+PyObject *
+pyloop_transport_call(pyloop_transport_t *tr, PyObject *name, PyObject *arg)
+{
+    PyObject  *args[2], *res;
+
+    args[0] = Py_NewRef(tr->protocol);
+    args[1] = arg;
+
+    res = PyObject_VectorcallMethod(name, args, arg ? 2 : 1, NULL);
+    Py_DECREF(args[0]);
+
+    return res;
+}
+
+
 int
 pyloop_transport_lose(pyloop_transport_t *tr, PyObject *exc)
 {
@@ -433,9 +447,8 @@ pyloop_transport_lost(PyObject *op, PyObject *exc)
         Py_RETURN_NONE;
     }
 
-    res = PyObject_CallMethodOneArg(tr->protocol,
-                                    tr->loop->state->str_connection_lost,
-                                    exc);
+    res = pyloop_transport_call(tr, tr->loop->state->str_connection_lost,
+                                exc);
     exc = res ? NULL : pyloop_exception_take();
 
     if (pyloop_transport_release(tr) == -1) {
@@ -815,7 +828,7 @@ pyloop_transport_dealloc(PyObject *op)
         PyObject_ClearWeakRefs(op);
     }
 
-    (void) pyloop_transport_clear(op);
+    (void) type->tp_clear(op);
     Py_CLEAR(tr->context);
     Py_CLEAR(tr->file);
     Py_CLEAR(tr->loop);

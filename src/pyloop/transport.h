@@ -20,6 +20,10 @@
 /* The greatest read, and the room of the buffer that a loop reads into. */
 #define PYLOOP_READ_SIZE  (256 * 1024)
 
+/* After write_eof(): behind what waits to be written, or told the peer. */
+#define PYLOOP_EOF_DUE   1
+#define PYLOOP_EOF_SENT  2
+
 /* asyncio's mark; the low one is a quarter of it. */
 #define PYLOOP_HIGH_WATER  (64 * 1024)
 
@@ -104,7 +108,7 @@ struct pyloop_transport_s {
     char                 paused;     /* reading, by the protocol */
     char                 ended;      /* the peer's end has been read */
     char                 full;       /* pause_writing() has been called */
-    char                 eof;        /* write_eof() has been called */
+    char                 eof;        /* of writing: 0, or one of the two */
     char                 buffered;   /* a BufferedProtocol */
     char                 reading;    /* watched by the poller */
     char                 writing;
@@ -141,6 +145,10 @@ int pyloop_transport_unread(pyloop_transport_t *tr);
 int pyloop_transport_write(pyloop_transport_t *tr);
 int pyloop_transport_unwrite(pyloop_transport_t *tr);
 
+/* Calls a method of the protocol, which may be replaced meanwhile. */
+PyObject *pyloop_transport_call(pyloop_transport_t *tr, PyObject *name,
+    PyObject *arg);
+
 int pyloop_transport_force_close(pyloop_transport_t *tr, PyObject *exc);
 int pyloop_transport_lose(pyloop_transport_t *tr, PyObject *exc);
 
@@ -176,6 +184,12 @@ void pyloop_transport_dealloc(PyObject *op);
 /* 0, or -1 with an exception set that ends the loop. */
 int pyloop_transport_pause_protocol(pyloop_transport_t *tr);
 int pyloop_transport_resume_protocol(pyloop_transport_t *tr);
+
+/* 1 when nothing is to be read now, 0, or -1 with an exception set. */
+int pyloop_transport_deaf(pyloop_transport_t *tr);
+
+/* Passes data on, takes the reference: a callback's answer. */
+PyObject *pyloop_transport_receive(pyloop_transport_t *tr, PyObject *data);
 
 /* The socket object, made when it is asked for first; borrowed. */
 PyObject *pyloop_transport_file(pyloop_transport_t *tr);
@@ -278,6 +292,9 @@ PyObject *pyloop_output_close(PyObject *op, PyObject *unused);
 
 /* Writes now what waits for the end of the turn; 0, or -1 as above. */
 int pyloop_output_flush(pyloop_transport_t *tr);
+
+/* Ends the writing half: 0, or -1 with an exception set. */
+int pyloop_output_shutdown(pyloop_transport_t *tr);
 
 int pyloop_output_check(pyloop_transport_t *tr, PyObject *data);
 int pyloop_output_late(pyloop_transport_t *tr);
