@@ -279,7 +279,7 @@ pyloop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 
     loop->unwritten_end = &loop->unwritten;
 
-    loop->buffer = PyMem_RawMalloc(PYLOOP_READ_SIZE);
+    loop->buffer = PyMem_Malloc(PYLOOP_READ_SIZE);
     if (loop->buffer == NULL) {
         PyErr_NoMemory();
         goto failed;
@@ -370,7 +370,7 @@ pyloop_dealloc(PyObject *op)
     Py_CLEAR(loop->poller);
     Py_CLEAR(loop->thread_id);
     PyMem_Free(loop->sources);
-    PyMem_RawFree(loop->buffer);
+    PyMem_Free(loop->buffer);
     pyloop_wake_close(loop);
 
     type->tp_free(op);
