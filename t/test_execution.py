@@ -127,6 +127,18 @@ async def current_task():
 
 
 @case
+async def own_coroutine_is_executing():
+    coroutine = asyncio.current_task().get_coro()
+    refused = 0
+    for drive in (lambda: coroutine.send(None), lambda: coroutine.throw(KeyError), coroutine.close):
+        try:
+            drive()
+        except ValueError:
+            refused += 1
+    return refused == 3
+
+
+@case
 async def running_loop():
     return asyncio.get_running_loop() is asyncio.current_task().get_loop()
 
@@ -361,6 +373,7 @@ CASES = [
     "cancel_a_task",
     "gather",
     "current_task",
+    "own_coroutine_is_executing",
     "running_loop",
     "to_thread",
     "context_in_a_thread",

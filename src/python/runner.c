@@ -169,16 +169,20 @@ db_py_run_stepped(db_py_run_t *run, PySendResult status, PyObject **result)
 }
 
 
+/* As a coroutine refuses to be driven from within, or once more. */
+
 static int
-db_py_run_reused(db_py_run_t *run)
+db_py_run_refuses(const db_py_run_t *run)
 {
-    if (!run->ended) {
-        return 0;
+    if (run->stepping) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+
+    } else if (run->ended) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot reuse already awaited coroutine");
     }
 
-    PyErr_SetString(PyExc_RuntimeError,
-                    "cannot reuse already awaited coroutine");
-    return 1;
+    return run->stepping || run->ended;
 }
 
 
@@ -193,7 +197,7 @@ db_py_run_send(PyObject *self, PyObject *arg, PyObject **result)
     run = (db_py_run_t *) self;
     *result = NULL;
 
-    if (db_py_run_reused(run)) {
+    if (db_py_run_refuses(run)) {
         return PYGEN_ERROR;
     }
 
@@ -300,7 +304,7 @@ db_py_run_method_throw(PyObject *self, PyObject *const *args,
         return NULL;
     }
 
-    if (db_py_run_reused(run)) {
+    if (db_py_run_refuses(run)) {
         return NULL;
     }
 
@@ -323,6 +327,10 @@ db_py_run_method_close(PyObject *self, PyObject *unused)
 
     if (run->ended) {
         Py_RETURN_NONE;
+    }
+
+    if (db_py_run_refuses(run)) {
+        return NULL;
     }
 
     if (run->coro) {
