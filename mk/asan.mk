@@ -24,7 +24,8 @@ $(BUILD)/stamps/asan: $(BUILD)/stamps/package
 	    --parallel $(JOBS) --build-lib $(BUILD)/asan/python \
 	    --build-temp $(BUILD)/asan/extensions
 	@cd $(BUILD)/asan/python/databridge && \
-	    ln -sf $(CURDIR)/python/databridge/*.py* $(addprefix ../../,$(MONGO)) .
+	    ln -sfn $(CURDIR)/python/databridge/*.py* . && \
+	    ln -sfn $(CURDIR)/python/databridge/plans $(addprefix ../../,$(MONGO)) .
 	@touch $@
 
 #: make asan        the tests under AddressSanitizer, UBSan, ThreadSanitizer

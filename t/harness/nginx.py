@@ -20,7 +20,7 @@ import httpx
 from harness import processes
 from harness.log import Log
 from harness.raw import Raw
-from harness.settings import MODULE, NGINX, SLOWER, VENV, server_env
+from harness.settings import MODULE, NGINX, SLOWER, VENV, server_env, worker_env
 from harness.wait import eventually, until
 
 CONFIG = """\
@@ -153,6 +153,7 @@ class Nginx:
                 f"databridge_venv {VENV};",
                 f"databridge_python_path {self.app};",
                 f"databridge_check {'30s' if check else 'off'};",
+                *(f"databridge_env {name}={value};" for name, value in worker_env().items()),
             ]
         )
 

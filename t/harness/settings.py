@@ -46,6 +46,12 @@ def server_env() -> dict[str, str]:
     return env
 
 
+def worker_env() -> dict[str, str]:
+    """What nginx, which clears its workers' environment, has to be told to keep of it."""
+    names = ("PYTHONMALLOC", "PYTHONPATH") if SANITIZED else ()
+    return {name: server_env()[name] for name in names}
+
+
 def _library(name: str) -> str:
     command = ["gcc", f"-print-file-name=lib{name}.so"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
