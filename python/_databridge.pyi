@@ -1,7 +1,7 @@
 """The module that is built into the Python of nginx's workers, and nowhere else."""
 
 from asyncio import AbstractEventLoop, Future
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, final, type_check_only
 
 from databridge.plans.spec import Plan
@@ -20,6 +20,13 @@ class Lines:
     def __new__(cls, level: int) -> Lines: ...
     def write(self, data: Any, /) -> int: ...
     def end(self) -> None: ...
+
+@final
+class Fetcher:
+    def __new__(cls, plan: Plan) -> Fetcher: ...
+    def fetch(
+        self, scope: MutableMapping[str, Any], request: Any, body: bytes, /
+    ) -> tuple[Any, ...] | None: ...
 
 @final
 @type_check_only

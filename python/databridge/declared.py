@@ -140,6 +140,8 @@ def _api(declared: Declared, planner: "Planner | None") -> Declared:
     try:
         declared.plan = planner.plan(declared.route)
         declared.kind = "plan"
+        if below := planner.conditions.below:
+            declared.reason = f"below {below}"
     except Unplanned as exc:
         declared.reason = str(exc)
     return declared

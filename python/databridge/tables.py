@@ -7,10 +7,14 @@ matcher of every path: such requests are Python's.
 
 import logging
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import _databridge
 from databridge.declared import HANDSHAKE, Declaration, declaration
+
+if TYPE_CHECKING:
+    from databridge.plans.compiler import Planner
+    from databridge.plans.spec import Plan
 
 logger = logging.getLogger("databridge")
 
@@ -24,7 +28,7 @@ def declare(app: Any, index: int) -> None:
     _declare_cors(app, index)
     resource: Any = None
     found = declaration(app, _databridge.apps()[index][3])
-    _open_gate(found, index)
+    gate = _open_gate(found, index)
     for declared in found.routes:
         original = declared.original
         schema = _schema(declared.route, original)
@@ -36,13 +40,26 @@ def declare(app: Any, index: int) -> None:
         elif (response := _constant(original)) is not None:
             _add_native(index, declared.methods, str(declared.path), response)
         else:
-            if declared.plan is not None and found.planner is not None:
-                found.planner.attach(declared.route)
+            plan = declared.plan
+            if plan is not None and found.planner is not None:
+                plan = _attach(found.planner, declared.route, plan, gate)
             timeout = getattr(original, "databridge_timeout", None)
-            _add(index, declared.methods, declared.path, timeout, declared.plan)
+            _add(index, declared.methods, declared.path, timeout, plan)
 
 
-def _open_gate(found: Declaration, index: int) -> None:
+def _attach(planner: "Planner", route: Any, plan: "Plan", gate: Any) -> "Plan | None":
+    """The plan, unless it runs below middleware: nginx does not know of those."""
+    if not planner.conditions.below:
+        planner.attach(route)
+        return plan
+    try:
+        planner.place(route, plan, gate)
+    except (TypeError, ValueError) as exc:
+        logger.error("the route %s has no plan: %s", route.path, exc)
+    return None
+
+
+def _open_gate(found: Declaration, index: int) -> Any:
     """Plans hold as long as the application is what they were made of."""
 
     def tell(why: str) -> None:
@@ -50,9 +67,15 @@ def _open_gate(found: Declaration, index: int) -> None:
         _databridge.log(_databridge.NOTICE, f"{name} runs without plans: {why}")
 
     if found.planner is not None:
-        _databridge.set_gate(index, found.planner.gate(tell))
-    elif found.unplanned:
+        if below := found.planner.conditions.below:
+            name = _databridge.apps()[index][0]
+            _databridge.log(_databridge.NOTICE, f"{name}: its plans run below {below}")
+        gate = found.planner.gate(tell)
+        _databridge.set_gate(index, gate)
+        return gate
+    if found.unplanned:
         tell(found.unplanned)
+    return None
 
 
 def _schema(route: Any, original: Any) -> dict[str, Any] | None:

@@ -533,6 +533,8 @@ db_py_module_exec(PyObject *module)
         || db_py_module_type(module, &db_py_socket_spec, &db_py.socket_type)
            == -1
         || db_py_module_type(module, &db_py_plan_spec, &db_py.plan_type) == -1
+        || db_py_module_type(module, &db_py_fetcher_spec,
+                             &db_py.fetcher_type) == -1
         || db_py_module_type(module, &db_py_spawn_spec, &db_py.spawn_type)
            == -1
         || db_py_module_type(module, &db_py_op_spec, &db_py.op_type) == -1
@@ -540,6 +542,7 @@ db_py_module_exec(PyObject *module)
            == -1
         || db_py_module_type(module, &db_py_resource_spec,
                              &db_py.resource_type) == -1
+        || PyModule_AddType(module, db_py.fetcher_type) == -1
         || PyModule_AddType(module, db_py.lines_type) == -1)
     {
         return -1;

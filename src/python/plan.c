@@ -8,8 +8,7 @@
 #include "python/plan_spec.h"
 
 
-#define DB_PY_SLOTS_MAX  256
-#define DB_PY_NO_SLOT    (-1)
+#define DB_PY_NO_SLOT  (-1)
 
 
 /* What is being read. */

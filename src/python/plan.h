@@ -7,7 +7,8 @@
  * plan.c and plan_spec.c read the specification, plan_fetch.c and
  * plan_values.c get parameters and body into slots, plan_run.c runs the
  * steps, plan_answer.c makes the response, json_text.c writes JSON, sync.c
- * has the threads.
+ * has the threads.  plan_scope.c fetches for plans below the application's
+ * own middleware, where Python does all the rest.
  */
 
 #ifndef DB_PYTHON_PLAN_H
@@ -18,7 +19,8 @@
 #include "python/json_text.h"
 
 
-#define DB_PY_ARGS_MAX  64           /* of a step */
+#define DB_PY_ARGS_MAX   64          /* of a step */
+#define DB_PY_SLOTS_MAX  256
 
 
 /* As databridge.plans.spec has them. */
@@ -175,8 +177,27 @@ typedef struct {
 
 
 /*
- * plan.c: NULL with an exception set that names what is wrong.  What nginx
- * knows of lives as long as the process.
+ * What the slots are filled of: a run's job, or the scope and the Request
+ * that the application's middleware has let through.
+ */
+
+typedef struct {
+    const db_py_plan_t  *plan;
+    PyObject           **slots;
+    db_str_t             query;
+    db_str_t             body;
+    unsigned             nheaders;
+    const db_header_t   *headers;
+
+    db_py_plan_run_t    *run;          /* makes the Request; NULL: */
+    PyObject            *request;      /* it is there, */
+    PyObject            *path_params;  /* and so are these, in a dict */
+} db_py_input_t;
+
+
+/*
+ * plan.c: NULL with an exception set that names what is wrong.  Those of
+ * db_py.plans live as long as the process.
  */
 db_py_plan_t *db_py_plan_create(PyObject *spec);
 void db_py_plan_destroy(db_py_plan_t *plan);
@@ -186,6 +207,7 @@ void db_py_plan_destroy(db_py_plan_t *plan);
  * are there; 0: the request is the application's; no exception is set.
  */
 int db_py_plan_fetch(db_py_plan_run_t *run);
+int db_py_plan_fetch_input(const db_py_input_t *input);
 
 /* The path's parameters by their names, converted; NULL with an exception. */
 PyObject *db_py_plan_path_params(const db_py_plan_run_t *run);

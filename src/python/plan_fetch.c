@@ -134,7 +134,7 @@ db_py_plan_path_params(const db_py_plan_run_t *run)
 /* Takes over the value, validates it unless there is no need to. */
 
 static int
-db_py_plan_put(db_py_plan_run_t *run, Py_ssize_t slot, PyObject *validate,
+db_py_plan_put(const db_py_input_t *input, Py_ssize_t slot, PyObject *validate,
     PyObject *value)
 {
     PyObject  *valid;
@@ -149,47 +149,78 @@ db_py_plan_put(db_py_plan_run_t *run, Py_ssize_t slot, PyObject *validate,
         value = valid;
     }
 
-    Py_XSETREF(run->slots[slot], value);
+    Py_XSETREF(input->slots[slot], value);
 
     return value != NULL;
 }
 
 
 static int
-db_py_plan_missing(db_py_plan_run_t *run, Py_ssize_t slot,
+db_py_plan_missing(const db_py_input_t *input, Py_ssize_t slot,
     PyObject *fallback, PyObject *factory)
 {
     if (factory) {
-        return db_py_plan_put(run, slot, NULL, PyObject_CallNoArgs(factory));
+        return db_py_plan_put(input, slot, NULL, PyObject_CallNoArgs(factory));
     }
 
-    return db_py_plan_put(run, slot, NULL, Py_XNewRef(fallback));
+    return db_py_plan_put(input, slot, NULL, Py_XNewRef(fallback));
+}
+
+
+/* As the router has converted it already. */
+
+static int
+db_py_plan_fetch_converted(const db_py_input_t *input,
+    const db_py_field_t *field)
+{
+    int        fits;
+    PyObject  *value;
+
+    value = PyDict_GetItemWithError(input->path_params,
+                                    input->plan->path[field->param].name);
+
+    if (value == NULL) {
+        return 0;
+    }
+
+    fits = (field->fast == DB_PY_FAST_STR && PyUnicode_CheckExact(value))
+           || (field->fast == DB_PY_FAST_INT && PyLong_CheckExact(value));
+
+    return db_py_plan_put(input, field->slot, fits ? NULL : field->validate,
+                          Py_NewRef(value));
 }
 
 
 static int
-db_py_plan_fetch_path(db_py_plan_run_t *run, const db_py_field_t *field)
+db_py_plan_fetch_path(const db_py_input_t *input, const db_py_field_t *field)
 {
     db_str_t            text;
     PyObject           *value;
+    const db_job_t     *job;
     db_py_convertor_t   convertor;
 
-    if (field->param >= run->request.job->nparams) {
+    if (input->run == NULL) {
+        return db_py_plan_fetch_converted(input, field);
+    }
+
+    job = input->run->request.job;
+
+    if (field->param >= job->nparams) {
         return 0;
     }
 
-    text = run->request.job->params[field->param].value;
-    convertor = run->plan->path[field->param].convertor;
+    text = job->params[field->param].value;
+    convertor = input->plan->path[field->param].convertor;
 
     if (field->fast == DB_PY_FAST_INT && convertor <= DB_PY_PATH_INT) {
         value = db_py_plan_int(text);
 
         if (value) {
-            return db_py_plan_put(run, field->slot, NULL, value);
+            return db_py_plan_put(input, field->slot, NULL, value);
         }
     }
 
-    return db_py_plan_put(run, field->slot,
+    return db_py_plan_put(input, field->slot,
                           field->fast == DB_PY_FAST_STR
                           && convertor == DB_PY_PATH_STR
                               ? NULL : field->validate,
@@ -198,7 +229,7 @@ db_py_plan_fetch_path(db_py_plan_run_t *run, const db_py_field_t *field)
 
 
 static int
-db_py_plan_fetch_one(db_py_plan_run_t *run, const db_py_field_t *field,
+db_py_plan_fetch_one(const db_py_input_t *input, const db_py_field_t *field,
     db_str_t text)
 {
     PyObject  *value;
@@ -207,11 +238,11 @@ db_py_plan_fetch_one(db_py_plan_run_t *run, const db_py_field_t *field,
         value = db_py_plan_int(text);
 
         if (value) {
-            return db_py_plan_put(run, field->slot, NULL, value);
+            return db_py_plan_put(input, field->slot, NULL, value);
         }
     }
 
-    return db_py_plan_put(run, field->slot,
+    return db_py_plan_put(input, field->slot,
                           field->fast == DB_PY_FAST_STR
                               ? NULL : field->validate,
                           db_py_values_text(field->source, text));
@@ -219,7 +250,7 @@ db_py_plan_fetch_one(db_py_plan_run_t *run, const db_py_field_t *field,
 
 
 static int
-db_py_plan_fetch_many(db_py_plan_run_t *run, db_py_values_t *values,
+db_py_plan_fetch_many(const db_py_input_t *input, db_py_values_t *values,
     db_str_t text)
 {
     int                   rc;
@@ -249,14 +280,14 @@ db_py_plan_fetch_many(db_py_plan_run_t *run, db_py_values_t *values,
         return 0;
     }
 
-    return db_py_plan_put(run, field->slot, field->validate, list);
+    return db_py_plan_put(input, field->slot, field->validate, list);
 }
 
 
 /* A parameter under the first of its names that the request has. */
 
 static int
-db_py_plan_fetch_field(db_py_plan_run_t *run, const db_py_field_t *field,
+db_py_plan_fetch_field(const db_py_input_t *input, const db_py_field_t *field,
     db_py_query_t *query)
 {
     int              rc;
@@ -265,7 +296,7 @@ db_py_plan_fetch_field(db_py_plan_run_t *run, const db_py_field_t *field,
     db_py_values_t   values;
 
     values.field = field;
-    values.job = run->request.job;
+    values.input = input;
     values.query = query;
 
     for (i = 0; i < field->nnames; i++) {
@@ -274,7 +305,7 @@ db_py_plan_fetch_field(db_py_plan_run_t *run, const db_py_field_t *field,
         rc = db_py_values_next(&values, &text);
 
         if (rc == 1 && field->many) {
-            return db_py_plan_fetch_many(run, &values, text);
+            return db_py_plan_fetch_many(input, &values, text);
         }
 
         if (rc == 1 && field->source != DB_PY_HEADER) {
@@ -287,12 +318,12 @@ db_py_plan_fetch_field(db_py_plan_run_t *run, const db_py_field_t *field,
             } while (rc == 1);
 
             if (rc == 0) {
-                return db_py_plan_fetch_one(run, field, last);
+                return db_py_plan_fetch_one(input, field, last);
             }
         }
 
         if (rc == 1) {
-            return db_py_plan_fetch_one(run, field, text);
+            return db_py_plan_fetch_one(input, field, text);
         }
 
         if (rc == -1) {
@@ -300,29 +331,37 @@ db_py_plan_fetch_field(db_py_plan_run_t *run, const db_py_field_t *field,
         }
     }
 
-    return db_py_plan_missing(run, field->slot, field->fallback,
+    return db_py_plan_missing(input, field->slot, field->fallback,
                               field->factory);
 }
 
 
+static PyObject *
+db_py_plan_input_asked(const db_py_input_t *input)
+{
+    return input->run ? db_py_plan_asked(input->run) : input->request;
+}
+
+
 static int
-db_py_plan_fetch_computed(db_py_plan_run_t *run, const db_py_field_t *field)
+db_py_plan_fetch_computed(const db_py_input_t *input,
+    const db_py_field_t *field)
 {
     PyObject  *asked;
 
-    asked = db_py_plan_asked(run);
+    asked = db_py_plan_input_asked(input);
 
     if (asked == NULL) {
         return 0;
     }
 
-    return db_py_plan_put(run, field->slot, NULL,
+    return db_py_plan_put(input, field->slot, NULL,
                           PyObject_CallOneArg(field->validate, asked));
 }
 
 
 static int
-db_py_plan_fetch_fields(db_py_plan_run_t *run)
+db_py_plan_fetch_fields(const db_py_input_t *input)
 {
     int                   rc;
     unsigned              i;
@@ -331,21 +370,21 @@ db_py_plan_fetch_fields(db_py_plan_run_t *run)
 
     query.parsed = 0;
 
-    for (i = 0; i < run->plan->nfields; i++) {
-        field = &run->plan->fields[i];
+    for (i = 0; i < input->plan->nfields; i++) {
+        field = &input->plan->fields[i];
 
         switch (field->source) {
 
         case DB_PY_PATH:
-            rc = db_py_plan_fetch_path(run, field);
+            rc = db_py_plan_fetch_path(input, field);
             break;
 
         case DB_PY_COMPUTED:
-            rc = db_py_plan_fetch_computed(run, field);
+            rc = db_py_plan_fetch_computed(input, field);
             break;
 
         default:
-            rc = db_py_plan_fetch_field(run, field, &query);
+            rc = db_py_plan_fetch_field(input, field, &query);
             break;
         }
 
@@ -395,36 +434,33 @@ db_py_plan_json_type(db_str_t type)
 
 
 static int
-db_py_plan_is_json(const db_py_plan_run_t *run)
+db_py_plan_is_json(const db_py_input_t *input)
 {
-    db_str_t         value;
-    const db_job_t  *job;
+    db_str_t  value;
 
-    job = run->request.job;
-
-    if (db_py_header_value(job, db_string("content-encoding"), &value)) {
+    if (db_py_header_value(input, db_string("content-encoding"), &value)) {
         return 0;
     }
 
-    if (db_py_header_value(job, db_string("content-type"), &value)
+    if (db_py_header_value(input, db_string("content-type"), &value)
         && value.len)
     {
         return db_py_plan_json_type(value);
     }
 
-    return !run->plan->strict;
+    return !input->plan->strict;
 }
 
 
 /* The parsed body; *absent is set for an empty one. */
 
 static PyObject *
-db_py_plan_parse_body(const db_py_plan_run_t *run, int *absent)
+db_py_plan_parse_body(const db_py_input_t *input, int *absent)
 {
     db_str_t   text;
     PyObject  *bytes, *body;
 
-    text = run->request.job->body;
+    text = input->body;
 
     if (text.len == 0) {
         *absent = 1;
@@ -433,7 +469,7 @@ db_py_plan_parse_body(const db_py_plan_run_t *run, int *absent)
 
     *absent = 0;
 
-    if (!db_py_plan_is_json(run)) {
+    if (!db_py_plan_is_json(input)) {
         return NULL;
     }
 
@@ -443,7 +479,7 @@ db_py_plan_parse_body(const db_py_plan_run_t *run, int *absent)
         return NULL;
     }
 
-    body = PyObject_CallOneArg(run->plan->parse, bytes);
+    body = PyObject_CallOneArg(input->plan->parse, bytes);
     Py_DECREF(bytes);
 
     return body;
@@ -451,7 +487,7 @@ db_py_plan_parse_body(const db_py_plan_run_t *run, int *absent)
 
 
 static int
-db_py_plan_fetch_member(db_py_plan_run_t *run,
+db_py_plan_fetch_member(const db_py_input_t *input,
     const db_py_body_field_t *field, PyObject *body)
 {
     unsigned   i;
@@ -459,7 +495,7 @@ db_py_plan_fetch_member(db_py_plan_run_t *run,
 
     value = NULL;
 
-    if (body && !run->plan->embedded) {
+    if (body && !input->plan->embedded) {
         value = body;
 
     } else if (body) {
@@ -469,36 +505,36 @@ db_py_plan_fetch_member(db_py_plan_run_t *run,
     }
 
     if (value == NULL) {
-        return db_py_plan_missing(run, field->slot, field->fallback,
+        return db_py_plan_missing(input, field->slot, field->fallback,
                                   field->factory);
     }
 
-    return db_py_plan_put(run, field->slot, field->validate,
+    return db_py_plan_put(input, field->slot, field->validate,
                           Py_NewRef(value));
 }
 
 
 static int
-db_py_plan_fetch_body(db_py_plan_run_t *run)
+db_py_plan_fetch_body(const db_py_input_t *input)
 {
     int        rc, absent;
     unsigned   i;
     PyObject  *body;
 
-    if (run->plan->nbody == 0) {
+    if (input->plan->nbody == 0) {
         return 1;
     }
 
-    body = db_py_plan_parse_body(run, &absent);
+    body = db_py_plan_parse_body(input, &absent);
 
     if (body == NULL && !absent) {
         return 0;
     }
 
-    rc = body == NULL || !run->plan->embedded || PyDict_CheckExact(body);
+    rc = body == NULL || !input->plan->embedded || PyDict_CheckExact(body);
 
-    for (i = 0; rc && i < run->plan->nbody; i++) {
-        rc = db_py_plan_fetch_member(run, &run->plan->body[i], body);
+    for (i = 0; rc && i < input->plan->nbody; i++) {
+        rc = db_py_plan_fetch_member(input, &input->plan->body[i], body);
     }
 
     Py_XDECREF(body);
@@ -510,66 +546,80 @@ db_py_plan_fetch_body(db_py_plan_run_t *run)
 /* What each request has its own of. */
 
 static int
-db_py_plan_fetch_objects(db_py_plan_run_t *run)
+db_py_plan_fetch_objects(const db_py_input_t *input)
 {
     const db_py_plan_t  *plan;
 
-    plan = run->plan;
+    plan = input->plan;
 
     if (plan->request >= 0
-        && !db_py_plan_put(run, plan->request, NULL,
-                           Py_XNewRef(db_py_plan_asked(run))))
+        && !db_py_plan_put(input, plan->request, NULL,
+                           Py_XNewRef(db_py_plan_input_asked(input))))
     {
         return 0;
     }
 
     if (plan->response >= 0
-        && !db_py_plan_put(run, plan->response, NULL,
+        && !db_py_plan_put(input, plan->response, NULL,
                            PyObject_CallNoArgs(plan->make_response)))
     {
         return 0;
     }
 
     return plan->background < 0
-           || db_py_plan_put(run, plan->background, NULL,
+           || db_py_plan_put(input, plan->background, NULL,
                              PyObject_CallNoArgs(plan->make_background));
 }
 
 
-static int
-db_py_plan_fetch_all(db_py_plan_run_t *run)
+int
+db_py_plan_fetch_input(const db_py_input_t *input)
 {
     unsigned             i;
-    const db_job_t      *job;
     const db_py_plan_t  *plan;
 
-    plan = run->plan;
-    job = run->request.job;
-
-    /* who may read the body has to find it whole, if need be twice */
-
-    if ((job->streamed || job->body_fd != -1) && plan->host.body) {
-        return 0;
-    }
+    plan = input->plan;
 
     for (i = 0; i < plan->nconstants; i++) {
-        (void) db_py_plan_put(run, plan->constants[i].slot, NULL,
+        (void) db_py_plan_put(input, plan->constants[i].slot, NULL,
                               Py_NewRef(plan->constants[i].value));
     }
 
-    return db_py_plan_fetch_fields(run) && db_py_plan_fetch_body(run)
-           && db_py_plan_fetch_objects(run);
-}
-
-
-int
-db_py_plan_fetch(db_py_plan_run_t *run)
-{
-    if (db_py_plan_fetch_all(run)) {
+    if (db_py_plan_fetch_fields(input) && db_py_plan_fetch_body(input)
+        && db_py_plan_fetch_objects(input))
+    {
         return 1;
     }
 
     PyErr_Clear();
 
     return 0;
+}
+
+
+int
+db_py_plan_fetch(db_py_plan_run_t *run)
+{
+    db_py_input_t    input;
+    const db_job_t  *job;
+
+    job = run->request.job;
+
+    /* who may read the body has to find it whole, if need be twice */
+
+    if ((job->streamed || job->body_fd != -1) && run->plan->host.body) {
+        return 0;
+    }
+
+    input.plan = run->plan;
+    input.slots = run->slots;
+    input.query = job->query;
+    input.body = job->body;
+    input.nheaders = job->nheaders;
+    input.headers = job->headers;
+    input.run = run;
+    input.request = NULL;
+    input.path_params = NULL;
+
+    return db_py_plan_fetch_input(&input);
 }

@@ -118,7 +118,7 @@ db_py_query_next(db_py_values_t *values, db_str_t *value)
 
     query = values->query;
 
-    if (!query->parsed && !db_py_query_split(query, values->job->query)) {
+    if (!query->parsed && !db_py_query_split(query, values->input->query)) {
         return -1;
     }
 
@@ -139,10 +139,10 @@ db_py_query_next(db_py_values_t *values, db_str_t *value)
 static int
 db_py_header_next(db_py_values_t *values, db_str_t name, db_str_t *value)
 {
-    db_header_t  *header;
+    const db_header_t  *header;
 
-    while (values->next < values->job->nheaders) {
-        header = &values->job->headers[values->next++];
+    while (values->next < values->input->nheaders) {
+        header = &values->input->headers[values->next++];
 
         if (db_str_eq(header->name, name)) {
             *value = header->value;
@@ -155,11 +155,12 @@ db_py_header_next(db_py_values_t *values, db_str_t name, db_str_t *value)
 
 
 int
-db_py_header_value(const db_job_t *job, db_str_t name, db_str_t *value)
+db_py_header_value(const db_py_input_t *input, db_str_t name,
+    db_str_t *value)
 {
     db_py_values_t  values;
 
-    values.job = job;
+    values.input = input;
     values.next = 0;
 
     return db_py_header_next(&values, name, value);

@@ -1,6 +1,6 @@
 /*
  * The values that a parameter has in a request: of the query, the headers or
- * the cookies.  Loop thread; what is handed out lies in the job.
+ * the cookies.  Loop thread; what is handed out lies in the input.
  */
 
 #ifndef DB_PYTHON_PLAN_VALUES_H
@@ -26,7 +26,7 @@ typedef struct {
 
 typedef struct {
     const db_py_field_t  *field;
-    const db_job_t       *job;
+    const db_py_input_t  *input;
     db_py_query_t        *query;
     db_str_t              name;
     unsigned              next;      /* pair or header to look at */
@@ -49,6 +49,7 @@ int db_py_values_next(db_py_values_t *values, db_str_t *value);
 PyObject *db_py_values_text(db_py_source_t source, db_str_t text);
 
 /* The first header of that name: 1 or 0. */
-int db_py_header_value(const db_job_t *job, db_str_t name, db_str_t *value);
+int db_py_header_value(const db_py_input_t *input, db_str_t name,
+    db_str_t *value);
 
 #endif /* DB_PYTHON_PLAN_VALUES_H */

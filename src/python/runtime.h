@@ -137,6 +137,7 @@ typedef struct {
 
     PyTypeObject      *request_type;
     PyTypeObject      *plan_type;
+    PyTypeObject      *fetcher_type;
     PyTypeObject      *socket_type;
     PyTypeObject      *spawn_type;
     PyTypeObject      *op_type;
@@ -151,7 +152,7 @@ typedef struct {
     PyObject          *fork_exec;       /* _posixsubprocess's own */
 
     db_py_app_t       *apps;
-    struct db_py_plan_s  *plans;        /* that nginx knows of */
+    struct db_py_plan_s  *plans;        /* all, for life */
     db_ready_t        *ready;           /* until it is published */
 
     db_msg_t          *pending;         /* taken from the bridge, in order */
@@ -267,6 +268,7 @@ PyObject *db_py_scope(const db_py_app_t *app, const db_job_t *job);
 extern PyType_Spec  db_py_request_spec;
 extern PyType_Spec  db_py_socket_spec;
 extern PyType_Spec  db_py_plan_spec;
+extern PyType_Spec  db_py_fetcher_spec;
 
 void db_py_request(db_job_t *job);
 void db_py_request_disconnect(db_job_t *job);

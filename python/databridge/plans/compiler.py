@@ -5,6 +5,7 @@ place of values: what is cached there has one slot here.
 """
 
 import functools
+import sys
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -31,6 +32,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from databridge.plans import Unplanned
 from databridge.plans.answers import Ending, make_response
+from databridge.plans.below import Below, locate
 from databridge.plans.gates import Conditions, Gate
 from databridge.plans.parameters import body_field, parameter, ready
 from databridge.plans.scripts import Script, Stage
@@ -48,6 +50,9 @@ from databridge.plans.spec import (
     Step,
 )
 from databridge.plans.usercode import UserCode
+
+if "_databridge" in sys.builtin_module_names:
+    from _databridge import Fetcher
 
 CONVERTORS: Final[dict[type, str]] = {
     convertors.StringConvertor: "str",
@@ -88,6 +93,12 @@ class Planner:
     def attach(self, route: Any) -> None:
         """Lets a planned route raise what its plan has raised."""
         route.app = raising(route.app, route.dependant)
+
+    def place(self, route: Any, plan: Plan, gate: Gate) -> None:
+        """Puts a plan where the route's handler was, below the middleware."""
+        assert isinstance(plan.script, Script)
+        reads = plan.body is not None
+        route.app = Below(route.app, Fetcher(plan), plan.script, reads, gate, route.dependant)
 
     def gate(self, closed: Callable[[str], None]) -> Gate:
         """`closed` is told why, the first time the gate is closed."""
@@ -132,8 +143,9 @@ class RoutePlan:
             self.response,
         )
         script = None
-        if any(stage.enters for stage in self.stages):
-            script = Script(self.stages, ending)
+        below = bool(self.conditions.below)
+        if below or any(stage.enters for stage in self.stages):
+            script = Script(self.stages, ending, below)
 
         return Plan(
             slots=self.slots,
@@ -181,6 +193,8 @@ class RoutePlan:
 
     def _under_root_path(self) -> bool:
         """Whether FastAPI might take root_path off a path that matches."""
+        if self.conditions.below:
+            return False
         root = self.app.root_path if self.conditions.own_root_path else ""
         fixed, parameters, _ = self.route.path_format.partition("{")
         return bool(root) and (
@@ -320,11 +334,8 @@ def raising(app: ASGIApp, dependant: Dependant) -> ASGIApp:
 
     async def failed(request: Request) -> Response:
         exc: BaseException = request.scope.pop(RAISE)
-        if isinstance(exc, ResponseValidationError) and dependant.path:
-            mount = request.scope.get("root_path", "").rstrip("/")
-            exc.endpoint_path = f"{request.method} {mount}{dependant.path}"
-            if exc.endpoint_ctx is not None:
-                exc.endpoint_ctx["path"] = exc.endpoint_path
+        if isinstance(exc, ResponseValidationError):
+            locate(exc, request, dependant)
         raise exc
 
     raiser = routing.request_response(failed)

@@ -1,7 +1,8 @@
 """When an application's routes may have plans: as it starts, and for each batch.
 
 What an application has around its routes must be FastAPI's own and nothing else, since
-a request with a plan passes by all of it.
+a request with a plan passes by all of it; but for middleware: below that of the user's
+own, plans run where the router is.
 """
 
 import operator
@@ -68,13 +69,18 @@ class Conditions:
         self.absent: tuple[bytes, ...] = ()
         self.hosts: tuple[bytes, ...] = ()
         self.https = False
+        self.below = ""
+        """The middleware that all requests go through, by name."""
         _check_class(app)
         for router in routers(app.router):
             _check_router(router)
         for middleware in app.user_middleware:
             self._add(middleware)
-        _check_stack(app)
-        if root_path and app.root_path not in ("", root_path):
+        if self.below:
+            self.around, self.absent, self.hosts, self.https = Around(), (), (), False
+        else:
+            _check_stack(app)
+        if not self.below and root_path and app.root_path not in ("", root_path):
             raise Unplanned(f"its root_path is {app.root_path}, the server's is {root_path}")
         if app._native_telemetry.enabled():
             raise Unplanned("telemetry is on: OpenTelemetry has a provider")
@@ -93,10 +99,7 @@ class Conditions:
             self.https = True
         else:
             name = getattr(kind, "__name__", None) or repr(kind)
-            raise Unplanned(
-                f"the application has {name} around it; plans know CORSMiddleware,"
-                " TrustedHostMiddleware and HTTPSRedirectMiddleware"
-            )
+            self.below += f", {name}" if self.below else name
 
 
 class Gate:

@@ -71,6 +71,8 @@ class Script:
 
     stages: Sequence[Stage]
     ending: Ending
+    below: bool = False
+    """Middleware is around it, whose scopes may be cancelled."""
     hops: list[list[Stage]] = field(init=False)
     has_early: bool = field(init=False)
     generators: int = field(init=False)
@@ -117,9 +119,9 @@ class Script:
         return written or await self.ending.finish(result, run.values)
 
     async def _enter(self, stage: Stage, run: Run) -> Any:
-        """FastAPI shields the exits from scopes around them: a single one has none."""
+        """FastAPI shields the exits from scopes around them; a single one may have none."""
         manager = asynccontextmanager(stage.step.call)(**stage.arguments(run.values))
-        if self.generators > 1:
+        if self.generators > 1 or self.below:
             if run.shield is None:
                 run.shield = run.late.enter_context(CancelScope())
             manager = _asynccontextmanager_with_shielded_exit(manager, run.shield)
@@ -147,7 +149,7 @@ class Script:
 
     async def _in_thread(self, work: Callable[[], Any], *, urgent: bool = False) -> Any:
         """Waits for the thread, whatever scopes of dependencies are cancelled."""
-        if self.generators == 0:
+        if self.generators == 0 and not self.below:
             return await _threaded(work, urgent)
         with CancelScope(shield=True):
             return await _threaded(work, urgent)
