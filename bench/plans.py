@@ -218,7 +218,8 @@ class Fleet:
     def robyn(self, app: str) -> Server:
         server = Robyn()
         self.running.append(server)
-        server.launch([PYTHON, "-m", "bench.others", f"{server.port}"], {"PYTHONPATH": f"{ROOT}"})
+        python = f"{BUILD}/venv-robyn/bin/python"
+        server.launch([python, "-m", "bench.others", f"{server.port}"], {"PYTHONPATH": f"{ROOT}"})
         server.wait_ready("/json")
         return self.command(server)
 
@@ -286,6 +287,10 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     )
     axes.bar_label(bars, [f" {factor:.1f}x" for factor in factors])
     axes.set_xscale("log")
+    axes.set_xticks([1, 2, 5, 10, 20, 50, 100], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.xaxis.set_major_formatter("{x:g}x")
+    axes.set_xlim(left=1)
     axes.invert_yaxis()
     axes.set_xlabel("times less CPU a request than FastAPI on uvicorn (bar: the aim)")
     axes.spines[["top", "right"]].set_visible(False)

@@ -62,6 +62,15 @@ $(BUILD)/stamps/venv-peers: $(BUILD)/stamps/venv-test
 	@$(call require,peers)
 	@touch $@
 
+# It wants a uvloop of its own choice, so it has a place of its own.
+
+$(BUILD)/stamps/venv-robyn: $(BUILD)/stamps/venv
+	@echo "databridge: making $(BUILD)/venv-robyn"
+	@$(PYTHON) -m venv $(BUILD)/venv-robyn
+	@$(PY) mk/requirements.py robyn | $(BUILD)/venv-robyn/bin/python -m pip \
+	    install --quiet --disable-pip-version-check -r /dev/stdin
+	@touch $@
+
 .PHONY: check-python
 check-python:
 	@sh mk/check.sh python

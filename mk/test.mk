@@ -60,7 +60,8 @@ bench-crud: packages packages-test packages-bench \
 	@PYTHONPATH=t $(PY) -m bench.crud $(BENCH)
 
 #: make bench-plans  the same of a FastAPI application beside uvicorn and others
-bench-plans: packages packages-test packages-bench $(BUILD)/stamps/venv-peers
+bench-plans: packages packages-test packages-bench $(BUILD)/stamps/venv-peers \
+             $(BUILD)/stamps/venv-robyn
 	@$(MAKE) --no-print-directory build
 	@PYTHONPATH=t $(PY) -m bench.plans $(BENCH)
 
