@@ -17,16 +17,6 @@ Kind = Literal["native", "plan", "hybrid", "asgi"]
 HANDSHAKE = "WEBSOCKET"
 """The method of WebSocket routes, which no request has: they only lend their names."""
 
-METHODS = {
-    "list": "GET",
-    "create": "POST",
-    "get": "GET",
-    "update": "PUT",
-    "patch": "PATCH",
-    "delete": "DELETE",
-}
-"""Of the operations of native CRUD."""
-
 
 @dataclass
 class Declared:
@@ -123,9 +113,11 @@ def _declared(route: Any, original: Any, found: Declaration) -> Iterator[Declare
 
 
 def _crud(route: Any, original: Any) -> Iterator[Declared]:
+    from databridge.routing import METHODS, operation_path
+
     hybrid = original.schema.get("hybrid", {})
     for operation in original.operations:
-        path = route.path if operation in ("list", "create") else f"{route.path}/{{id}}"
+        path = operation_path(route.path, operation)
         kind: Kind = "hybrid" if operation in hybrid else "native"
         why = hybrid.get(operation, "")
         yield Declared(kind, (METHODS[operation],), path, why, route, original)

@@ -19,9 +19,16 @@ from starlette.routing import BaseRoute, Match, NoMatchFound, Route
 from starlette.types import Receive, Scope, Send
 
 from databridge.crud import CrudOptions, schema_for
+from databridge.hybrid import METHODS as WRITES
 from databridge.hybrid import Hybrid, reasons
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])
+
+METHODS = {"list": "GET", "get": "GET", **WRITES}
+"""Of the operations of native CRUD."""
+
+OF_COLLECTION = frozenset({"list", "create"})
+"""Those without an id in their path."""
 
 
 class RouteOptions(TypedDict, total=False):
@@ -165,9 +172,10 @@ class CrudRoute(BaseRoute):
         self.name = model.__name__
         self.prefix = self.path = str(self.schema["prefix"])
         self.operations = tuple(self.schema["operations"])
-        self.methods = _methods(self.operations, list="GET", create="POST")
-        self.item_methods = _methods(
-            self.operations, get="GET", update="PUT", patch="PATCH", delete="DELETE"
+        collection = OF_COLLECTION.intersection(self.operations)
+        self.methods = frozenset(METHODS[operation] for operation in collection)
+        self.item_methods = frozenset(
+            METHODS[operation] for operation in set(self.operations) - collection
         )
 
     def __repr__(self) -> str:
@@ -176,7 +184,7 @@ class CrudRoute(BaseRoute):
     def hybrid_paths(self) -> list[tuple[str, str]]:
         """The operations that are Python's, each with its path."""
         return [
-            (operation, self.prefix if operation == "create" else f"{self.prefix}/{{id}}")
+            (operation, operation_path(self.prefix, operation))
             for operation in self.schema.get("hybrid", {})
         ]
 
@@ -246,10 +254,5 @@ def checked_timeout(timeout: float | None) -> float | None:
     return float(timeout)
 
 
-def _methods(operations: Sequence[str], **methods: str) -> frozenset[str]:
-    return frozenset(
-        method
-        for operation, names in methods.items()
-        if operation in operations
-        for method in names.split()
-    )
+def operation_path(prefix: str, operation: str) -> str:
+    return prefix if operation in OF_COLLECTION else f"{prefix}/{{id}}"
