@@ -206,10 +206,6 @@ db_py_plan_call(const db_py_plan_run_t *run, const db_py_step_t *step)
     unsigned   i;
     PyObject  *args[1 + DB_PY_ARGS_MAX];
 
-    if (step->nargs == 0) {
-        return PyObject_CallNoArgs(step->call);
-    }
-
     args[0] = NULL;
 
     for (i = 0; i < step->nargs; i++) {

@@ -163,10 +163,16 @@ class Ending:
         chosen = {name: value for name, value in options.items() if value not in (None, False)}
         return {"by_alias": route.response_model_by_alias, **chosen}
 
+    def injected(self, slots: Sequence[Any]) -> Response:
+        return NOTHING if self.response == NONE else slots[self.response]
+
+    def tasks(self, slots: Sequence[Any]) -> BackgroundTasks | None:
+        return None if self.background == NONE else slots[self.background]
+
     def written(self, result: Any, slots: Sequence[Any]) -> Any:
         """The response as the module writes it; None: only `finish` can."""
         answer = self.answer
-        injected = NOTHING if self.response == NONE else slots[self.response]
+        injected = self.injected(slots)
         if answer.bodiless or injected.status_code or isinstance(result, Response):
             return None
         body = None
@@ -182,7 +188,7 @@ class Ending:
             return None
         response = Response.__new__(Response)
         response.status_code = answer.status
-        response.background = None if self.background == NONE else slots[self.background]
+        response.background = self.tasks(slots)
         response.body = body
         response.raw_headers = [
             (b"content-length", b"%d" % len(body)),
@@ -193,14 +199,14 @@ class Ending:
 
     async def finish(self, result: Any, slots: Sequence[Any]) -> Any:
         """The Response of a result."""
-        background = None if self.background == NONE else slots[self.background]
+        background = self.tasks(slots)
         if isinstance(result, Response):
             if result.background is None:
                 result.background = background
             return self.around.response(result)
 
         route = self.route
-        injected = NOTHING if self.response == NONE else slots[self.response]
+        injected = self.injected(slots)
         arguments = routing._build_response_args(
             status_code=route.status_code, solved_result=Solved(background, injected)
         )

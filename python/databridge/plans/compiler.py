@@ -116,7 +116,6 @@ class RoutePlan:
         self.original = getattr(route, "original_route", route)
         self.convertors = _convertors(route)
         self.slots = 0
-        self.constants: list[tuple[int, Any]] = []
         self.fields: list[Field | Computed] = []
         self.body_fields: list[BodyField] = []
         self.stages: list[Stage] = []
@@ -149,7 +148,7 @@ class RoutePlan:
 
         return Plan(
             slots=self.slots,
-            constants=tuple(self.constants),
+            constants=(),
             path_names=tuple(self.convertors),
             path_convertors=tuple(self.convertors.values()),
             fields=tuple(self.fields),

@@ -107,11 +107,8 @@ def default_of(field: ModelField) -> tuple[Any, Callable[[], Any] | None]:
         return REQUIRED, None
     if info.validate_default:
         return None, _validated_default(field)
-    if info.default_factory is not None:
-        return None, lambda: deepcopy(field.default)
-    default = field.default
-    if deepcopy(default) is default:
-        return default, None
+    if info.default_factory is None and deepcopy(field.default) is field.default:
+        return field.default, None
     return None, lambda: deepcopy(field.default)
 
 
