@@ -569,3 +569,10 @@ pyloop_output_close(PyObject *op, PyObject *unused)
 
     Py_RETURN_NONE;
 }
+
+
+PyObject *
+pyloop_output_can_write_eof(PyObject *op, PyObject *unused)
+{
+    Py_RETURN_TRUE;
+}

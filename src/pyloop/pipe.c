@@ -6,7 +6,6 @@
 
 #include "pyloop/transport.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -158,13 +157,7 @@ pyloop_pipe_ready(PyObject *op, PyObject *unused)
     n = read(tr->fd, tr->loop->buffer, PYLOOP_READ_SIZE);
 
     if (n == -1) {
-        if (errno == EAGAIN || errno == EINTR) {
-            Py_RETURN_NONE;
-        }
-
-        PyErr_SetFromErrno(PyExc_OSError);
-
-        return pyloop_transport_failed(tr,
+        return pyloop_transport_read_failed(tr,
                                        "Fatal read error on pipe transport");
     }
 
@@ -239,13 +232,6 @@ pyloop_pipe_hangup(PyObject *op, PyObject *unused)
 }
 
 
-static PyObject *
-pyloop_pipe_can_write_eof(PyObject *op, PyObject *unused)
-{
-    Py_RETURN_TRUE;
-}
-
-
 static PyMethodDef pyloop_read_pipe_methods[] = {
     PYLOOP_TRANSPORT_METHODS,
     PYLOOP_READ_METHODS,
@@ -257,14 +243,8 @@ static PyMethodDef pyloop_read_pipe_methods[] = {
 static PyMethodDef pyloop_write_pipe_methods[] = {
     PYLOOP_TRANSPORT_METHODS,
     PYLOOP_WRITE_METHODS,
-    { "write", pyloop_output_write, METH_O,
-      "Write the data, now or as soon as the reader takes it." },
-    { "writelines", pyloop_output_writelines, METH_O,
-      "Write the data of all items." },
-    PYLOOP_NOARGS("close", pyloop_output_close,
-                  "Close when what waits to be written has been."),
+    PYLOOP_OUTPUT_METHODS,
     PYLOOP_NOARGS("write_eof", pyloop_output_close, "The same as close()."),
-    PYLOOP_NOARGS("can_write_eof", pyloop_pipe_can_write_eof, "True."),
     { NULL, NULL, 0, NULL }
 };
 

@@ -19,7 +19,6 @@ static PyObject *pyloop_stream_ready(PyObject *op, PyObject *unused);
 static ssize_t pyloop_stream_read_large(pyloop_transport_t *tr,
     PyObject **data);
 static PyObject *pyloop_stream_buffered(pyloop_transport_t *tr);
-static PyObject *pyloop_stream_read_failed(pyloop_transport_t *tr);
 static PyObject *pyloop_stream_ended(pyloop_transport_t *tr);
 
 
@@ -129,7 +128,8 @@ pyloop_stream_ready(PyObject *op, PyObject *unused)
     }
 
     if (n == -1) {
-        return pyloop_stream_read_failed(tr);
+        return pyloop_transport_read_failed(tr,
+                                     "Fatal read error on socket transport");
     }
 
     if (n == 0) {
@@ -232,7 +232,8 @@ pyloop_stream_buffered(pyloop_transport_t *tr)
     errno = err;
 
     if (n == -1) {
-        return pyloop_stream_read_failed(tr);
+        return pyloop_transport_read_failed(tr,
+                                     "Fatal read error on socket transport");
     }
 
     if (n == 0) {
@@ -252,20 +253,6 @@ pyloop_stream_buffered(pyloop_transport_t *tr)
     }
 
     return res;
-}
-
-
-static PyObject *
-pyloop_stream_read_failed(pyloop_transport_t *tr)
-{
-    if (errno == EAGAIN || errno == EINTR) {
-        Py_RETURN_NONE;
-    }
-
-    PyErr_SetFromErrno(PyExc_OSError);
-
-    return pyloop_transport_failed(tr,
-                                   "Fatal read error on socket transport");
 }
 
 
@@ -327,13 +314,6 @@ pyloop_stream_write_eof(PyObject *op, PyObject *unused)
     }
 
     Py_RETURN_NONE;
-}
-
-
-static PyObject *
-pyloop_stream_can_write_eof(PyObject *op, PyObject *unused)
-{
-    Py_RETURN_TRUE;
 }
 
 
@@ -431,15 +411,9 @@ static PyMethodDef pyloop_stream_methods[] = {
     PYLOOP_TRANSPORT_METHODS,
     PYLOOP_READ_METHODS,
     PYLOOP_WRITE_METHODS,
-    { "write", pyloop_output_write, METH_O,
-      "Write the data, now or as soon as the peer takes it." },
-    { "writelines", pyloop_output_writelines, METH_O,
-      "Write the data of all items." },
-    PYLOOP_NOARGS("close", pyloop_output_close,
-                  "Close when what waits to be written has been."),
+    PYLOOP_OUTPUT_METHODS,
     PYLOOP_NOARGS("write_eof", pyloop_stream_write_eof,
                   "End the writing half of the connection."),
-    PYLOOP_NOARGS("can_write_eof", pyloop_stream_can_write_eof, "True."),
     PYLOOP_NOARGS("_make_empty_waiter", pyloop_stream_make_empty_waiter,
                   NULL),
     PYLOOP_NOARGS("_reset_empty_waiter", pyloop_stream_reset_empty_waiter,

@@ -718,6 +718,19 @@ pyloop_transport_failed(pyloop_transport_t *tr, const char *message)
 }
 
 
+PyObject *
+pyloop_transport_read_failed(pyloop_transport_t *tr, const char *message)
+{
+    if (errno == EAGAIN || errno == EINTR) {
+        Py_RETURN_NONE;
+    }
+
+    PyErr_SetFromErrno(PyExc_OSError);
+
+    return pyloop_transport_failed(tr, message);
+}
+
+
 int
 pyloop_transport_tell(pyloop_transport_t *tr, const char *message,
     PyObject *exc)

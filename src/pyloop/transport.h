@@ -162,6 +162,10 @@ int pyloop_transport_fatal(pyloop_transport_t *tr, const char *message);
 PyObject *pyloop_transport_failed(pyloop_transport_t *tr,
     const char *message);
 
+/* The same after a read that has set errno, if that is an error. */
+PyObject *pyloop_transport_read_failed(pyloop_transport_t *tr,
+    const char *message);
+
 /* Has the exception handler called. */
 int pyloop_transport_tell(pyloop_transport_t *tr, const char *message,
     PyObject *exc);
@@ -252,6 +256,15 @@ PyObject *pyloop_transport_set_write_buffer_limits(PyObject *op,
                     pyloop_transport_set_write_buffer_limits,                 \
                     "Set the water marks of flow control.")
 
+#define PYLOOP_OUTPUT_METHODS                                                 \
+    { "write", pyloop_output_write, METH_O,                                   \
+      "Write the data, now or as soon as the other end takes it." },          \
+    { "writelines", pyloop_output_writelines, METH_O,                         \
+      "Write the data of all items." },                                       \
+    PYLOOP_NOARGS("close", pyloop_output_close,                               \
+                  "Close when what waits to be written has been."),           \
+    PYLOOP_NOARGS("can_write_eof", pyloop_output_can_write_eof, "True.")
+
 #define PYLOOP_TRANSPORT_SLOTS                                                \
     { Py_tp_traverse, pyloop_transport_traverse },                            \
     { Py_tp_clear, pyloop_transport_clear },                                  \
@@ -289,6 +302,7 @@ PyObject *pyloop_output_write(PyObject *op, PyObject *data);
 PyObject *pyloop_output_writelines(PyObject *op, PyObject *list);
 PyObject *pyloop_output_ready(PyObject *op, PyObject *unused);
 PyObject *pyloop_output_close(PyObject *op, PyObject *unused);
+PyObject *pyloop_output_can_write_eof(PyObject *op, PyObject *unused);
 
 /* Writes now what waits for the end of the turn; 0, or -1 as above. */
 int pyloop_output_flush(pyloop_transport_t *tr);
