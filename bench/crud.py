@@ -20,13 +20,12 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from statistics import median
 from typing import Any
 
 import httpx
 from bench.once import each_once
 from bench.rounds import conduct, rounds
-from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, latency, number, run
+from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Measured, Sample, counted, latency
 from pymongo import MongoClient
 
 from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
@@ -104,7 +103,7 @@ CASES = (
 
 
 @dataclass
-class Line:
+class Line(Measured):
     """A case with a store."""
 
     case: Case
@@ -148,27 +147,13 @@ class Line:
         return [*command, f"{body}"] if self.case.body else command
 
     def load(self, seconds: float) -> tuple[int, float]:
-        output = run(self.command(seconds), seconds)
-
-        if "Non-2xx" in output or "Socket errors" in output:
-            raise RuntimeError(f"{self.case.name}, {self.store}:\n{output}")
-
-        requests = int(number(output, r"(\d+) requests in"))
-        return requests, number(output, r"Requests/sec:\s+([\d.]+)")
+        return counted(self.command(seconds), f"{self.case.name}, {self.store}", seconds)
 
     def paths(self) -> list[str]:
         if "{id}" not in self.case.path:
             return [self.case.path]
 
         return [self.case.path.format(id=name) for name in self.server.ids]
-
-    @property
-    def cpu(self) -> float:
-        return median(sample.cpu for sample in self.samples)
-
-    @property
-    def rate(self) -> float:
-        return median(sample.rate for sample in self.samples)
 
 
 class Fleet:

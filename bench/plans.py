@@ -19,11 +19,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
 
 import httpx
 from bench.rounds import conduct, rounds
-from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Sample, latency, number, run
+from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Measured, Sample, counted, latency
 
 from harness import BUILD, PYTHON, ROOT, Nginx, Uvicorn, processes
 from harness.server import Command
@@ -73,7 +72,7 @@ class Server:
 
 
 @dataclass
-class Line:
+class Line(Measured):
     row: Row
     kind: str
     server: Server
@@ -87,14 +86,7 @@ class Line:
         self.samples.append(Sample(rate, cpu * 1e6 / requests, 0))
 
     def load(self, seconds: int) -> tuple[int, float]:
-        output = run(self.command(seconds), seconds)
-
-        if "Non-2xx" in output or "Socket errors" in output:
-            raise RuntimeError(f"{self.row.name}, {self.kind}:\n{output}")
-
-        return int(number(output, r"(\d+) requests in")), number(
-            output, r"Requests/sec:\s+([\d.]+)"
-        )
+        return counted(self.command(seconds), f"{self.row.name}, {self.kind}", seconds)
 
     def command(self, seconds: int) -> list[str]:
         row = self.row
@@ -134,14 +126,6 @@ class Line:
             content=self.row.body or None,
         )
         assert answer.status_code == 200, f"{self.row.name}, {self.kind}: {answer.text}"
-
-    @property
-    def cpu(self) -> float:
-        return median(sample.cpu for sample in self.samples)
-
-    @property
-    def rate(self) -> float:
-        return median(sample.rate for sample in self.samples)
 
 
 class Robyn(Command):

@@ -35,7 +35,29 @@ NGINX = "access_log off; keepalive_requests 100000000;"
 
 
 @dataclass
-class Case:
+class Sample:
+    rate: float
+    cpu: float
+    wakeups: float
+    client: float = 0.0
+
+
+class Measured:
+    """What rounds have given, and their medians."""
+
+    samples: list[Sample]
+
+    @property
+    def rate(self) -> float:
+        return median(sample.rate for sample in self.samples)
+
+    @property
+    def cpu(self) -> float:
+        return median(sample.cpu for sample in self.samples)
+
+
+@dataclass
+class Case(Measured):
     name: str
     start: Callable[[], tuple[int, Callable[[], list[int]]]]
     path: str = "/"
@@ -46,21 +68,9 @@ class Case:
     rated: bool = True
     port: int = 0
     pids: Callable[[], list[int]] = field(default=lambda: [])
-    samples: list["Sample"] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     latency: tuple[float, float, float] | None = None
     loaded: list[float] = field(default_factory=list)
-
-    @property
-    def rate(self) -> float:
-        return median(sample.rate for sample in self.samples)
-
-
-@dataclass
-class Sample:
-    rate: float
-    cpu: float
-    wakeups: float
-    client: float = 0.0
 
 
 class Bare(Command):
@@ -235,10 +245,16 @@ def wrk(case: Case, seconds: float, connections: int) -> tuple[int, float]:
     """How many requests, and how many a second."""
     script = ["-s", str(ROOT / "bench" / case.script)] if case.script else []
     url = f"http://127.0.0.1:{case.port}{case.path}"
-    output = run(["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url], seconds)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds:g}s", *script, url]
+    return counted(command, case.name, seconds)
+
+
+def counted(command: Sequence[str], name: str, seconds: float) -> tuple[int, float]:
+    """What a command of wrk has counted; no request may fail."""
+    output = run(command, seconds)
 
     if "Non-2xx" in output or "Socket errors" in output:
-        raise RuntimeError(f"{case.name}:\n{output}")
+        raise RuntimeError(f"{name}:\n{output}")
 
     return int(number(output, r"(\d+) requests in")), number(output, r"Requests/sec:\s+([\d.]+)")
 
@@ -304,18 +320,17 @@ def compiled(name: str) -> Path:
 
 
 def show(chosen: list[Case], rate: int) -> None:
-    base = median(sample.cpu for sample in chosen[0].samples)
+    base = chosen[0].cpu
     heads = ["requests/s", "CPU us", "ratio", "client us", "wake-ups"]
     heads += ["p50 us", "p99 us", "p999 us", *(f"p99 {load:.0%}" for load in LOADS)]
 
     print(f"\n{'':24}" + "".join(f"{head:>11}" for head in heads))
 
     for case in chosen:
-        cpu = median(sample.cpu for sample in case.samples)
         values = [
             f"{case.rate:.0f}",
-            f"{cpu:.1f}",
-            f"{cpu / base:.2f}",
+            f"{case.cpu:.1f}",
+            f"{case.cpu / base:.2f}",
             f"{median(sample.client for sample in case.samples):.1f}",
             f"{median(sample.wakeups for sample in case.samples):.3f}",
             *(f"{value:.0f}" for value in (*(case.latency or ()), *case.loaded)),
