@@ -247,8 +247,7 @@ class Nginx:
         if not self.master:
             return [self.process.pid]
 
-        found = processes.children(self.process.pid)
-        return [pid for pid in found if "worker process" in processes.title(pid)]
+        return list(self._titles())
 
     def worker(self) -> int:
         (pid,) = self.workers()
@@ -256,7 +255,16 @@ class Nginx:
 
     def serving(self) -> list[int]:
         """The workers that are not shutting down."""
-        return [pid for pid in self.workers() if "shutting down" not in processes.title(pid)]
+        if not self.master:
+            return self.workers()
+
+        return [pid for pid, title in self._titles().items() if "shutting down" not in title]
+
+    def _titles(self) -> dict[int, str]:
+        """The master's workers with their titles, each read once: a worker that ends has none."""
+        assert self.process
+        titles = {pid: processes.title(pid) for pid in processes.children(self.process.pid)}
+        return {pid: title for pid, title in titles.items() if "worker process" in title}
 
     def kill(self, number: signal.Signals) -> None:
         assert self.process
