@@ -13,21 +13,22 @@ endif
 	@$(MAKE) --no-print-directory -s host
 	@$(PYTEST) -m 'not soak' $(T)
 
-#: make soak        the long tests; N=1000000 requests, SOCKETS=100000, and
-#:                  RATE=1000 T=3600: a load at that rate for T seconds;
-#:                  CALLBACKS=10000000 of PyLoop;
-#:                  FUZZ_SECONDS=3600 for all fuzzers side by side
+#: make soak        the long tests; N=1000000 requests, SOCKETS=100000,
+#:                  CALLBACKS=10000000 of PyLoop, FUZZ_SECONDS=3600 for all
+#:                  fuzzers side by side; with RATE=1000 T=3600 one alone: a
+#:                  load at that rate for T seconds
 LOAD = $(shell echo "$(T)" | grep -x '[0-9]*')
 
 soak: packages packages-test $(BUILD)/stamps/venv $(BUILD)/stamps/venv-test \
       $(BUILD)/mongo/Main.class
 	@$(MAKE) --no-print-directory build
 	@$(MAKE) --no-print-directory -s host
-ifeq ($(if $(LOAD),t,$(T)),t)
+ifeq ($(T),t)
 	@$(MAKE) --no-print-directory -s -j8 -f t/unit/unit.mk fuzz \
 	    FUZZ_SECONDS=$(FUZZ_SECONDS)
 endif
-	@SECONDS_OF_LOAD=$(LOAD) $(PYTEST) -m soak -rP $(if $(LOAD),t,$(T))
+	@SECONDS_OF_LOAD=$(LOAD) $(PYTEST) -m soak -rP \
+	    $(if $(LOAD),t/test_soak.py -k at_a_rate,$(T))
 
 # The unit tests of the pure C rooms, plain and sanitized, a short run of the
 # fuzzers, and hosts of the crossing without nginx.
