@@ -38,4 +38,4 @@ ifeq ($(T),t)
 	@$(MAKE) --no-print-directory check host
 endif
 	@DATABRIDGE_ASAN=$(BUILD)/asan $(PYTEST) -m 'not soak' \
-	    --deselect t/test_build.py $(T)
+	    --deselect t/test_build.py $(SIDE_BY_SIDE) $(T)

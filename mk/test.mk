@@ -11,7 +11,11 @@ ifeq ($(T),t)
 	@$(MAKE) --no-print-directory check
 endif
 	@$(MAKE) --no-print-directory -s host
-	@$(PYTEST) -m 'not soak' $(T)
+	@$(PYTEST) -m 'not soak' $(SIDE_BY_SIDE) $(T)
+
+# All files of tests go through as many processes as there are cores.
+
+SIDE_BY_SIDE = $(if $(filter t,$(T)),-n $(JOBS) --dist loadfile)
 
 #: make soak        the long tests; N=1000000 requests, SOCKETS=100000,
 #:                  CALLBACKS=10000000 of PyLoop, FUZZ_SECONDS=3600 for all

@@ -15,6 +15,11 @@ LISTEN = "0A"
 
 _ports: set[int] = set()  # that were handed out
 
+# pytest-xdist runs the files of tests in so many processes, and this is one of them
+
+SIDE_BY_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+
 
 def alive(pid: int) -> bool:
     """Whether the process runs; a zombie does not."""
@@ -180,12 +185,13 @@ def kill_group(pid: int) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on, and another one each time."""
+    """A port nobody listens on, and another one each time and in each process of the tests."""
     while True:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = int(probe.getsockname()[1])
-        if port not in _ports:
+        # Linux gives listeners ports of one parity, and connections those of the other
+        if port // 2 % SIDE_BY_SIDE == NUMBER and port not in _ports:
             _ports.add(port)
             return port
 
