@@ -123,9 +123,6 @@ PLANS = {
         body_field("a", 0, INT), body_field("b", 1, STR, "default"), embedded=True,
     )),
     "/computed": plan(step(listed, 1, c=0), slots=2, fields=(Computed(0, compute),)),
-    "/constants": plan(
-        step(listed, 2, a=0, b=1), slots=3, constants=((0, "a"), (1, [1, 2])),
-    ),
     "/{a}/{b}/{c}/{d}/{e}/{f}/{g}/{h}/{i}/{j}": plan(
         step(listed, 10, **{name: slot for slot, name in enumerate("abcdefghij")}), slots=11,
         path_names=tuple("abcdefghij"), path_convertors=("str",) * 10,
@@ -439,7 +436,3 @@ def test_a_chunked_body(shared_app: Nginx) -> None:
 def test_a_computed_value(shared_app: Nginx) -> None:
     assert shared_app.client.get("/computed", headers={"x-computed": "yes"}).json() == ["yes"]
     assert kind(shared_app.client.get("/computed", headers={"x-fail": "1"})) == "plan-asgi"
-
-
-def test_constants(shared_app: Nginx) -> None:
-    assert shared_app.client.get("/constants").json() == ["a", [1, 2]]

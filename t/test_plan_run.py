@@ -499,7 +499,7 @@ def test_plans_in_flight_are_finished_when_the_worker_quits(app: StartApp) -> No
 
 
 WRONG = [
-    ("(1, 2)", "the whole of a plan has to have 21 members, not 2"),
+    ("(1, 2)", "the whole of a plan has to have 20 members, not 2"),
     ("3", "the whole of a plan has to be a tuple, not 3"),
     ("PLAN._replace(slots=999)", "slots of a plan has to be 0 to 256, not 999"),
     ("PLAN._replace(slots='a')", "slots of a plan has to be an int, not 'a'"),

@@ -106,46 +106,6 @@ db_py_spec_value(db_py_reader_t *reader, PyObject *tuple, Py_ssize_t i,
 
 
 static int
-db_py_spec_constants(db_py_reader_t *reader, PyObject *tuple)
-{
-    unsigned           i;
-    PyObject          *pair;
-    db_py_plan_t      *plan;
-    db_py_constant_t  *constant;
-
-    if (db_py_spec_tuple(tuple, -1, "constants") == -1) {
-        return -1;
-    }
-
-    plan = reader->plan;
-    plan->nconstants = PyTuple_GET_SIZE(tuple);
-    plan->constants = db_py_spec_alloc(reader, plan->nconstants,
-                                       sizeof(db_py_constant_t));
-
-    if (plan->constants == NULL) {
-        return -1;
-    }
-
-    for (i = 0; i < plan->nconstants; i++) {
-        pair = PyTuple_GET_ITEM(tuple, i);
-        constant = &plan->constants[i];
-
-        if (db_py_spec_tuple(pair, 2, "a constant") == -1
-            || db_py_spec_slot(reader, PyTuple_GET_ITEM(pair, 0), 0,
-                               "the slot of a constant", &constant->slot)
-               == -1)
-        {
-            return -1;
-        }
-
-        constant->value = PyTuple_GET_ITEM(pair, 1);
-    }
-
-    return 0;
-}
-
-
-static int
 db_py_spec_convertor(PyObject *text, db_py_convertor_t *convertor)
 {
     unsigned  i;
@@ -576,10 +536,6 @@ db_py_spec_filled(const db_py_plan_t *plan)
 
 #define db_py_fill(slot)  filled[(slot) + 1] = 1
 
-    for (i = 0; i < plan->nconstants; i++) {
-        db_py_fill(plan->constants[i].slot);
-    }
-
     for (i = 0; i < plan->nfields; i++) {
         db_py_fill(plan->fields[i].slot);
     }
@@ -622,16 +578,16 @@ db_py_spec_host(db_py_reader_t *reader, PyObject *spec)
 
     host = &reader->plan->host;
 
-    if (db_py_spec_strings(reader, PyTuple_GET_ITEM(spec, 17),
+    if (db_py_spec_strings(reader, PyTuple_GET_ITEM(spec, 16),
                            "a header of required_headers", &host->nrequired,
                            &host->required) == -1
-        || db_py_spec_strings(reader, PyTuple_GET_ITEM(spec, 18),
+        || db_py_spec_strings(reader, PyTuple_GET_ITEM(spec, 17),
                               "a header of absent_headers", &host->nabsent,
                               &host->absent) == -1
-        || db_py_spec_strings(reader, PyTuple_GET_ITEM(spec, 19),
+        || db_py_spec_strings(reader, PyTuple_GET_ITEM(spec, 18),
                               "a host of hosts", &host->nhosts, &host->hosts)
            == -1
-        || db_py_spec_flag(PyTuple_GET_ITEM(spec, 20), "https", &https) == -1)
+        || db_py_spec_flag(PyTuple_GET_ITEM(spec, 19), "https", &https) == -1)
     {
         return -1;
     }
@@ -652,7 +608,7 @@ db_py_spec_plan(db_py_reader_t *reader, PyObject *spec)
 
     plan = reader->plan;
 
-    if (db_py_spec_tuple(spec, 21, "the whole") == -1
+    if (db_py_spec_tuple(spec, 20, "the whole") == -1
         || db_py_spec_number(PyTuple_GET_ITEM(spec, 0), 0, DB_PY_SLOTS_MAX,
                              "slots", &nslots) == -1)
     {
@@ -661,34 +617,33 @@ db_py_spec_plan(db_py_reader_t *reader, PyObject *spec)
 
     plan->nslots = nslots;
 
-    if (db_py_spec_constants(reader, PyTuple_GET_ITEM(spec, 1)) == -1
-        || db_py_spec_path(reader, PyTuple_GET_ITEM(spec, 2),
-                           PyTuple_GET_ITEM(spec, 3)) == -1
-        || db_py_spec_fields(reader, PyTuple_GET_ITEM(spec, 4)) == -1
-        || db_py_spec_body(reader, PyTuple_GET_ITEM(spec, 5)) == -1
-        || db_py_spec_slot(reader, PyTuple_GET_ITEM(spec, 6), DB_PY_NO_SLOT,
+    if (db_py_spec_path(reader, PyTuple_GET_ITEM(spec, 1),
+                        PyTuple_GET_ITEM(spec, 2)) == -1
+        || db_py_spec_fields(reader, PyTuple_GET_ITEM(spec, 3)) == -1
+        || db_py_spec_body(reader, PyTuple_GET_ITEM(spec, 4)) == -1
+        || db_py_spec_slot(reader, PyTuple_GET_ITEM(spec, 5), DB_PY_NO_SLOT,
                            "request", &plan->request) == -1
-        || db_py_spec_slot(reader, PyTuple_GET_ITEM(spec, 7), DB_PY_NO_SLOT,
+        || db_py_spec_slot(reader, PyTuple_GET_ITEM(spec, 6), DB_PY_NO_SLOT,
                            "response", &plan->response) == -1
-        || db_py_spec_slot(reader, PyTuple_GET_ITEM(spec, 8), DB_PY_NO_SLOT,
+        || db_py_spec_slot(reader, PyTuple_GET_ITEM(spec, 7), DB_PY_NO_SLOT,
                            "background", &plan->background) == -1
-        || db_py_spec_call(PyTuple_GET_ITEM(spec, 9), "make_request",
+        || db_py_spec_call(PyTuple_GET_ITEM(spec, 8), "make_request",
                            &plan->make_request) == -1
-        || db_py_spec_call(PyTuple_GET_ITEM(spec, 10), "make_response",
+        || db_py_spec_call(PyTuple_GET_ITEM(spec, 9), "make_response",
                            &plan->make_response) == -1
-        || db_py_spec_call(PyTuple_GET_ITEM(spec, 11), "make_background",
+        || db_py_spec_call(PyTuple_GET_ITEM(spec, 10), "make_background",
                            &plan->make_background) == -1
-        || db_py_spec_optional(PyTuple_GET_ITEM(spec, 14), "script",
+        || db_py_spec_optional(PyTuple_GET_ITEM(spec, 13), "script",
                                &plan->script) == -1
-        || db_py_spec_steps(reader, PyTuple_GET_ITEM(spec, 12)) == -1
-        || db_py_spec_answer(reader, PyTuple_GET_ITEM(spec, 13)) == -1)
+        || db_py_spec_steps(reader, PyTuple_GET_ITEM(spec, 11)) == -1
+        || db_py_spec_answer(reader, PyTuple_GET_ITEM(spec, 12)) == -1)
     {
         return -1;
     }
 
     plan->host.body = plan->nbody || plan->request >= 0 || plan->script;
-    plan->route = PyTuple_GET_ITEM(spec, 15);
-    plan->endpoint = PyTuple_GET_ITEM(spec, 16);
+    plan->route = PyTuple_GET_ITEM(spec, 14);
+    plan->endpoint = PyTuple_GET_ITEM(spec, 15);
 
     return db_py_spec_host(reader, spec) == -1 ? -1
                                                : db_py_spec_filled(plan);

@@ -59,12 +59,7 @@ typedef enum {
 
 
 typedef struct {
-    Py_ssize_t          slot;
-    PyObject           *value;        /* borrowed, as in all that follow */
-} db_py_constant_t;
-
-typedef struct {
-    PyObject           *name;         /* str */
+    PyObject           *name;         /* str, borrowed as all that follow */
     db_py_convertor_t   convertor;
 } db_py_path_t;
 
@@ -121,8 +116,6 @@ struct db_py_plan_s {
     PyObject           *spec;         /* owned: all PyObjects live in it */
 
     Py_ssize_t          nslots;
-    unsigned            nconstants;
-    db_py_constant_t   *constants;
     unsigned            npath;
     db_py_path_t       *path;
 
@@ -203,7 +196,7 @@ db_py_plan_t *db_py_plan_create(PyObject *spec);
 void db_py_plan_destroy(db_py_plan_t *plan);
 
 /*
- * plan_fetch.c: fills the slots of constants, parameters and body.  1: all
+ * plan_fetch.c: fills the slots of parameters and body.  1: all
  * are there; 0: the request is the application's; no exception is set.
  */
 int db_py_plan_fetch(db_py_plan_run_t *run);

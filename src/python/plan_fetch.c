@@ -575,16 +575,6 @@ db_py_plan_fetch_objects(const db_py_input_t *input)
 int
 db_py_plan_fetch_input(const db_py_input_t *input)
 {
-    unsigned             i;
-    const db_py_plan_t  *plan;
-
-    plan = input->plan;
-
-    for (i = 0; i < plan->nconstants; i++) {
-        (void) db_py_plan_put(input, plan->constants[i].slot, NULL,
-                              Py_NewRef(plan->constants[i].value));
-    }
-
     if (db_py_plan_fetch_fields(input) && db_py_plan_fetch_body(input)
         && db_py_plan_fetch_objects(input))
     {

@@ -46,7 +46,6 @@ ANSWER = Answer(200, False, b"application/json", (), Form.FINISH, None, None, ()
 def plan(*steps: Step, slots: int, **members: Any) -> Plan:
     plain: dict[str, Any] = {
         "slots": slots,
-        "constants": (),
         "path_names": (),
         "path_convertors": (),
         "fields": (),

@@ -148,7 +148,6 @@ class RoutePlan:
 
         return Plan(
             slots=self.slots,
-            constants=(),
             path_names=tuple(self.convertors),
             path_convertors=tuple(self.convertors.values()),
             fields=tuple(self.fields),

@@ -148,8 +148,6 @@ class Answer(NamedTuple):
 
 class Plan(NamedTuple):
     slots: int
-    constants: tuple[tuple[int, Any], ...]
-    """Slots that are the same in each request."""
     path_names: tuple[str, ...]
     path_convertors: tuple[str, ...]
     """Of the pattern's parameters, in its order: "str", "int", "float", "uuid", "path"."""
