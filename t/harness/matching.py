@@ -43,11 +43,21 @@ ORDER = ("null", "number", "str", "dict", "list", "bool", "datetime")
 
 
 class Matcher:
-    """`times` names the fields, dotted, whose texts are datetimes, to be read by `instant`."""
+    """`times` names the fields, dotted, whose texts are datetimes, to be read by `instant`.
 
-    def __init__(self, times: Iterable[str] = (), instant: Callable[[Any], Any] = instant) -> None:
+    `written`: $regex looks into the text "[]" of an empty list, as mongo-java-server's does.
+    """
+
+    def __init__(
+        self,
+        times: Iterable[str] = (),
+        instant: Callable[[Any], Any] = instant,
+        *,
+        written: bool = False,
+    ) -> None:
         self.times = frozenset(times)
         self.instant = instant
+        self.written = written
 
     def leaves(self, document: Any, path: Sequence[str]) -> list[Any]:
         """What a path leads to: lists on the way stand for the objects in them."""
@@ -133,7 +143,10 @@ class Matcher:
             )
         if name == "$regex":
             flags = sum(re.RegexFlag[letter.upper()] for letter in query.get("$options", ""))
-            return any_of(lambda v: isinstance(v, str) and bool(re.search(operand, v, flags)))
+            search = re.compile(operand, flags).search
+            if self.written and [] in lists and search("[]"):
+                return True
+            return any_of(lambda v: isinstance(v, str) and bool(search(v)))
         return any_of(
             self.comparison(name, self.instant(operand) if where in self.times else operand)
         )
