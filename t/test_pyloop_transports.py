@@ -7,7 +7,6 @@ import logging
 import os
 import resource
 import socket
-import ssl
 import struct
 import sys
 import threading
@@ -1163,66 +1162,5 @@ def test_no_one_writes_into_a_sendfile(tmp_path: Path) -> None:
             assert await sending == 5_000_000
         protocol.transport.close()
         theirs.close()
-
-    run(main())
-
-
-@pytest.fixture(scope="module")
-def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """Of a server and of a client that trusts it."""
-    import subprocess
-
-    where = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key -out cert -days 9 -subj /CN=x"
-    subprocess.run(
-        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1"],
-        cwd=where,
-        check=True,
-        capture_output=True,
-    )
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(where / "cert", where / "key")
-    return server, ssl.create_default_context(cafile=where / "cert")
-
-
-@pytest.mark.parametrize("size", [1, 1000, 100_000, 1_000_000])
-def test_tls_echoes(contexts: tuple[ssl.SSLContext, ssl.SSLContext], size: int) -> None:
-    async def main() -> None:
-        echo = Echo()
-        server = await asyncio.start_server(echo, "127.0.0.1", 0, ssl=contexts[0])
-        address = server.sockets[0].getsockname()
-        reader, writer = await asyncio.open_connection(*address, ssl=contexts[1])
-        data = os.urandom(size)
-        for _ in range(10):
-            writer.write(data[: size // 2])
-            writer.write(data[size // 2 :])
-            assert await reader.readexactly(size) == data
-        writer.close()
-        await writer.wait_closed()
-        await echo.ended.wait()
-        server.close()
-
-    run(main())
-
-
-def test_a_connection_may_become_tls(contexts: tuple[ssl.SSLContext, ssl.SSLContext]) -> None:
-    async def main() -> None:
-        async def upgrade(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            assert await reader.readline() == b"STARTTLS\n"
-            writer.write(b"OK\n")
-            await writer.start_tls(contexts[0])
-            writer.write(await reader.readline())
-            writer.close()
-
-        server = await asyncio.start_server(upgrade, "127.0.0.1", 0)
-        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
-        writer.write(b"STARTTLS\n")
-        assert await reader.readline() == b"OK\n"
-        await writer.start_tls(contexts[1], server_hostname="127.0.0.1")
-        writer.write(b"secret\n")
-        assert await reader.readline() == b"secret\n"
-        writer.close()
-        await asyncio.sleep(0)
-        server.close()
 
     run(main())

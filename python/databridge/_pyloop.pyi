@@ -88,4 +88,16 @@ class Loop:
     def _connect(self, sock: Any, address: Any, /) -> bool: ...
     def _serve(self, protocol_factory: Any, sock: Any, server: Any, backlog: int, /) -> None: ...
 
+@disjoint_base
+class TLSProtocol:
+    """The hot half of asyncio's SSLProtocol."""
+
+    def _do_read(self) -> None: ...
+    def _write_appdata(self, list_of_data: Any, /) -> None: ...
+
+class TLSTransport:
+    """What stands in front of asyncio's _SSLProtocolTransport."""
+
+    def write(self, data: Any, /) -> None: ...
+
 _C_API: object

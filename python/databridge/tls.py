@@ -1,8 +1,7 @@
-"""TLS: asyncio's state machine, with what happens at every message made shorter.
+"""TLS: asyncio's state machine, with what happens at every message in C.
 
-Handshake, shutdown, renegotiation and all errors are asyncio's own (``asyncio.sslproto``).
-Reading stops where the received bytes end instead of at an exception, a large write is not
-copied for each of its records, and a loop's connections share one buffer to receive into.
+Handshake, shutdown, renegotiation and all errors are asyncio's own (``asyncio.sslproto``);
+how an open connection reads and writes is PyLoop's (``src/pyloop/tls.c``).
 """
 
 from __future__ import annotations
@@ -11,110 +10,41 @@ import ssl
 from asyncio import sslproto
 from typing import TYPE_CHECKING, Any
 
+from . import _pyloop
+
 if TYPE_CHECKING:
 
-    class _Base(Any):  # type: ignore[misc]
+    class _Protocol(Any):  # type: ignore[misc]
         """What asyncio's protocol has is not declared anywhere."""
 
+        _app_transport_created: bool
+
+    class _Transport(Any):  # type: ignore[misc]
+        """Nor is what its transport has."""
+
 else:
-    _Base = sslproto.SSLProtocol
-
-WRAPPED: Any = vars(sslproto)["SSLProtocolState"].WRAPPED
-
-# OpenSSL reads and writes one record at a time.
-RECORD = 16384
-
-AGAIN = (ssl.SSLWantReadError, ssl.SSLSyscallError)
+    _Protocol = sslproto.SSLProtocol
+    _Transport = sslproto._SSLProtocolTransport
 
 
-class Protocol(_Base):
+class SSLTransport(_pyloop.TLSTransport, _Transport):
+    """What the application's protocol gets."""
+
+
+class SSLProtocol(_pyloop.TLSProtocol, _Protocol):
     """The protocol between a socket's transport and an application's protocol."""
 
-    max_size = 1  # of asyncio's own buffer, which is not used
+    max_size = 1  # of a buffer that our transports do not use
 
-    def __init__(self, buffer: memoryview, *args: Any, **named: Any) -> None:
+    def __init__(self, *args: Any, **named: Any) -> None:
         super().__init__(*args, **named)
-        self._ssl_buffer_view = buffer
-        # without ssl.SSLObject, which only passes on
-        self._raw: Any = getattr(self._sslobj, "_sslobj", self._sslobj)
+        self.max_size = _Protocol.max_size
+        # who has put a class of his own in its place wants to see it used
+        if type(self._sslobj) is ssl.SSLObject:
+            self._ssl = vars(self._sslobj)["_sslobj"]
 
-    def get_buffer(self, n: int) -> memoryview:
-        return self._ssl_buffer_view
-
-    def buffer_updated(self, nbytes: int) -> None:
-        self._incoming.write(self._ssl_buffer_view[:nbytes])
-        if self._state is WRAPPED:
-            self._do_read()
-        else:
-            super().buffer_updated(0)
-
-    def _do_read(self) -> None:
-        if self._state is not WRAPPED or self._app_reading_paused:
-            super()._do_read()
-            return
-        try:
-            if self._app_protocol_is_buffer:
-                self._do_read__buffered()
-            else:
-                self._do_read__copied()
-            if self._write_backlog:
-                self._do_write()
-            elif self._outgoing.pending or self._app_writing_paused:
-                self._process_outgoing()
-            if self._ssl_reading_paused or self._incoming.pending:
-                self._control_ssl_reading()
-        except Exception as exc:
-            self._fatal_error(exc, "Fatal error on SSL protocol")
-
-    def _do_read__copied(self) -> None:
-        incoming, raw = self._incoming, self._raw
-        chunk = b"begin"
-        chunks = []
-        try:
-            while chunk and (size := incoming.pending or raw.pending()):
-                chunk = raw.read(RECORD if size > RECORD else size)
-                chunks.append(chunk)
-        except AGAIN:
-            pass
-        if chunks and chunks[0]:
-            self._app_protocol.data_received(chunks[0] if len(chunks) == 1 else b"".join(chunks))
-        if not chunk:  # close_notify
-            self._call_eof_received()
-            self._start_shutdown()
-
-    def _write_appdata(self, list_of_data: Any) -> None:
-        if self._state is not WRAPPED or self._write_backlog or self._ssl_writing_paused:
-            super()._write_appdata(list_of_data)
-            return
-        write = self._raw.write
-        try:
-            for data in list_of_data:
-                size = len(data)
-                if size <= RECORD and not self._write_backlog:
-                    try:
-                        sent = write(data)
-                    except AGAIN:
-                        sent = 0
-                    if sent == size:
-                        continue
-                else:
-                    sent = 0
-                self._put(memoryview(data).cast("B")[sent:])
-        except Exception as exc:
-            self._fatal_error(exc, "Fatal error on SSL protocol")
-            return
-        if self._outgoing.pending:
-            self._transport.write(self._outgoing.read())
-        if self._app_writing_paused or self._write_backlog:
-            self._control_app_writing()
-
-    def _put(self, data: memoryview) -> None:
-        """Write record by record; what OpenSSL does not take now waits in the backlog."""
-        try:
-            while data and not self._write_backlog:
-                data = data[self._raw.write(data) :]
-        except AGAIN:
-            pass
-        if data:
-            self._write_backlog.append(bytes(data))
-            self._write_buffer_size += len(data)
+    def _get_app_transport(self) -> Any:
+        if not self._app_transport_created:
+            self._app_transport = SSLTransport(self._loop, self)
+            self._app_transport_created = True
+        return super()._get_app_transport()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 from asyncio import base_events, constants, trsock
 from typing import TYPE_CHECKING, Any
 
@@ -23,8 +24,6 @@ else:
 
 class Transports(_Base):
     """The methods between asyncio's loop and the transports in C."""
-
-    _tls_buffer: memoryview | None = None
 
     def _start_serving(
         self,
@@ -125,10 +124,7 @@ class Transports(_Base):
         **timeouts: Any,
     ) -> Any:
         self._ensure_fd_no_transport(rawsock)
-        if self._tls_buffer is None:
-            self._tls_buffer = memoryview(bytearray(256 * 1024))
-        ssl_protocol = tls.Protocol(
-            self._tls_buffer,
+        ssl_protocol = tls.SSLProtocol(
             self,
             protocol,
             sslcontext,
@@ -139,6 +135,53 @@ class Transports(_Base):
         )
         self._make_socket_transport(rawsock, ssl_protocol, extra=extra, server=server)
         return ssl_protocol._app_transport
+
+    async def start_tls(
+        self,
+        transport: Any,
+        protocol: Any,
+        sslcontext: Any,
+        *,
+        server_side: bool = False,
+        server_hostname: str | None = None,
+        **timeouts: Any,
+    ) -> Any:
+        """As asyncio's, with our protocol between the transport and the application's."""
+        if not (
+            isinstance(sslcontext, ssl.SSLContext)
+            and getattr(transport, "_start_tls_compatible", False)
+        ):
+            return await super().start_tls(
+                transport,
+                protocol,
+                sslcontext,
+                server_side=server_side,
+                server_hostname=server_hostname,
+                **timeouts,
+            )
+        waiter = self.create_future()
+        between = tls.SSLProtocol(
+            self,
+            protocol,
+            sslcontext,
+            waiter,
+            server_side,
+            server_hostname,
+            call_connection_made=False,
+            **timeouts,
+        )
+        transport.pause_reading()
+        transport.set_protocol(between)
+        made = self.call_soon(between.connection_made, transport)
+        reads = self.call_soon(transport.resume_reading)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            made.cancel()
+            reads.cancel()
+            raise
+        return between._app_transport
 
     async def _sendfile_native(self, transp: Any, file: Any, offset: int, count: int | None) -> int:
         reads = transp.is_reading()

@@ -297,6 +297,7 @@ pyloop_transport_set_protocol(PyObject *op, PyObject *protocol)
     }
 
     tr->buffered = buffered;
+    tr->tls = PyObject_TypeCheck(protocol, tr->loop->state->io.tls_type);
     Py_XSETREF(tr->protocol, Py_NewRef(protocol));
 
     Py_RETURN_NONE;

@@ -123,10 +123,14 @@ pyloop_strings(pyloop_state_t *state)
         { &state->str_error_received, "error_received" },
         { &state->str_get_buffer, "get_buffer" },
         { &state->str_pause_writing, "pause_writing" },
+        { &state->str_pending, "pending" },
+        { &state->str_read, "read" },
         { &state->str_resume_writing, "resume_writing" },
         { &state->str_run_once, "_run_once" },
         { &state->str_self, "__self__" },
+        { &state->str_ssl_protocol, "_ssl_protocol" },
         { &state->str_time, "time" },
+        { &state->str_write, "write" },
     };
 
     for (i = 0; i < Py_ARRAY_LENGTH(strings); i++) {
@@ -169,7 +173,10 @@ pyloop_types(PyObject *module, pyloop_state_t *state)
     return pyloop_io_init(module, state) == -1
            || PyModule_AddType(module, state->loop_type) == -1
            || PyModule_AddType(module, state->handle_type) == -1
-           || PyModule_AddType(module, state->timer_type) == -1 ? -1 : 0;
+           || PyModule_AddType(module, state->timer_type) == -1
+           || PyModule_AddType(module, state->io.tls_type) == -1
+           || PyModule_AddType(module, state->io.tls_transport_type) == -1
+           ? -1 : 0;
 }
 
 
@@ -275,10 +282,14 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->str_error_received);
     Py_CLEAR(state->str_get_buffer);
     Py_CLEAR(state->str_pause_writing);
+    Py_CLEAR(state->str_pending);
+    Py_CLEAR(state->str_read);
     Py_CLEAR(state->str_resume_writing);
     Py_CLEAR(state->str_run_once);
     Py_CLEAR(state->str_self);
+    Py_CLEAR(state->str_ssl_protocol);
     Py_CLEAR(state->str_time);
+    Py_CLEAR(state->str_write);
 
     return 0;
 }

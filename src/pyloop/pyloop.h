@@ -160,7 +160,13 @@ typedef struct {
     PyObject        *buffered_protocol;
     PyObject        *socket;
     PyObject        *transport_socket;
+    PyObject        *zero;
     PyObject        *minus_one;
+
+    PyTypeObject    *tls_type;
+    PyTypeObject    *tls_transport_type;
+    PyObject        *tls_wrapped;        /* asyncio's state WRAPPED */
+    PyObject        *tls_again;          /* when OpenSSL wants more data */
 } pyloop_io_t;
 
 
@@ -202,10 +208,14 @@ typedef struct {
     PyObject        *str_error_received;
     PyObject        *str_get_buffer;
     PyObject        *str_pause_writing;
+    PyObject        *str_pending;
+    PyObject        *str_read;
     PyObject        *str_resume_writing;
     PyObject        *str_run_once;
     PyObject        *str_self;
+    PyObject        *str_ssl_protocol;
     PyObject        *str_time;
+    PyObject        *str_write;
 
     PyTypeObject    *step_type;          /* of _asyncio, once seen */
     PyMethodDef     *wakeup_def;

@@ -18,6 +18,7 @@
 static PyObject *pyloop_stream_ready(PyObject *op, PyObject *unused);
 static ssize_t pyloop_stream_read_large(pyloop_transport_t *tr,
     PyObject **data);
+static PyObject *pyloop_stream_tls(pyloop_transport_t *tr);
 static PyObject *pyloop_stream_buffered(pyloop_transport_t *tr);
 static PyObject *pyloop_stream_ended(pyloop_transport_t *tr);
 
@@ -115,6 +116,10 @@ pyloop_stream_ready(PyObject *op, PyObject *unused)
         return rc == -1 ? NULL : Py_NewRef(Py_None);
     }
 
+    if (tr->tls) {
+        return pyloop_stream_tls(tr);
+    }
+
     if (tr->buffered) {
         return pyloop_stream_buffered(tr);
     }
@@ -188,6 +193,38 @@ pyloop_stream_read_large(pyloop_transport_t *tr, PyObject **data)
     errno = err;
 
     return n;
+}
+
+
+/* Without the two calls that are a BufferedProtocol's. */
+
+static PyObject *
+pyloop_stream_tls(pyloop_transport_t *tr)
+{
+    ssize_t    n;
+    PyObject  *protocol, *res;
+
+    n = recv(tr->fd, tr->loop->buffer, PYLOOP_READ_SIZE, 0);
+
+    if (n == -1) {
+        return pyloop_transport_read_failed(tr,
+                                     "Fatal read error on socket transport");
+    }
+
+    if (n == 0) {
+        return pyloop_stream_ended(tr);
+    }
+
+    protocol = Py_NewRef(tr->protocol);
+    res = pyloop_tls_receive(protocol, tr->loop->buffer, n);
+    Py_DECREF(protocol);
+
+    if (res == NULL) {
+        return pyloop_transport_failed(tr,
+                      "Fatal error: protocol.buffer_updated() call failed.");
+    }
+
+    return res;
 }
 
 

@@ -110,6 +110,7 @@ struct pyloop_transport_s {
     char                 full;       /* pause_writing() has been called */
     char                 eof;        /* of writing: 0, or one of the two */
     char                 buffered;   /* a BufferedProtocol */
+    char                 tls;        /* the one between it and another */
     char                 reading;    /* watched by the poller */
     char                 writing;
     char                 unwritten;  /* in the loop's list */
@@ -343,6 +344,13 @@ PyTypeObject *pyloop_write_pipe_type(PyObject *module);
 
 PyObject *pyloop_stream_new(pyloop_t *loop, int fd, PyObject *file,
     PyObject *protocol, PyObject *waiter, PyObject *extra, PyObject *server);
+
+
+/* tls.c: 0, or -1 with an exception set. */
+int pyloop_tls_init(PyObject *module, pyloop_io_t *io);
+
+/* What a protocol of ours gets from the socket: None, or NULL. */
+PyObject *pyloop_tls_receive(PyObject *op, char *data, Py_ssize_t len);
 
 
 /* server.c */

@@ -71,11 +71,13 @@ pyloop_io_init(PyObject *module, pyloop_state_t *state)
         || (io->socket = pyloop_import("socket", "socket")) == NULL
         || (io->transport_socket = pyloop_import("asyncio.trsock",
                                                  "TransportSocket")) == NULL
+        || (io->zero = PyLong_FromLong(0)) == NULL
         || (io->minus_one = PyLong_FromLong(-1)) == NULL
         || (io->stream_type = pyloop_stream_type(module)) == NULL
         || (io->datagram_type = pyloop_datagram_type(module)) == NULL
         || (io->read_pipe_type = pyloop_read_pipe_type(module)) == NULL
-        || (io->write_pipe_type = pyloop_write_pipe_type(module)) == NULL)
+        || (io->write_pipe_type = pyloop_write_pipe_type(module)) == NULL
+        || pyloop_tls_init(module, io) == -1)
     {
         return -1;
     }
@@ -98,6 +100,10 @@ pyloop_io_traverse(pyloop_io_t *io, visitproc visit, void *arg)
     Py_VISIT(io->buffered_protocol);
     Py_VISIT(io->socket);
     Py_VISIT(io->transport_socket);
+    Py_VISIT(io->tls_type);
+    Py_VISIT(io->tls_transport_type);
+    Py_VISIT(io->tls_wrapped);
+    Py_VISIT(io->tls_again);
 
     return 0;
 }
@@ -114,5 +120,10 @@ pyloop_io_clear(pyloop_io_t *io)
     Py_CLEAR(io->buffered_protocol);
     Py_CLEAR(io->socket);
     Py_CLEAR(io->transport_socket);
+    Py_CLEAR(io->zero);
     Py_CLEAR(io->minus_one);
+    Py_CLEAR(io->tls_type);
+    Py_CLEAR(io->tls_transport_type);
+    Py_CLEAR(io->tls_wrapped);
+    Py_CLEAR(io->tls_again);
 }
