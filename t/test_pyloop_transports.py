@@ -400,6 +400,39 @@ def test_the_first_write_of_a_turn_goes_out_at_once() -> None:
     run(main())
 
 
+def test_who_writes_twice_a_turn_is_written_once_from_then_on() -> None:
+    async def main() -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        ours.setblocking(False)
+        theirs.setblocking(False)
+        loop: Any = asyncio.get_running_loop()
+        made = loop.create_future()
+        transport = loop._make_socket_transport(ours, asyncio.Protocol(), made)
+        await made
+
+        async def sent(*writes: bytes) -> list[bytes]:
+            for data in writes:
+                transport.write(data)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            packets = []
+            with suppress(BlockingIOError):
+                while True:
+                    packets.append(theirs.recv(100))
+            return packets
+
+        assert await sent(b"head", b"body") == [b"head", b"body"]
+        assert await sent(b"head", b"body") == [b"headbody"]
+        assert await sent(b"h", b"b", b"b") == [b"hbb"]
+        assert await sent(b"alone") == [b"alone"]
+        transport.write(b"now")
+        assert theirs.recv(100) == b"now"
+        transport.close()
+        theirs.close()
+
+    run(main())
+
+
 def test_writes_between_two_runs_go_out_at_once() -> None:
     loop = new_event_loop()
     ours, theirs = socket.socketpair()

@@ -1,8 +1,10 @@
 /*
  * How streams and write pipes write.  The first write of a turn goes out at
  * once; what follows in the same turn is gathered and goes out in one call
- * when the turn ends, or sooner when it passes the high water mark.  What
- * the kernel does not take waits for the poller.
+ * when the turn ends, or sooner when it passes the high water mark.  Where
+ * something followed the last time, the first write waits for it as well: a
+ * response whose head and body are two writes is one call.  What the kernel
+ * does not take waits for the poller.
  */
 
 #include "pyloop/transport.h"
@@ -263,7 +265,8 @@ static int
 pyloop_output_at_once(pyloop_transport_t *tr)
 {
     return tr->loop && tr->queue.size == 0 && !tr->writing && !tr->held
-           && (tr->turn != tr->loop->turn || tr->loop->thread_id == Py_None);
+           && ((tr->turn != tr->loop->turn && !tr->gathers)
+               || tr->loop->thread_id == Py_None);
 }
 
 
@@ -298,11 +301,13 @@ pyloop_output_later(pyloop_transport_t *tr)
     }
 
     if (tr->unwritten) {
+        tr->gathers = 1;
         return 0;
     }
 
     loop = tr->loop;
 
+    tr->gathers = tr->turn == loop->turn;
     tr->unwritten = 1;
     tr->next = NULL;
     Py_INCREF(tr);

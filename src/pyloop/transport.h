@@ -114,6 +114,7 @@ struct pyloop_transport_s {
     char                 reading;    /* watched by the poller */
     char                 writing;
     char                 unwritten;  /* in the loop's list */
+    char                 gathers;    /* several writes in its last turn */
     char                 held;       /* writelines() gathers */
 };
 
