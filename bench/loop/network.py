@@ -259,11 +259,9 @@ async def _socket_answer(loop: Loop, sock: socket.socket, size: int) -> None:
             await loop.sock_sendall(sock, buffer)
 
 
-async def _socket_ask(loop: Loop, sock: socket.socket, size: int, share: int) -> None:
-    buffer = memoryview(bytearray(size))
-    message = b"x" * size
+async def _socket_ask(loop: Loop, sock: socket.socket, buffer: memoryview, share: int) -> None:
     for _ in range(share):
-        await loop.sock_sendall(sock, message)
+        await loop.sock_sendall(sock, buffer)
         if not await _receive(loop, sock, buffer):
             raise ConnectionError("closed")
 
@@ -281,15 +279,17 @@ async def _sockets(
             client = socket.socket(family)
             client.setblocking(False)
             await loop.sock_connect(client, listener.getsockname())
-            clients.append(client)
+            clients.append((client, memoryview(bytearray(size))))
             server, _ = await loop.sock_accept(listener)
             answers.append(loop.create_task(_socket_answer(loop, server, size)))
 
         async def exchange(share: int) -> None:
-            await asyncio.gather(*[_socket_ask(loop, client, size, share) for client in clients])
+            await asyncio.gather(
+                *[_socket_ask(loop, client, buffer, share) for client, buffer in clients]
+            )
 
         yield exchange
-        for client in clients:
+        for client, _ in clients:
             client.close()
         await asyncio.gather(*answers)
 

@@ -6,23 +6,16 @@ state machine of TLS stay asyncio's own.  All of it belongs to the loop's thread
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from asyncio import base_events, constants, trsock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import _pyloop, tls
-
-if TYPE_CHECKING:
-
-    class _Base(_pyloop.Loop, asyncio.SelectorEventLoop): ...
-
-else:
-    _Base = _pyloop.Loop
+from . import tls
+from .sockets import Sockets
 
 
-class Transports(_Base):
+class Transports(Sockets):
     """The methods between asyncio's loop and the transports in C."""
 
     def _start_serving(
@@ -104,11 +97,6 @@ class Transports(_Base):
             sock.close()
             raise
         return await super().create_connection(protocol_factory, sock=sock)
-
-    async def sock_connect(self, sock: Any, address: Any) -> None:
-        """As asyncio's; the answer of a neighbour, which is there at once, is not waited for."""
-        if self.get_debug() or type(sock) is not socket.socket or not self._connect(sock, address):
-            await super().sock_connect(sock, address)
 
     def _make_ssl_transport(
         self,

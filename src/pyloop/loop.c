@@ -64,7 +64,7 @@ pyloop_write_to_self(PyObject *op, PyObject *unused)
 }
 
 
-static PyObject *
+PyObject *
 pyloop_create_future(PyObject *op, PyObject *unused)
 {
     PyObject        *args[2];
@@ -456,6 +456,12 @@ static PyMethodDef pyloop_methods[] = {
      METH_VARARGS|METH_KEYWORDS, NULL},
     {"_numeric", PYLOOP_METHOD(pyloop_numeric), METH_FASTCALL, NULL},
     {"_connect", PYLOOP_METHOD(pyloop_connect), METH_FASTCALL, NULL},
+    {"_receive", PYLOOP_METHOD(pyloop_receive), METH_FASTCALL, NULL},
+    {"_receive_into", PYLOOP_METHOD(pyloop_receive_into), METH_FASTCALL,
+     NULL},
+    {"_send", PYLOOP_METHOD(pyloop_send), METH_FASTCALL, NULL},
+    {"_readable", pyloop_readable, METH_O, NULL},
+    {"_writable", pyloop_writable, METH_O, NULL},
     {"_serve", PYLOOP_METHOD(pyloop_serve), METH_FASTCALL, NULL},
     {"_write_to_self", pyloop_write_to_self, METH_NOARGS, NULL},
     {"_check_closed", pyloop_check_closed_method, METH_NOARGS, NULL},

@@ -302,13 +302,21 @@ pyloop_poll_event(pyloop_t *loop, struct epoll_event *event)
 
     watch = &poller->watches[fd];
 
+    if (watch->kernel & EPOLLONESHOT) {
+        watch->kernel = EPOLLONESHOT;
+    }
+
     if ((event->events & PYLOOP_READ) && watch->reader
         && pyloop_poll_ready(loop, fd, watch->reader, EPOLLIN) == -1)
     {
         return -1;
     }
 
-    /* dropping a cancelled reader may have moved or cleared it */
+    /* dropping a cancelled reader may have moved it or closed the loop */
+    if (fd >= poller->size) {
+        return 0;
+    }
+
     watch = &poller->watches[fd];
 
     if ((event->events & PYLOOP_WRITE) && watch->writer
@@ -317,6 +325,8 @@ pyloop_poll_event(pyloop_t *loop, struct epoll_event *event)
         return -1;
     }
 
+    pyloop_watch_again(poller, fd);
+
     return 0;
 }
 
@@ -324,6 +334,10 @@ pyloop_poll_event(pyloop_t *loop, struct epoll_event *event)
 static int
 pyloop_poll_ready(pyloop_t *loop, int fd, PyObject *handle, uint32_t event)
 {
+    if (!pyloop_is_handle(loop->state, handle)) {
+        return pyloop_watch_wake(loop, fd, event);
+    }
+
     if (((pyloop_handle_t *) handle)->cancelled != Py_True) {
         return pyloop_ready_add(&loop->ready, Py_NewRef(handle), NULL, NULL);
     }

@@ -113,7 +113,12 @@ typedef struct {
 } pyloop_heap_t;
 
 
-/* What is watched for a descriptor; the references are owned. */
+/*
+ * What is watched for a descriptor; the references are owned.  "reader" and
+ * "writer" are handles, or Futures of who waits once: when there are only
+ * such, the kernel forgets what it watches at the first event, but not the
+ * descriptor, and nothing has to be said to it until the next one waits.
+ */
 
 typedef struct pyloop_transport_s  pyloop_transport_t;
 
@@ -121,7 +126,8 @@ typedef struct {
     PyObject    *reader;
     PyObject    *writer;
     PyObject    *file;           /* what was registered, if not an int */
-    uint32_t     events;         /* as the kernel has them; 0: none */
+    uint32_t     events;         /* that someone wants */
+    uint32_t     kernel;         /* as epoll has them; 0: it never heard */
 
     pyloop_transport_t  *transport;  /* whose descriptor it is; borrowed */
 } pyloop_watch_t;
@@ -204,8 +210,10 @@ typedef struct {
     PyObject        *str_context;
     PyObject        *str_data_received;
     PyObject        *str_datagram_received;
+    PyObject        *str_done;
     PyObject        *str_eof_received;
     PyObject        *str_error_received;
+    PyObject        *str_fileno;
     PyObject        *str_get_buffer;
     PyObject        *str_pause_writing;
     PyObject        *str_pending;
@@ -213,6 +221,7 @@ typedef struct {
     PyObject        *str_resume_writing;
     PyObject        *str_run_once;
     PyObject        *str_self;
+    PyObject        *str_set_result;
     PyObject        *str_ssl_protocol;
     PyObject        *str_time;
     PyObject        *str_write;
@@ -423,6 +432,15 @@ PyObject *pyloop_watch(pyloop_t *loop, int fd, uint32_t event,
 /* 1, or 0 when it was not watched, or -1 with an exception set. */
 int pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event);
 
+/* A new Future for EPOLLIN or EPOLLOUT of a socket, or NULL. */
+PyObject *pyloop_watch_once(pyloop_t *loop, PyObject *sock, uint32_t event);
+
+/* The event that a Future waits for is there; 0, or -1 as above. */
+int pyloop_watch_wake(pyloop_t *loop, int fd, uint32_t event);
+
+/* After an event: the kernel watches what is still wanted. */
+void pyloop_watch_again(pyloop_poller_t *poller, int fd);
+
 /* The descriptor is a transport's: no one else's to watch. */
 int pyloop_watch_own(pyloop_t *loop, int fd, pyloop_transport_t *tr);
 void pyloop_watch_disown(pyloop_t *loop, int fd, pyloop_transport_t *tr);
@@ -459,6 +477,14 @@ PyObject *pyloop_numeric(PyObject *op, PyObject *const *args,
     Py_ssize_t nargs);
 PyObject *pyloop_connect(PyObject *op, PyObject *const *args,
     Py_ssize_t nargs);
+PyObject *pyloop_receive(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
+PyObject *pyloop_receive_into(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
+PyObject *pyloop_send(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs);
+PyObject *pyloop_readable(PyObject *op, PyObject *sock);
+PyObject *pyloop_writable(PyObject *op, PyObject *sock);
 PyObject *pyloop_serve(PyObject *op, PyObject *const *args,
     Py_ssize_t nargs);
 
@@ -487,6 +513,8 @@ void pyloop_sources_awake(pyloop_t *loop, int64_t waited);
 
 /* loop.c: 0, or -1 with RuntimeError set. */
 int pyloop_check_closed(pyloop_t *loop);
+
+PyObject *pyloop_create_future(PyObject *op, PyObject *unused);
 
 /* The method of asyncio's loop that ours stands in front of. */
 PyObject *pyloop_super(pyloop_t *loop, const char *name);

@@ -11,14 +11,16 @@
 
 static long  pyloop_file_long(PyObject *file);
 static int  pyloop_watch_set(pyloop_poller_t *poller, int fd,
-    uint32_t events);
+    uint32_t events, int once);
 static int  pyloop_watch_grow(pyloop_poller_t *poller, int fd);
 static PyObject *pyloop_watch_add(pyloop_t *loop, PyObject *const *args,
     Py_ssize_t nargs, uint32_t event);
 static int  pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event,
     PyObject *handle);
+static int  pyloop_watch_drop(pyloop_t *loop, PyObject *op);
 static PyObject *pyloop_watch_remove(pyloop_t *loop, PyObject *file,
     uint32_t event);
+static PyObject *pyloop_watch_owner(pyloop_t *loop, int fd);
 
 
 /*
@@ -96,37 +98,36 @@ pyloop_file_long(PyObject *file)
 /*
  * Tells the kernel what is watched.  A descriptor that was closed and
  * opened again has left epoll, a duplicated one has not: either is put
- * right.
+ * right.  "once": until the next event.
  */
 
 static int
-pyloop_watch_set(pyloop_poller_t *poller, int fd, uint32_t events)
+pyloop_watch_set(pyloop_poller_t *poller, int fd, uint32_t events, int once)
 {
     int              op, rc;
+    uint32_t         kernel;
     pyloop_watch_t  *watch;
 
     watch = &poller->watches[fd];
 
-    if (events == watch->events) {
-        op = EPOLL_CTL_MOD;
-
-    } else if (events == 0) {
+    if (events == 0) {
         (void) pyloop_poller_control(poller, EPOLL_CTL_DEL, fd, 0);
         watch->events = 0;
+        watch->kernel = 0;
 
         return 0;
-
-    } else {
-        op = watch->events ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
     }
 
-    rc = pyloop_poller_control(poller, op, fd, events);
+    op = watch->kernel ? EPOLL_CTL_MOD : EPOLL_CTL_ADD;
+    kernel = once ? events | EPOLLONESHOT : events;
+
+    rc = pyloop_poller_control(poller, op, fd, kernel);
 
     if (rc == -1 && errno == ENOENT && op == EPOLL_CTL_MOD) {
-        rc = pyloop_poller_control(poller, EPOLL_CTL_ADD, fd, events);
+        rc = pyloop_poller_control(poller, EPOLL_CTL_ADD, fd, kernel);
 
     } else if (rc == -1 && errno == EEXIST) {
-        rc = pyloop_poller_control(poller, EPOLL_CTL_MOD, fd, events);
+        rc = pyloop_poller_control(poller, EPOLL_CTL_MOD, fd, kernel);
     }
 
     if (rc == -1) {
@@ -135,6 +136,7 @@ pyloop_watch_set(pyloop_poller_t *poller, int fd, uint32_t events)
     }
 
     watch->events = events;
+    watch->kernel = kernel;
 
     return 0;
 }
@@ -161,7 +163,7 @@ pyloop_watch_grow(pyloop_poller_t *poller, int fd)
     }
 
     for (i = poller->size; i < size; i++) {
-        watches[i] = (pyloop_watch_t) { NULL, NULL, NULL, 0, NULL };
+        watches[i] = (pyloop_watch_t) { NULL, NULL, NULL, 0, 0, NULL };
     }
 
     poller->watches = watches;
@@ -248,26 +250,31 @@ pyloop_watch(pyloop_t *loop, int fd, uint32_t event, PyObject *callback,
 }
 
 
-/* The handle takes the place of the one that is there. */
+/* The handle, or Future, takes the place of the one that is there. */
 
 static int
 pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
 {
-    int               rc;
+    int               once, rc;
     PyObject         *old;
     pyloop_watch_t   *watch;
     pyloop_poller_t  *poller;
 
     poller = loop->poller;
 
-    if (pyloop_watch_grow(poller, fd) == -1
-        || pyloop_watch_set(poller, fd, poller->watches[fd].events | event)
-           == -1)
-    {
+    if (pyloop_watch_grow(poller, fd) == -1) {
         return -1;
     }
 
     watch = &poller->watches[fd];
+
+    old = event == EPOLLIN ? watch->writer : watch->reader;
+    once = !pyloop_is_handle(loop->state, handle)
+           && (old == NULL || !pyloop_is_handle(loop->state, old));
+
+    if (pyloop_watch_set(poller, fd, watch->events | event, once) == -1) {
+        return -1;
+    }
 
     if (event == EPOLLIN) {
         old = watch->reader;
@@ -278,8 +285,33 @@ pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
         watch->writer = Py_NewRef(handle);
     }
 
-    rc = old ? pyloop_handle_cancel(loop->state, old) : 0;
-    Py_XDECREF(old);
+    rc = old ? pyloop_watch_drop(loop, old) : 0;
+
+    return rc == -1 ? -1 : 0;
+}
+
+
+/*
+ * Takes the reference of what is no longer watched: 1, or 0 when nothing
+ * waited for it, or -1 with an exception set.
+ */
+
+static int
+pyloop_watch_drop(pyloop_t *loop, PyObject *op)
+{
+    int        rc;
+    PyObject  *res;
+
+    if (pyloop_is_handle(loop->state, op)) {
+        rc = pyloop_handle_cancel(loop->state, op) == -1 ? -1 : 1;
+
+    } else {
+        res = PyObject_CallMethodNoArgs(op, loop->state->str_done);
+        rc = res ? res != Py_True : -1;
+        Py_XDECREF(res);
+    }
+
+    Py_DECREF(op);
 
     return rc;
 }
@@ -308,7 +340,7 @@ pyloop_watch_remove(pyloop_t *loop, PyObject *file, uint32_t event)
 int
 pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
 {
-    int               rc;
+    int               rc, once;
     PyObject         *handle, *old;
     pyloop_watch_t   *watch;
     pyloop_poller_t  *poller;
@@ -321,13 +353,14 @@ pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
         return 0;
     }
 
-    if (pyloop_watch_set(poller, fd, poller->watches[fd].events & ~event)
-        == -1)
-    {
+    watch = &poller->watches[fd];
+
+    handle = event == EPOLLIN ? watch->writer : watch->reader;
+    once = handle && !pyloop_is_handle(loop->state, handle);
+
+    if (pyloop_watch_set(poller, fd, watch->events & ~event, once) == -1) {
         return -1;
     }
-
-    watch = &poller->watches[fd];
 
     if (event == EPOLLIN) {
         handle = watch->reader;
@@ -345,12 +378,105 @@ pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
         watch->file = NULL;
     }
 
-    rc = handle ? pyloop_handle_cancel(loop->state, handle) : 0;
+    rc = handle ? pyloop_watch_drop(loop, handle) : 1;
 
-    Py_XDECREF(handle);
     Py_XDECREF(old);
 
-    return rc == -1 ? -1 : 1;
+    return rc;
+}
+
+
+/* Who waits for the same already is forgotten, as in asyncio. */
+
+PyObject *
+pyloop_watch_once(pyloop_t *loop, PyObject *sock, uint32_t event)
+{
+    int        fd;
+    PyObject  *future, *owner;
+
+    if (pyloop_check_closed(loop) == -1) {
+        return NULL;
+    }
+
+    fd = pyloop_file_number(loop->poller, sock);
+    if (fd == -1) {
+        return NULL;
+    }
+
+    owner = pyloop_watch_owner(loop, fd);
+
+    if (owner) {
+        PyErr_Format(PyExc_RuntimeError,
+                     "File descriptor %d is used by transport %R", fd, owner);
+        return NULL;
+    }
+
+    future = pyloop_create_future((PyObject *) loop, NULL);
+
+    if (future && pyloop_watch_put(loop, fd, event, future) == -1) {
+        Py_CLEAR(future);
+    }
+
+    return future;
+}
+
+
+int
+pyloop_watch_wake(pyloop_t *loop, int fd, uint32_t event)
+{
+    int              waits;
+    PyObject        *future, *res;
+    pyloop_watch_t  *watch;
+
+    watch = &loop->poller->watches[fd];
+    watch->events &= ~event;
+
+    if (event == EPOLLIN) {
+        future = watch->reader;
+        watch->reader = NULL;
+
+    } else {
+        future = watch->writer;
+        watch->writer = NULL;
+    }
+
+    Py_INCREF(future);
+    waits = pyloop_watch_drop(loop, future);
+
+    if (waits == 1) {
+        res = PyObject_CallMethodOneArg(future, loop->state->str_set_result,
+                                        Py_None);
+        waits = res ? 1 : -1;
+        Py_XDECREF(res);
+    }
+
+    Py_DECREF(future);
+
+    return waits == -1 ? -1 : 0;
+}
+
+
+/* A number that is closed by now, or another file's, is no one's error. */
+
+void
+pyloop_watch_again(pyloop_poller_t *poller, int fd)
+{
+    uint32_t         kernel;
+    pyloop_watch_t  *watch;
+
+    if (fd >= poller->size) {
+        return;
+    }
+
+    watch = &poller->watches[fd];
+    kernel = watch->events | (watch->kernel & EPOLLONESHOT);
+
+    if (kernel == watch->kernel) {
+        return;
+    }
+
+    watch->kernel = pyloop_poller_control(poller, EPOLL_CTL_MOD, fd, kernel)
+                    == 0 ? kernel : 0;
 }
 
 
@@ -387,26 +513,43 @@ pyloop_watch_disown(pyloop_t *loop, int fd, pyloop_transport_t *tr)
 PyObject *
 pyloop_ensure_fd_no_transport(PyObject *op, PyObject *file)
 {
-    int                  fd;
-    pyloop_poller_t     *poller;
-    pyloop_transport_t  *tr;
+    int        fd;
+    pyloop_t  *loop;
+    PyObject  *owner;
 
-    poller = ((pyloop_t *) op)->poller;
+    loop = (pyloop_t *) op;
 
-    fd = pyloop_file_number(poller, file);
+    fd = pyloop_file_number(loop->poller, file);
     if (fd == -1) {
         return NULL;
     }
 
-    tr = fd < poller->size ? poller->watches[fd].transport : NULL;
+    owner = pyloop_watch_owner(loop, fd);
 
-    if (tr && !tr->closing) {
+    if (owner) {
         PyErr_Format(PyExc_RuntimeError,
-                     "File descriptor %R is used by transport %R", file, tr);
+                     "File descriptor %R is used by transport %R", file,
+                     owner);
         return NULL;
     }
 
     Py_RETURN_NONE;
+}
+
+
+/* The transport that is not about to close, borrowed, or NULL. */
+
+static PyObject *
+pyloop_watch_owner(pyloop_t *loop, int fd)
+{
+    pyloop_poller_t     *poller;
+    pyloop_transport_t  *tr;
+
+    poller = loop->poller;
+
+    tr = fd < poller->size ? poller->watches[fd].transport : NULL;
+
+    return tr && !tr->closing ? (PyObject *) tr : NULL;
 }
 
 
