@@ -97,5 +97,9 @@ class Sockets(_Base):
 
     async def sock_connect(self, sock: Any, address: Any) -> None:
         """As asyncio's; the answer of a neighbour, which is there at once, is not waited for."""
-        if type(sock) is not socket.socket or self.get_debug() or not self._connect(sock, address):
+        connected: bool | None = False
+        if type(sock) is socket.socket and not self.get_debug():
+            while (connected := self._connect(sock, address)) is None:
+                await self._writable(sock)
+        if not connected:
             await super().sock_connect(sock, address)

@@ -85,7 +85,7 @@ class Transports(Sockets):
         """As asyncio's, by a shorter way where the host is a number and nothing else is asked."""
         family = 0
         # who replaces asyncio's sockets wants to see theirs used
-        if not options and vars(base_events)["socket"] is socket:
+        if not options and vars(base_events)["socket"] is socket and not self.get_debug():
             family = self._numeric(host, port)
         if not family:
             return await super().create_connection(protocol_factory, host, port, **options)
@@ -96,7 +96,15 @@ class Transports(Sockets):
         except BaseException:
             sock.close()
             raise
-        return await super().create_connection(protocol_factory, sock=sock)
+        protocol = protocol_factory()
+        waiter = self.create_future()
+        transport = self._make_socket_transport(sock, protocol, waiter)
+        try:
+            await waiter
+        except BaseException:
+            transport.close()
+            raise
+        return transport, protocol
 
     def _make_ssl_transport(
         self,

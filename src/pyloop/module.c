@@ -268,6 +268,7 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->selector_key);
     Py_CLEAR(state->hidden);
     Py_CLEAR(state->step_type);
+    Py_CLEAR(state->kw_step);
     Py_CLEAR(state->kw_loop);
     Py_CLEAR(state->kw_context);
     Py_CLEAR(state->kw_loop_context);
@@ -281,8 +282,10 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->str_context);
     Py_CLEAR(state->str_data_received);
     Py_CLEAR(state->str_datagram_received);
+    Py_CLEAR(state->str_done);
     Py_CLEAR(state->str_eof_received);
     Py_CLEAR(state->str_error_received);
+    Py_CLEAR(state->str_fileno);
     Py_CLEAR(state->str_get_buffer);
     Py_CLEAR(state->str_pause_writing);
     Py_CLEAR(state->str_pending);
@@ -291,6 +294,7 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->str_run_once);
     Py_CLEAR(state->str_self);
     Py_CLEAR(state->str_ssl_protocol);
+    Py_CLEAR(state->str_set_result);
     Py_CLEAR(state->str_time);
     Py_CLEAR(state->str_write);
 

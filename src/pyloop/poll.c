@@ -222,11 +222,11 @@ pyloop_poll_wait(pyloop_t *loop, struct epoll_event *events, int64_t timeout)
 
         n = pyloop_epoll(loop->poller, events, timeout);
         err = errno;
-        waited = pyloop_now();
+        waited = loop->nasleep ? pyloop_now() : 0;
 
         PyEval_RestoreThread(thread);
         loop->sleeping = 0;
-        waited = pyloop_now() - waited;
+        waited = loop->nasleep ? pyloop_now() - waited : 0;
     }
 
     if (loop->nasleep) {

@@ -228,6 +228,7 @@ typedef struct {
 
     PyTypeObject    *step_type;          /* of _asyncio, once seen */
     PyMethodDef     *wakeup_def;
+    PyObject        *kw_step;            /* its ("context",) */
 
     PyObject        *no_vars;            /* of an empty context */
 

@@ -63,8 +63,12 @@ pyloop_call_parse(pyloop_t *loop, const char *method, const char *time,
     call->args = args;
     call->nargs = nargs;
 
-    if (kwnames) {
-        state = loop->state;
+    state = loop->state;
+
+    if (kwnames && kwnames == state->kw_step) {
+        call->context = named[0] == Py_None ? NULL : named[0];
+
+    } else if (kwnames) {
 
         for (i = 0; i < PyTuple_GET_SIZE(kwnames); i++) {
             name = PyTuple_GET_ITEM(kwnames, i);
@@ -238,6 +242,10 @@ pyloop_call_soon(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     }
 
     if (!loop->closed && pyloop_call_hidden(loop, &call)) {
+
+        if (loop->state->kw_step == NULL && PyTuple_GET_SIZE(kwnames) == 1) {
+            loop->state->kw_step = Py_NewRef(kwnames);
+        }
 
         if (pyloop_ready_add(&loop->ready, Py_NewRef(call.callback),
                              call.nargs ? Py_NewRef(call.args[0]) : NULL,

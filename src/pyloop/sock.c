@@ -8,7 +8,6 @@
 #include "pyloop/transport.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <sys/epoll.h>
 
 
@@ -16,7 +15,6 @@ static int  pyloop_sock_number(pyloop_t *loop, PyObject *sock);
 static int  pyloop_sock_again(void);
 static PyObject *pyloop_sock_receive(pyloop_t *loop, int fd,
     Py_ssize_t size);
-static int  pyloop_connect_result(int fd);
 
 
 /* The family of a host and a port that are numbers, or 0. */
@@ -50,14 +48,14 @@ pyloop_numeric(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 
 /*
  * The arguments: a non-blocking socket and an address.  True when they are
- * connected; False when that takes time, or when the address has to be
- * looked up.
+ * connected; None when that takes time, after which this is to be called
+ * again; False when the address has to be looked up.
  */
 
 PyObject *
 pyloop_connect(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
 {
-    int            fd, family, err;
+    int            fd, family, rc, err;
     PyObject      *message, *exc;
     socklen_t      len;
     pyloop_name_t  name;
@@ -83,18 +81,21 @@ pyloop_connect(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
         Py_RETURN_FALSE;
     }
 
-    if (connect(fd, &name.any, len) == 0) {
+    rc = connect(fd, &name.any, len);
+
+    /* the loopback's answer is there before connect() has returned */
+    if (rc == -1 && errno == EINPROGRESS) {
+        rc = connect(fd, &name.any, len);
+    }
+
+    if (rc == 0) {
         Py_RETURN_TRUE;
     }
 
-    err = errno == EINPROGRESS ? pyloop_connect_result(fd) : errno;
+    err = errno;
 
-    if (err == EINPROGRESS || err == EINTR) {
-        Py_RETURN_FALSE;
-    }
-
-    if (err == 0) {
-        Py_RETURN_TRUE;
+    if (err == EINPROGRESS || err == EALREADY || err == EINTR) {
+        Py_RETURN_NONE;
     }
 
     message = PyUnicode_FromFormat("Connect call failed %S", args[1]);
@@ -108,30 +109,6 @@ pyloop_connect(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     }
 
     return NULL;
-}
-
-
-/* The loopback's answer is there before connect() has returned. */
-
-static int
-pyloop_connect_result(int fd)
-{
-    int            err;
-    socklen_t      len;
-    struct pollfd  pfd;
-
-    pfd.fd = fd;
-    pfd.events = POLLOUT;
-    pfd.revents = 0;
-
-    if (poll(&pfd, 1, 0) != 1) {
-        return EINPROGRESS;
-    }
-
-    len = sizeof(err);
-
-    return getsockopt(fd, SOL_SOCKET, SO_ERROR, &err, &len) == -1
-           ? errno : err;
 }
 
 
