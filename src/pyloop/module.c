@@ -60,6 +60,7 @@ pyloop_imports(pyloop_state_t *state)
         { &state->asyncio_timer, "asyncio.events", "TimerHandle" },
         { &state->future_type, "asyncio.futures", "Future" },
         { &state->task_type, "asyncio.tasks", "Task" },
+        { &state->executor_future, "concurrent.futures", "Future" },
         { &state->extract_stack, "asyncio.format_helpers", "extract_stack" },
         { &state->format_callback, "asyncio.format_helpers",
           "_format_callback_source" },
@@ -229,6 +230,7 @@ pyloop_module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->asyncio_timer);
     Py_VISIT(state->future_type);
     Py_VISIT(state->task_type);
+    Py_VISIT(state->executor_future);
     Py_VISIT(state->get_asyncgen_hooks);
     Py_VISIT(state->set_asyncgen_hooks);
     Py_VISIT(state->extract_stack);
@@ -261,6 +263,7 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->asyncio_timer);
     Py_CLEAR(state->future_type);
     Py_CLEAR(state->task_type);
+    Py_CLEAR(state->executor_future);
     Py_CLEAR(state->get_asyncgen_hooks);
     Py_CLEAR(state->set_asyncgen_hooks);
     Py_CLEAR(state->extract_stack);

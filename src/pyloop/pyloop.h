@@ -188,6 +188,7 @@ typedef struct {
     PyObject        *asyncio_timer;
     PyObject        *future_type;
     PyObject        *task_type;
+    PyObject        *executor_future;    /* of concurrent.futures */
     PyObject        *get_asyncgen_hooks;
     PyObject        *set_asyncgen_hooks;
     PyObject        *extract_stack;

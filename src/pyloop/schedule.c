@@ -24,6 +24,7 @@ static int  pyloop_call_check(pyloop_t *loop, const char *method,
     int any_thread, PyObject *callback);
 static PyObject *pyloop_call_add(pyloop_t *loop, pyloop_call_t *call);
 static int  pyloop_call_hidden(pyloop_t *loop, pyloop_call_t *call);
+static int  pyloop_call_answers(pyloop_t *loop, pyloop_call_t *call);
 static PyObject *pyloop_timer_add(pyloop_t *loop, double time,
     PyObject *when, pyloop_call_t *call);
 static PyObject *pyloop_call_own_at(pyloop_t *loop, PyObject *when,
@@ -266,6 +267,24 @@ pyloop_call_soon(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
 }
 
 
+/*
+ * True when a worker of an executor hands over what its call has answered,
+ * as asyncio's wrap_future() has it do.  The worker keeps the GIL until it
+ * waits for other work: a loop that ran sooner would find it busy still, and
+ * have the executor start another thread.
+ */
+
+static int
+pyloop_call_answers(pyloop_t *loop, pyloop_call_t *call)
+{
+    PyTypeObject  *answer;
+
+    answer = (PyTypeObject *) loop->state->executor_future;
+
+    return call->nargs == 2 && Py_IS_TYPE(call->args[1], answer);
+}
+
+
 /* The GIL is the lock; the loop is woken once a sleep. */
 
 PyObject *
@@ -291,7 +310,13 @@ pyloop_call_soon_threadsafe(PyObject *op, PyObject *const *args,
 
     if (handle && loop->sleeping) {
         loop->sleeping = 0;
-        pyloop_wake_unlocked(loop);
+
+        if (pyloop_call_answers(loop, &call)) {
+            pyloop_wake(loop);
+
+        } else {
+            pyloop_wake_unlocked(loop);
+        }
     }
 
     return handle;
