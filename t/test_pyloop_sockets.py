@@ -33,11 +33,18 @@ def fill(sock: socket.socket) -> int:
 
 async def soon(coroutine: Any) -> "asyncio.Task[Any]":
     """A task of it that waits."""
-    task = asyncio.ensure_future(coroutine)
+    task: asyncio.Task[Any] = asyncio.ensure_future(coroutine)
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert not task.done()
     return task
+
+
+def read_bytes(loop: asyncio.AbstractEventLoop, sock: socket.socket) -> list[bytes]:
+    """What a reader of the loop gets, byte by byte."""
+    seen: list[bytes] = []
+    loop.add_reader(sock, lambda: seen.append(sock.recv(1)))
+    return seen
 
 
 Pair = tuple[socket.socket, socket.socket]
@@ -152,13 +159,12 @@ def test_a_reader_and_a_waiting_send_share_a_socket(pair: Pair, reads_first: boo
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        seen: list[bytes] = []
         fill(ours)
         if reads_first:
-            loop.add_reader(ours, lambda: seen.append(ours.recv(1)))
+            seen = read_bytes(loop, ours)
         sends = await soon(loop.sock_sendall(ours, b"last"))
         if not reads_first:
-            loop.add_reader(ours, lambda: seen.append(ours.recv(1)))
+            seen = read_bytes(loop, ours)
         theirs.send(b"ab")
         while len(seen) < 2:
             await asyncio.sleep(0.001)
@@ -239,8 +245,7 @@ def test_a_number_that_another_socket_gets_is_watched_for_it(cancels: bool) -> N
                 reads = await soon(loop.sock_recv(other, 10))
                 peer.send(b"other")
                 assert await asyncio.wait_for(reads, 10) == b"other"
-                seen: list[bytes] = []
-                loop.add_reader(other, lambda: seen.append(other.recv(1)))
+                seen = read_bytes(loop, other)
                 peer.send(b"ab")
                 while len(seen) < 2:
                     await asyncio.sleep(0.001)
@@ -293,6 +298,29 @@ def test_a_duplicate_that_lives_on_disturbs_no_one() -> None:
                 peer.send(b"y")
                 assert await reads == b"y"
             assert duplicate.recv(10) == b"x"
+
+    run(main())
+
+
+def test_closing_a_socket_that_waits_for_both_is_no_error_of_the_loop() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair()
+        ours.setblocking(False)
+        fill(ours)
+        tasks = [
+            await soon(loop.sock_recv(ours, 10)),
+            await soon(loop.sock_sendall(ours, b"x")),
+        ]
+        with ours.dup(), theirs:
+            ours.close()
+            theirs.send(b"x")
+            for _ in range(10):
+                await asyncio.sleep(0.001)
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+        assert all(isinstance(result, OSError | asyncio.CancelledError) for result in results)
 
     run(main())
 
