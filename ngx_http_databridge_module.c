@@ -25,6 +25,10 @@ static ngx_conf_num_bounds_t  ngx_http_databridge_threads_bounds = {
     ngx_conf_check_num_bounds, 1, 1024
 };
 
+static ngx_conf_num_bounds_t  ngx_http_databridge_nice_bounds = {
+    ngx_conf_check_num_bounds, 0, 19
+};
+
 
 static ngx_command_t  ngx_http_databridge_commands[] = {
 
@@ -146,6 +150,13 @@ static ngx_command_t  ngx_http_databridge_commands[] = {
       NGX_HTTP_MAIN_CONF_OFFSET,
       offsetof(ngx_http_databridge_main_conf_t, store_threads),
       &ngx_http_databridge_threads_bounds },
+
+    { ngx_string("databridge_nice"),
+      NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
+      ngx_conf_set_num_slot,
+      NGX_HTTP_MAIN_CONF_OFFSET,
+      offsetof(ngx_http_databridge_main_conf_t, nice),
+      &ngx_http_databridge_nice_bounds },
 
     { ngx_string("databridge_shutdown_timeout"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
@@ -276,6 +287,7 @@ ngx_http_databridge_create_main_conf(ngx_conf_t *cf)
     dmcf->queue = NGX_CONF_UNSET_UINT;
     dmcf->sync_threads = NGX_CONF_UNSET_UINT;
     dmcf->store_threads = NGX_CONF_UNSET_UINT;
+    dmcf->nice = NGX_CONF_UNSET_UINT;
     dmcf->shutdown_timeout = NGX_CONF_UNSET_MSEC;
     dmcf->check = NGX_CONF_UNSET_MSEC;
     dmcf->zone_size = NGX_CONF_UNSET_SIZE;
@@ -294,6 +306,7 @@ ngx_http_databridge_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_uint_value(dmcf->queue, 1024);
     ngx_conf_init_uint_value(dmcf->sync_threads, 40);
     ngx_conf_init_uint_value(dmcf->store_threads, 4);
+    ngx_conf_init_uint_value(dmcf->nice, 5);
     ngx_conf_init_msec_value(dmcf->shutdown_timeout, 30000);
     ngx_conf_init_msec_value(dmcf->check, 30000);
     ngx_conf_init_size_value(dmcf->zone_size, 1024 * 1024);

@@ -30,6 +30,7 @@ VALUES = {
     "queue": "77",
     "sync_threads": "9",
     "store_threads": "5",
+    "nice": "10",
     "shutdown_timeout": "12",
     "max_requests": "1000",
     "max_rss": "500m",
@@ -42,6 +43,7 @@ NO_SENSE = [
     ("--queue", "0"),
     ("--sync-threads", "0"),
     ("--store-threads", "-1"),
+    ("--nice", "20"),
     ("--shutdown-timeout", "-1"),
     ("--max-requests", "-5"),
 ]

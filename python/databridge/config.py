@@ -56,6 +56,7 @@ class Settings:
     queue: int = 1024
     sync_threads: int = 40
     store_threads: int = 4
+    nice: int = 5
     shutdown_timeout: int = 30
     check: bool = True
     development: bool = False
@@ -146,7 +147,7 @@ def _http_lines(settings: Settings, site: Site) -> list[str]:
     ]
     if settings.gzip:
         lines += _gzip_lines()
-    for name in ("queue", "sync_threads", "store_threads", "max_requests", "max_rss"):
+    for name in ("queue", "sync_threads", "store_threads", "nice", "max_requests", "max_rss"):
         if (value := getattr(settings, name)) != getattr(Settings, name):
             lines.append(_line(f"databridge_{name}", str(value)))
     if not settings.check:
@@ -225,12 +226,15 @@ def validate(settings: Settings) -> None:
         ("queue", 1),
         ("sync_threads", 1),
         ("store_threads", 1),
+        ("nice", 0),
         ("shutdown_timeout", 0),
         ("max_requests", 0),
     ):
         if (value := getattr(settings, name)) < least:
             flag = name.replace("_", "-")
             raise ConfigError(f"--{flag} must be {least} or more, not {value}")
+    if settings.nice > 19:
+        raise ConfigError(f"--nice must be 19 or less, not {settings.nice}")
     if not re.fullmatch(r"[0-9]{1,12}[kKmM]?", settings.max_rss):
         raise ConfigError(f"--max-rss must be a size as 500m or 800000k, not {settings.max_rss!r}")
     if not re.fullmatch(r"[0-9]{1,12}[kKmMgG]?", settings.max_body_size):

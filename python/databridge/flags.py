@@ -59,6 +59,7 @@ FLAGS = (
     Flag("queue", "databridge_queue", "Requests that may wait for Python, then 503", "N"),
     Flag("sync_threads", "databridge_sync_threads", "Threads of a worker for def handlers", "N"),
     Flag("store_threads", "databridge_store_threads", "Threads of a worker for slow reads", "N"),
+    Flag("nice", "databridge_nice", "How far Python stands back for nginx and native CRUD", "N"),
     Flag("shutdown_timeout", "databridge_shutdown_timeout", "For requests, at the end", "SECONDS"),
     Flag("max_requests", "databridge_max_requests", "Renew a worker after these; 0: never", "N"),
     Flag("max_rss", "databridge_max_rss", "Renew a worker above this, as 500m; 0: never", "SIZE"),

@@ -7,6 +7,8 @@ some microseconds, and no call anything but the executor's count.
 """
 
 import asyncio
+import contextlib
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +21,18 @@ PERIOD = 1.0
 """Seconds between two looks."""
 
 _serving: set[asyncio.Task[None]] = set()
+
+
+def step_back() -> None:
+    """Leaves a busy processor to nginx's thread: Python's are nicer, and all that they start.
+
+    The threads of stores are none of Python's, and keep up with nginx's.
+    """
+    for thread in threading.enumerate():
+        if thread.native_id is not None:
+            with contextlib.suppress(ProcessLookupError):
+                nice = os.getpriority(os.PRIO_PROCESS, thread.native_id) + _databridge.nice()
+                os.setpriority(os.PRIO_PROCESS, thread.native_id, nice)
 
 
 def start(loop: asyncio.AbstractEventLoop) -> None:

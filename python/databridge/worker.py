@@ -17,7 +17,7 @@ import _databridge
 from databridge import interface, loading, logs, process, tables
 from databridge.lifespan import Lifespan, LifespanError
 from databridge.loop import new_event_loop
-from databridge.threads import Gauge, SyncThreads
+from databridge.threads import Gauge, SyncThreads, step_back
 from databridge.wsgi import WSGI, Pool
 
 logger = logging.getLogger("databridge")
@@ -102,6 +102,7 @@ class Worker:
             self.abandon()
         gc.collect()
         gc.freeze()
+        step_back()
         _databridge.ready()
 
         await stop

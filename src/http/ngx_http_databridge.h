@@ -11,6 +11,7 @@
 #include <ngx_core.h>
 #include <ngx_http.h>
 
+#include "core/db_thread.h"
 #include "obs/db_metrics.h"
 #include "obs/db_trace.h"
 #include "python/db_python.h"
@@ -80,6 +81,7 @@ typedef struct {
     ngx_str_t                         venv;
     ngx_uint_t                        queue;
     ngx_uint_t                        sync_threads;
+    ngx_uint_t                        nice;
     ngx_uint_t                        store_threads;
     ngx_msec_t                        shutdown_timeout;
     ngx_msec_t                        check;   /* 0: off */

@@ -11,6 +11,7 @@
 
 #define NGX_HTTP_DATABRIDGE_ERROR_LEN  512
 #define NGX_HTTP_DATABRIDGE_BATCH      128     /* results a turn */
+#define NGX_HTTP_DATABRIDGE_SLICE      100000  /* ns, the least there is */
 
 
 static ngx_int_t ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
@@ -138,6 +139,10 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
     }
 
     ngx_http_databridge_handover_start(worker);
+
+    /* after the threads of Python and the stores, which have no haste */
+
+    db_thread_slice(NGX_HTTP_DATABRIDGE_SLICE);
 
     return NGX_OK;
 }
@@ -268,6 +273,7 @@ ngx_http_databridge_python_conf(ngx_http_databridge_worker_t *worker)
     python->apps = dmcf->apps.elts;
     python->napps = dmcf->apps.nelts;
     python->sync_threads = dmcf->sync_threads;
+    python->nice = dmcf->nice;
     python->metrics = worker->meter.row;
     python->log = ngx_http_databridge_python_log;
     python->store_log = ngx_http_databridge_store_log;

@@ -62,6 +62,7 @@ typedef struct {
     unsigned           nstores;
     db_log_pt          store_log;     /* of the stores, with log_ctx */
     unsigned           sync_threads;  /* for "def" handlers */
+    unsigned           nice;          /* of Python's threads, once ready */
     db_metrics_row_t  *metrics;       /* the worker's */
 
     /* one line without its end; any thread */

@@ -98,6 +98,13 @@ db_py_module_sync_threads(PyObject *module, PyObject *unused)
 
 
 static PyObject *
+db_py_module_nice(PyObject *module, PyObject *unused)
+{
+    return PyLong_FromUnsignedLong(db_py.conf->nice);
+}
+
+
+static PyObject *
 db_py_module_attach(PyObject *module, PyObject *args)
 {
     PyObject  *loop, *stop, *report;
@@ -441,6 +448,8 @@ static PyMethodDef  db_py_module_methods[] = {
       "application." },
     { "sync_threads", db_py_module_sync_threads, METH_NOARGS,
       "How many threads \"def\" handlers may have." },
+    { "nice", db_py_module_nice, METH_NOARGS,
+      "How much nicer Python's threads are than nginx's." },
     { "threads", db_py_module_threads, METH_VARARGS,
       "threads(limit, busy, waiting): how \"def\" handlers fare, for the "
       "metrics." },
