@@ -409,6 +409,29 @@ db_py_type_is(PyObject *type, PyObject *expected)
 }
 
 
+/*
+ * Nobody gets it.  Of a response in one message the application need not
+ * know: what it does afterwards is the same.  One that goes on sending is
+ * told to stop.
+ */
+
+static int
+db_py_request_send_nobody(db_py_request_t *request, PyObject *type,
+    PyObject *message)
+{
+    int  more;
+
+    more = db_py_flag(message, db_py.str.more_body);
+
+    if (more == 0) {
+        request->start |= db_py_type_is(type, db_py.str.response_start);
+        return 1;
+    }
+
+    return more == 1 ? db_py_request_disconnected() : -1;
+}
+
+
 /* A message of the response, by what has gone before. */
 
 static int
@@ -459,7 +482,7 @@ db_py_request_send(PyObject *self, PyObject *message)
 
     request = (db_py_request_t *) self;
 
-    if (request->gone || db_py_request_stream_ended(request)) {
+    if (db_py_request_stream_ended(request)) {
         return db_py_request_disconnected();
     }
 
@@ -469,7 +492,8 @@ db_py_request_send(PyObject *self, PyObject *message)
         return -1;
     }
 
-    rc = db_py_request_send_message(request, type, message);
+    rc = request->gone ? db_py_request_send_nobody(request, type, message)
+                       : db_py_request_send_message(request, type, message);
     Py_DECREF(type);
 
     return rc;
