@@ -6,8 +6,9 @@ It knows nothing of databridge, and is served unchanged by all.
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Header
+from fastapi import Depends, FastAPI, Header, HTTPException
 from fastapi.middleware.cors import CORSMiddleware
+from fastapi.middleware.gzip import GZipMiddleware
 from fastapi.responses import PlainTextResponse
 from pydantic import BaseModel
 
@@ -115,6 +116,11 @@ def use_session(session: Annotated[Session, Depends(session)]) -> dict[str, bool
     return {"open": session.open}
 
 
+@app.get("/missing", response_model=None)
+async def missing() -> None:
+    raise HTTPException(404, "no such thing")
+
+
 guarded = FastAPI()
 guarded.add_middleware(CORSMiddleware, allow_origins=["https://example.com"])
 
@@ -122,3 +128,9 @@ guarded.add_middleware(CORSMiddleware, allow_origins=["https://example.com"])
 @guarded.get("/constant", response_model=None)
 async def guarded_constant() -> dict[str, str]:
     return {"message": "hello"}
+
+
+compressed = FastAPI()
+compressed.add_middleware(GZipMiddleware)
+compressed.get("/constant", response_model=None)(guarded_constant)
+compressed.get("/items/{item_id}", response_model=None)(item)

@@ -249,14 +249,18 @@ def wrk(case: Case, seconds: float, connections: int) -> tuple[int, float]:
     return counted(command, case.name, seconds)
 
 
-def counted(command: Sequence[str], name: str, seconds: float) -> tuple[int, float]:
-    """What a command of wrk has counted; no request may fail."""
+def counted(
+    command: Sequence[str], name: str, seconds: float, *, refused: bool = False
+) -> tuple[int, float]:
+    """What a command of wrk has counted; no request may fail, or all have to be refused."""
     output = run(command, seconds)
+    requests = int(number(output, r"(\d+) requests in"))
+    failed = re.search(r"Non-2xx or 3xx responses: (\d+)", output)
 
-    if "Non-2xx" in output or "Socket errors" in output:
+    if int(failed[1] if failed else 0) != refused * requests or "Socket errors" in output:
         raise RuntimeError(f"{name}:\n{output}")
 
-    return int(number(output, r"(\d+) requests in")), number(output, r"Requests/sec:\s+([\d.]+)")
+    return requests, number(output, r"Requests/sec:\s+([\d.]+)")
 
 
 def paced(case: Case, seconds: float, connections: int) -> tuple[int, float]:

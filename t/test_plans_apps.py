@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 
 from conftest import StartApp, StartUvicorn
+from harness import Nginx, Uvicorn
 from harness.plans import KIND, Pair
+from harness.wait import until
 
 Serve = Callable[..., Pair]
 
@@ -351,3 +353,195 @@ async def x(value: Annotated[str, Depends(session)]):
             answer = client.response()
             assert answer.body == b'"session"'
             assert answer.values("x-kind") == [b"plan"]
+
+
+LEAVING = """
+import asyncio
+
+from fastapi import BackgroundTasks
+
+app = FastAPI()
+events = {}
+
+def noting(name, key):
+    async def dependency():
+        try:
+            yield name
+            events[key].append(f"{name} went on")
+        except BaseException as exc:
+            events[key].append(f"{name} saw {exc!r}")
+            raise
+    return dependency
+
+async def late(key: str):
+    async for value in noting("late", key)():
+        yield value
+
+def threaded(key: str):
+    try:
+        yield "threaded"
+        events[key].append("threaded went on")
+    except BaseException as exc:
+        events[key].append(f"threaded saw {exc!r}")
+        raise
+
+async def left(request, key):
+    events[key] = ["begun"]
+    while not await request.is_disconnected():
+        await asyncio.sleep(0.01)
+
+@app.get("/yields")
+async def yields(
+    request: Request,
+    key: str,
+    a: Annotated[str, Depends(late)],
+    b: Annotated[str, Depends(threaded)],
+):
+    await left(request, key)
+    return [a, b]
+
+@app.get("/raises")
+async def raises(request: Request, key: str, a: Annotated[str, Depends(threaded)]):
+    await left(request, key)
+    raise HTTPException(404)
+
+@app.get("/returned")
+async def returned(request: Request, key: str, a: Annotated[str, Depends(threaded)]):
+    await left(request, key)
+    return JSONResponse(a)
+
+@app.get("/tasks")
+async def tasks(request: Request, key: str, tasks: BackgroundTasks):
+    await left(request, key)
+    tasks.add_task(events[key].append, "task done")
+    return "returned"
+
+@app.get("/events")
+async def read_events(key: str):
+    return events.get(key, [])
+"""
+
+
+@pytest.mark.parametrize("around", ["", "app.add_middleware(GZipMiddleware)"])
+def test_user_code_does_not_hear_that_the_client_of_a_whole_response_has_left(
+    serve: Serve, around: str
+) -> None:
+    pair = serve(LEAVING + around)
+
+    def noted(server: Nginx | Uvicorn, path: str, count: int) -> list[str]:
+        def events() -> list[str]:
+            found: list[str] = server.client.get(f"/events?key={path}").json()
+            return found
+
+        with server.raw() as client:
+            client.get(f"/{path}?key={path}")
+            until(f"the beginning of {path}", events)
+        until(f"the end of {path}", lambda: len(events()) == count)
+        return events()
+
+    for path, count in (("yields", 3), ("raises", 2), ("returned", 2), ("tasks", 2)):
+        assert noted(pair.nginx, path, count) == noted(pair.uvicorn, path, count)
+
+
+REFUSALS = """
+import time
+
+from fastapi import BackgroundTasks
+from starlette.exceptions import HTTPException as Plain
+
+class Own(HTTPException):
+    pass
+
+ONE = HTTPException(404, "the same object each time")
+
+def session():
+    try:
+        yield "session"
+    except HTTPException as exc:
+        exc.headers = {"X-Seen": str(exc.status_code)}
+        raise
+
+@app.get("/refuse")
+async def refuse(kind: str, response: Response, tasks: BackgroundTasks):
+    response.headers["X-Lost"] = "yes"
+    tasks.add_task(time.time)
+    match kind:
+        case "plain":
+            raise Plain(418)
+        case "own":
+            raise Own(403)
+        case "headers":
+            raise HTTPException(401, {"why": [1, None]}, {"WWW-Authenticate": "Basic"})
+        case "latin":
+            raise HTTPException(401, "\u00e9", {"x-a": "\u00e9"})
+        case "vary":
+            raise HTTPException(401, headers={"Vary": "Accept"})
+        case "bodiless":
+            raise HTTPException(304, headers={"X-A": "b"})
+        case "one":
+            raise ONE
+        case "unspeakable":
+            raise HTTPException(400, {1, 2})
+        case "no status":
+            raise HTTPException(418, headers={"X-A": 5})
+        case _:
+            raise HTTPException(int(kind))
+
+@app.get("/from-thread")
+def from_thread():
+    raise HTTPException(409)
+
+@app.get("/from-session")
+def from_session(value: Annotated[str, Depends(session)]):
+    raise HTTPException(409)
+
+@app.get("/traceback")
+async def traceback():
+    return [ONE.__traceback__ is None]
+"""
+
+REFUSED = (
+    *(
+        "plain",
+        "own",
+        "headers",
+        "latin",
+        "vary",
+        "bodiless",
+        "one",
+        "one",
+        "unspeakable",
+        "no status",
+    ),
+    *("204", "205", "404", "500", "503"),
+)
+
+
+@pytest.mark.parametrize(
+    "begun",
+    [
+        "app = FastAPI()",
+        "app = FastAPI()\napp.add_middleware(CORSMiddleware, allow_origins=['http://a'])",
+        """
+app = FastAPI()
+
+@app.exception_handler(404)
+async def missing(request, exc):
+    return PlainTextResponse(f"{request.url.path}: {exc.detail}", 404)
+""",
+        """
+app = FastAPI()
+
+@app.exception_handler(HTTPException)
+def refused(request, exc):
+    return PlainTextResponse(f"{request.url.path}: {exc.detail}", exc.status_code)
+""",
+    ],
+    ids=["plain", "cors", "status handler", "handler"],
+)
+def test_an_http_exception_is_answered_as_the_application_has_it(serve: Serve, begun: str) -> None:
+    pair = serve(begun + REFUSALS)
+    for kind in REFUSED:
+        pair.same("GET", f"/refuse?kind={kind.replace(' ', '%20')}")
+    for path in ("/from-thread", "/from-session", "/traceback"):
+        pair.same("GET", path)

@@ -480,7 +480,7 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
 
     answer = &reader->plan->answer;
 
-    if (db_py_spec_tuple(tuple, 10, "answer") == -1
+    if (db_py_spec_tuple(tuple, 11, "answer") == -1
         || db_py_spec_number(PyTuple_GET_ITEM(tuple, 0), 100, 999,
                              "the status of the answer", &status) == -1
         || db_py_spec_flag(PyTuple_GET_ITEM(tuple, 1), "bodiless", &bodiless)
@@ -501,7 +501,9 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
                             PyTuple_GET_SIZE(PyTuple_GET_ITEM(tuple, 7)),
                             "dump_values") == -1
         || db_py_spec_call(PyTuple_GET_ITEM(tuple, 9), "finish",
-                           &answer->finish) == -1)
+                           &answer->finish) == -1
+        || db_py_spec_call(PyTuple_GET_ITEM(tuple, 10), "refuse",
+                           &answer->refuse) == -1)
     {
         return -1;
     }

@@ -105,6 +105,7 @@ typedef struct {
     PyObject           *dump_names;
     PyObject           *dump_values;
     PyObject           *finish;
+    PyObject           *refuse;
 } db_py_answer_t;
 
 typedef struct db_py_plan_s  db_py_plan_t;
@@ -231,6 +232,9 @@ int db_py_plan_open(db_py_app_t *app);
  */
 int db_py_answer_init(void);
 int db_py_plan_answer(db_py_plan_run_t *run, PyObject *result);
+
+/* The same of what a step has raised; 0: the application answers. */
+int db_py_plan_refuse(db_py_plan_run_t *run, PyObject *exception);
 
 /*
  * sync.c: runs "n" neighbouring steps of kind THREAD in one of the threads

@@ -568,3 +568,26 @@ done:
 
     return rc;
 }
+
+
+int
+db_py_plan_refuse(db_py_plan_run_t *run, PyObject *exception)
+{
+    int                    rc;
+    PyObject              *response;
+    const db_py_answer_t  *answer;
+
+    answer = &run->plan->answer;
+    response = PyObject_CallOneArg(answer->refuse, exception);
+
+    rc = response && db_py_answer_is_plain(response)
+         && db_py_answer_response(&run->request, answer, response);
+
+    Py_XDECREF(response);
+
+    if (rc == 0) {
+        PyErr_Clear();
+    }
+
+    return rc;
+}

@@ -319,22 +319,19 @@ db_py_plan_begin(db_py_run_t *self, int *ended)
 /* The application gets the exception, and all of the request once more. */
 
 static PyObject *
-db_py_plan_raise(db_py_plan_run_t *run)
+db_py_plan_raise(db_py_plan_run_t *run, PyObject *exception)
 {
     int               rc;
-    PyObject         *exception, *scope, *awaitable;
+    PyObject         *scope, *awaitable;
     db_py_request_t  *request;
 
     request = &run->request;
     run->phase = DB_PY_RUN_APP;
 
-    exception = db_py_exception();
     scope = run->scope ? Py_NewRef(run->scope)
                        : db_py_scope(request->app, request->job);
 
     rc = scope ? PyDict_SetItem(scope, db_py.str.raise, exception) : -1;
-    Py_DECREF(exception);
-
     awaitable = NULL;
 
     if (rc == 0) {
@@ -363,6 +360,29 @@ db_py_plan_handled(const db_py_plan_run_t *run)
 }
 
 
+/* What was raised is answered at once, or is the application's. */
+
+static PyObject *
+db_py_plan_raised(db_py_plan_run_t *run, int *ended)
+{
+    PyObject  *exception, *next;
+
+    exception = db_py_exception();
+
+    if (db_py_plan_refuse(run, exception)) {
+        *ended = 1;
+        next = Py_NewRef(Py_None);
+
+    } else {
+        next = db_py_plan_raise(run, exception);
+    }
+
+    Py_DECREF(exception);
+
+    return next;
+}
+
+
 static PyObject *
 db_py_plan_follow(db_py_run_t *self, PyObject *result, int *ended)
 {
@@ -372,7 +392,7 @@ db_py_plan_follow(db_py_run_t *self, PyObject *result, int *ended)
     run = (db_py_plan_run_t *) self;
 
     if (result == NULL && db_py_plan_handled(run)) {
-        return db_py_plan_raise(run);
+        return db_py_plan_raised(run, ended);
     }
 
     if (result == NULL) {

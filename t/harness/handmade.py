@@ -40,7 +40,9 @@ async def finish(result: Any, slots: Sequence[Any]) -> Response:
     return result if isinstance(result, Response) else JSONResponse(result)
 
 
-ANSWER = Answer(200, False, b"application/json", (), Form.FINISH, None, None, (), (), finish)
+ANSWER = Answer(
+    200, False, b"application/json", (), Form.FINISH, None, None, (), (), finish, lambda exc: None
+)
 
 
 def plan(*steps: Step, slots: int, **members: Any) -> Plan:

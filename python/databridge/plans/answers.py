@@ -12,12 +12,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
+import fastapi
 from fastapi import routing
 from fastapi.datastructures import DefaultPlaceholder
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.utils import is_body_allowed_for_status_code
 from pydantic_core import SchemaSerializer
+from starlette._exception_handler import (
+    ExceptionHandlers,
+    StatusHandlers,
+    _lookup_exception_handler,
+)
 from starlette.background import BackgroundTasks
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -57,6 +65,34 @@ class Solved(NamedTuple):
     response: Response
 
 
+OWN_EXCEPTIONS: Final = (fastapi.HTTPException, HTTPException)
+
+
+@dataclass
+class Refusal:
+    """HTTPException as FastAPI's own handler answers it, where it is the one."""
+
+    handlers: ExceptionHandlers
+    statuses: StatusHandlers
+
+    def __call__(self, exc: BaseException) -> Response | None:
+        """None: the exception goes the way of all, through the application."""
+        if not isinstance(exc, HTTPException) or type(exc) not in OWN_EXCEPTIONS:
+            return None
+        if exc.status_code in self.statuses:
+            return None
+        if _lookup_exception_handler(self.handlers, exc) is not http_exception_handler:
+            return None
+        status, headers = exc.status_code, exc.headers
+        response: Response
+        if is_body_allowed_for_status_code(status):
+            response = JSONResponse({"detail": exc.detail}, status, headers)
+        else:
+            response = Response(status_code=status, headers=headers)
+        exc.__traceback__ = None
+        return response
+
+
 NOTHING: Final = make_response()
 """Of routes that ask for no Response."""
 
@@ -92,6 +128,7 @@ class Ending:
     pure: bool
     """No user's function validates the result."""
     around: Around
+    refuse: Refusal
     background: int = NONE
     response: int = NONE
 
@@ -128,6 +165,7 @@ class Ending:
             tuple(options),
             tuple(options.values()),
             self.finish,
+            self.refuse,
         )
 
     def response_class(self) -> type[Response]:

@@ -31,7 +31,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from databridge.plans import Unplanned
-from databridge.plans.answers import Ending, make_response
+from databridge.plans.answers import Ending, Refusal, make_response
 from databridge.plans.below import Below, locate
 from databridge.plans.gates import Conditions, Gate
 from databridge.plans.parameters import body_field, parameter, ready
@@ -138,6 +138,7 @@ class RoutePlan:
             awaited,
             route.response_field is None or self._users(route.response_field) is None,
             self.conditions.around,
+            Refusal(*self._handlers()),
             self.background,
             self.response,
         )
@@ -307,13 +308,17 @@ class RoutePlan:
         scope: dict[str, Any] = {"app": self.app, "router": self.app.router}
         if self.app.root_path:
             scope["root_path"] = self.app.root_path
+        handlers, statuses = self._handlers()
+        if handlers:
+            scope["starlette.exception_handlers"] = handlers, statuses
+        return scope
+
+    def _handlers(self) -> tuple[Any, Any]:
+        """Of exceptions, as the application has put them into its middleware."""
         layer: Any = self.app.middleware_stack
         while layer is not None and type(layer) is not ExceptionMiddleware:
             layer = getattr(layer, "app", None)
-        if layer is not None:
-            handlers = layer._exception_handlers, layer._status_handlers
-            scope["starlette.exception_handlers"] = handlers
-        return scope
+        return ({}, {}) if layer is None else (layer._exception_handlers, layer._status_handlers)
 
     def _required_headers(self) -> tuple[bytes, ...]:
         return tuple(

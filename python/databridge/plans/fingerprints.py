@@ -56,6 +56,7 @@ IMITATED: Final = {
         "solve_dependencies",
     ),
     "fastapi.encoders": ("jsonable_encoder",),
+    "fastapi.exception_handlers": ("http_exception_handler",),
     "fastapi.routing": (
         "APIRoute.get_route_handler",
         "APIRoute.handle",
@@ -77,7 +78,7 @@ IMITATED: Final = {
         "serialize_response",
     ),
     "fastapi.telemetry._asgi": ("NativeTelemetry.enabled",),
-    "starlette._exception_handler": ("wrap_app_handling_exceptions",),
+    "starlette._exception_handler": ("_lookup_exception_handler", "wrap_app_handling_exceptions"),
     "starlette._utils": ("get_route_path", "parse_host_header"),
     "starlette.applications": ("Starlette.__call__",),
     "starlette.background": ("BackgroundTasks.add_task",),

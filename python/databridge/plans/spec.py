@@ -144,6 +144,8 @@ class Answer(NamedTuple):
     For all results that the module does not answer by itself.  It knows no more than
     FastAPI: results may be Responses.  Its exceptions are FastAPI's.
     """
+    refuse: Callable[[BaseException], Any]
+    """The Response of an exception that a step has raised, or None: it is the application's."""
 
 
 class Plan(NamedTuple):
