@@ -47,6 +47,21 @@ def test_its_tests_pass(tmp_path: Path) -> None:
     assert "3 passed" in result.stdout
 
 
+def test_it_can_be_installed(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    result = subprocess.run(
+        [*command, "--target", tmp_path / "installed", ".[test]"],
+        cwd=folder,
+        env=server_env(),
+        capture_output=True,
+        text=True,
+        timeout=50 * SLOWER,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert (tmp_path / "installed/main.py").exists()
+
+
 def test_what_it_writes_is_typed_and_formatted(tmp_path: Path) -> None:
     folder = made(tmp_path)
     for command in (

@@ -76,6 +76,9 @@ dependencies = ["databridge"]
 
 [project.optional-dependencies]
 test = ["httpx", "pytest"]
+
+[tool.setuptools]
+py-modules = ["main"]
 """
 
 README = """\
@@ -83,7 +86,8 @@ README = """\
 
     databridge dev                  # while you write: http://127.0.0.1:8000, reloads what is saved
     databridge run --workers 2      # to serve
-    pytest                          # the tests, under the real nginx
+    pip install -e '.[test]'        # once, for the tests
+    pytest                          # runs them, under the real nginx
 """
 
 IGNORED = """\
