@@ -42,6 +42,8 @@ pyloop_exec(PyObject *module)
     rc = PyModule_AddObjectRef(module, "_C_API", capsule);
     Py_DECREF(capsule);
 
+    pyloop_tasks_init();
+
     return rc;
 }
 

@@ -502,6 +502,10 @@ int pyloop_output_visit(pyloop_t *loop, visitproc visit, void *arg);
 void pyloop_output_drop(pyloop_t *loop);
 
 
+/* tasks.c: does what it can. */
+void pyloop_tasks_init(void);
+
+
 /* module.c */
 PyObject *pyloop_import(const char *module, const char *name);
 
