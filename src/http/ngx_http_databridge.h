@@ -144,10 +144,21 @@ typedef struct {
 } ngx_http_databridge_meter_t;
 
 
+/* An address of this side of a connection, and its text. */
+
+typedef struct {
+    ngx_sockaddr_t                    sockaddr;
+    socklen_t                         socklen;
+    size_t                            len;
+    u_char                            text[NGX_SOCKADDR_STRLEN];
+} ngx_http_databridge_local_t;
+
+
 typedef struct {
     ngx_cycle_t                      *cycle;
     ngx_http_databridge_main_conf_t  *conf;
     ngx_http_databridge_meter_t       meter;
+    ngx_http_databridge_local_t       local;     /* the last one seen */
 
     db_bridge_t                       bridge;
     db_msg_t                         *results;   /* taken, not yet handled */

@@ -423,12 +423,15 @@ ngx_http_databridge_drop_body(ngx_http_request_t *r)
 }
 
 
+/* As text, which is that of the request before, mostly. */
+
 static ngx_int_t
 ngx_http_databridge_server_addr(ngx_http_request_t *r, ngx_str_t *addr,
     in_port_t *port)
 {
-    ngx_connection_t    *c;
-    struct sockaddr_un  *saun;
+    ngx_connection_t             *c;
+    struct sockaddr_un           *saun;
+    ngx_http_databridge_local_t  *local;
 
     c = r->connection;
 
@@ -443,13 +446,20 @@ ngx_http_databridge_server_addr(ngx_http_request_t *r, ngx_str_t *addr,
         return NGX_OK;
     }
 
-    addr->data = ngx_pnalloc(r->pool, NGX_SOCKADDR_STRLEN);
-    if (addr->data == NULL) {
-        return NGX_ERROR;
+    local = &ngx_http_databridge_worker->local;
+
+    if (c->local_socklen != local->socklen
+        || ngx_memcmp(c->local_sockaddr, &local->sockaddr, local->socklen)
+           != 0)
+    {
+        ngx_memcpy(&local->sockaddr, c->local_sockaddr, c->local_socklen);
+        local->socklen = c->local_socklen;
+        local->len = ngx_sock_ntop(c->local_sockaddr, c->local_socklen,
+                                   local->text, NGX_SOCKADDR_STRLEN, 0);
     }
 
-    addr->len = ngx_sock_ntop(c->local_sockaddr, c->local_socklen, addr->data,
-                              NGX_SOCKADDR_STRLEN, 0);
+    addr->data = local->text;
+    addr->len = local->len;
     *port = ngx_inet_get_port(c->local_sockaddr);
 
     return NGX_OK;
