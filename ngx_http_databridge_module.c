@@ -306,7 +306,7 @@ ngx_http_databridge_init_main_conf(ngx_conf_t *cf, void *conf)
     ngx_conf_init_uint_value(dmcf->queue, 1024);
     ngx_conf_init_uint_value(dmcf->sync_threads, 40);
     ngx_conf_init_uint_value(dmcf->store_threads, 4);
-    ngx_conf_init_uint_value(dmcf->nice, 5);
+    ngx_conf_init_uint_value(dmcf->nice, 10);
     ngx_conf_init_msec_value(dmcf->shutdown_timeout, 30000);
     ngx_conf_init_msec_value(dmcf->check, 30000);
     ngx_conf_init_size_value(dmcf->zone_size, 1024 * 1024);

@@ -30,7 +30,7 @@ VALUES = {
     "queue": "77",
     "sync_threads": "9",
     "store_threads": "5",
-    "nice": "10",
+    "nice": "5",
     "shutdown_timeout": "12",
     "max_requests": "1000",
     "max_rss": "500m",

@@ -74,7 +74,7 @@ def nginx_thread(server: Nginx) -> int:
     return server.workers()[0]
 
 
-@pytest.mark.parametrize(("http", "nice"), [("", 5), ("databridge_nice 0;", 0)])
+@pytest.mark.parametrize(("http", "nice"), [("", 10), ("databridge_nice 0;", 0)])
 def test_threads_and_children_of_python_are_nicer_than_nginx(
     app: StartApp, http: str, nice: int
 ) -> None:

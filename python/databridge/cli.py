@@ -89,7 +89,7 @@ def settings(
     queue: Annotated[int, flags.option("queue")] = 1024,
     sync_threads: Annotated[int, flags.option("sync_threads")] = 40,
     store_threads: Annotated[int, flags.option("store_threads")] = 4,
-    nice: Annotated[int, flags.option("nice")] = 5,
+    nice: Annotated[int, flags.option("nice")] = 10,
     shutdown_timeout: Annotated[int, flags.option("shutdown_timeout")] = 30,
     max_requests: Annotated[int, flags.option("max_requests")] = 0,
     max_rss: Annotated[str, flags.option("max_rss")] = "0",

@@ -56,7 +56,7 @@ class Settings:
     queue: int = 1024
     sync_threads: int = 40
     store_threads: int = 4
-    nice: int = 5
+    nice: int = 10
     shutdown_timeout: int = 30
     check: bool = True
     development: bool = False
