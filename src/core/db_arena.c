@@ -26,6 +26,7 @@ struct db_arena_block_s {
 struct db_arena_s {
     db_arena_block_t  *blocks;
     size_t             size;           /* of the next block */
+    size_t             first;          /* of the first one */
 };
 
 
@@ -69,13 +70,14 @@ db_arena_create(size_t size)
     arena = (db_arena_t *) memory;
     arena->blocks = db_arena_block_init(memory, DB_ARENA_HEAD, total);
     arena->size = size;
+    arena->first = size;
 
     return arena;
 }
 
 
 void
-db_arena_destroy(db_arena_t *arena)
+db_arena_reset(db_arena_t *arena)
 {
     db_arena_block_t  *block, *next;
 
@@ -84,6 +86,16 @@ db_arena_destroy(db_arena_t *arena)
         free(block);
     }
 
+    block->pos = (char *) block + DB_BLOCK_HEAD;
+    arena->blocks = block;
+    arena->size = arena->first;
+}
+
+
+void
+db_arena_destroy(db_arena_t *arena)
+{
+    db_arena_reset(arena);
     free(arena);
 }
 

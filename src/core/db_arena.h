@@ -18,6 +18,9 @@ typedef struct db_arena_s  db_arena_t;
 db_arena_t *db_arena_create(size_t size);
 void db_arena_destroy(db_arena_t *arena);
 
+/* Forgets what was allocated; the first block is used again. */
+void db_arena_reset(db_arena_t *arena);
+
 /* Aligned to 16 bytes; NULL when out of memory. */
 void *db_arena_alloc(db_arena_t *arena, size_t size);
 void *db_arena_calloc(db_arena_t *arena, size_t size);

@@ -131,19 +131,33 @@ db_crud_call_create(const db_crud_t *crud, db_crud_operation_t operation)
     db_arena_t      *arena;
     db_crud_call_t  *call;
 
-    static const db_store_kind_t  kinds[DB_CRUD_OPERATIONS] = {
-        DB_STORE_LIST, DB_STORE_GET, DB_STORE_INSERT, DB_STORE_REPLACE,
-        DB_STORE_MODIFY, DB_STORE_REMOVE
-    };
-
     arena = db_arena_create(DB_CRUD_ARENA);
     if (arena == NULL) {
         return NULL;
     }
 
-    call = db_arena_calloc(arena, sizeof(db_crud_call_t));
+    call = db_crud_call_init(arena, crud, operation);
     if (call == NULL) {
         db_arena_destroy(arena);
+    }
+
+    return call;
+}
+
+
+db_crud_call_t *
+db_crud_call_init(db_arena_t *arena, const db_crud_t *crud,
+    db_crud_operation_t operation)
+{
+    db_crud_call_t  *call;
+
+    static const db_store_kind_t  kinds[DB_CRUD_OPERATIONS] = {
+        DB_STORE_LIST, DB_STORE_GET, DB_STORE_INSERT, DB_STORE_REPLACE,
+        DB_STORE_MODIFY, DB_STORE_REMOVE
+    };
+
+    call = db_arena_calloc(arena, sizeof(db_crud_call_t));
+    if (call == NULL) {
         return NULL;
     }
 
@@ -157,6 +171,20 @@ db_crud_call_create(const db_crud_t *crud, db_crud_operation_t operation)
     db_buf_init(&call->out, arena, 0);
 
     return call;
+}
+
+
+db_arena_t *
+db_crud_call_end(db_crud_call_t *call)
+{
+    db_arena_t  *arena;
+
+    db_regex_destroy_all(call->patterns);
+
+    arena = call->arena;
+    db_arena_reset(arena);
+
+    return arena;
 }
 
 

@@ -140,6 +140,13 @@ db_crud_call_t *db_crud_call_create(const db_crud_t *crud,
     db_crud_operation_t operation);
 void db_crud_call_destroy(db_crud_call_t *call);
 
+/* Destroys the call, but leaves its arena, empty, to the caller. */
+db_arena_t *db_crud_call_end(db_crud_call_t *call);
+
+/* Another one in such an arena, which stays the caller's when this fails. */
+db_crud_call_t *db_crud_call_init(db_arena_t *arena, const db_crud_t *crud,
+    db_crud_operation_t operation);
+
 /*
  * Parses and validates what was asked.  DB_OK: call->op is to be run by the
  * store.  DB_DONE: status and answer are set.  DB_ERROR: out of memory.

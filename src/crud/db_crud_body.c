@@ -74,8 +74,17 @@ db_crud_objectid(db_crud_call_t *call)
 static int
 db_crud_parse_objectid(db_crud_call_t *call)
 {
-    char    *id, c;
-    size_t   i;
+    char                 *id;
+    size_t                i;
+    const unsigned char  *given;
+
+    static const char  digits[256] = {
+        ['0'] = '0', ['1'] = '1', ['2'] = '2', ['3'] = '3', ['4'] = '4',
+        ['5'] = '5', ['6'] = '6', ['7'] = '7', ['8'] = '8', ['9'] = '9',
+        ['a'] = 'a', ['b'] = 'b', ['c'] = 'c', ['d'] = 'd', ['e'] = 'e',
+        ['f'] = 'f', ['A'] = 'a', ['B'] = 'b', ['C'] = 'c', ['D'] = 'd',
+        ['E'] = 'e', ['F'] = 'f'
+    };
 
     if (call->id.len != DB_OBJECTID_LENGTH) {
         return DB_DECLINED;
@@ -86,18 +95,14 @@ db_crud_parse_objectid(db_crud_call_t *call)
         return DB_ERROR;
     }
 
+    given = (const unsigned char *) call->id.data;
+
     for (i = 0; i < DB_OBJECTID_LENGTH; i++) {
-        c = call->id.data[i];
+        id[i] = digits[given[i]];
 
-        if (c >= 'A' && c <= 'F') {
-            c |= 0x20;
-        }
-
-        if (!(c >= '0' && c <= '9') && !(c >= 'a' && c <= 'f')) {
+        if (id[i] == '\0') {
             return DB_DECLINED;
         }
-
-        id[i] = c;
     }
 
     return DB_OK;
@@ -109,18 +114,18 @@ db_crud_check_id(db_crud_call_t *call, db_check_t *check)
 {
     int  rc;
 
+    if (call->crud->id == NULL) {
+        rc = db_crud_parse_objectid(call);
+        return rc == DB_DECLINED ? db_crud_not_found(call) : rc;
+    }
+
     if (!db_json_is_utf8(call->id)) {
         return db_crud_not_found(call);
     }
 
-    if (call->crud->id) {
-        db_crud_parse_id(call, check);
-        return DB_OK;
-    }
+    db_crud_parse_id(call, check);
 
-    rc = db_crud_parse_objectid(call);
-
-    return rc == DB_DECLINED ? db_crud_not_found(call) : rc;
+    return DB_OK;
 }
 
 

@@ -31,6 +31,12 @@
 
 #define NGX_HTTP_DATABRIDGE_METHODS       8
 
+
+/* kept for the next calls of native CRUD: as many as often are under way */
+
+#define NGX_HTTP_DATABRIDGE_ARENAS        32
+
+
 /* of "databridge_metrics"; 0: none */
 
 #define NGX_HTTP_DATABRIDGE_METRICS_TEXT  1
@@ -170,6 +176,8 @@ typedef struct {
     unsigned                          reposted:1;
 
     db_queue_t                        written;   /* pushed by the writers */
+    db_arena_t                       *arenas[NGX_HTTP_DATABRIDGE_ARENAS];
+    ngx_uint_t                        narenas;   /* of calls that have ended */
 
     ngx_queue_t                       waiting;   /* requests, until ready */
     ngx_queue_t                       running;   /* owners of jobs, to

@@ -36,6 +36,9 @@ static ngx_int_t ngx_http_databridge_crud_start(ngx_http_request_t *r);
 static ngx_http_databridge_crud_t *ngx_http_databridge_crud_create(
     ngx_http_request_t *r, const db_crud_t *crud, db_store_t *store,
     db_crud_operation_t operation);
+static db_crud_call_t *ngx_http_databridge_crud_call(const db_crud_t *crud,
+    db_crud_operation_t operation);
+static void ngx_http_databridge_crud_end(db_crud_call_t *call);
 static ngx_http_databridge_crud_t *ngx_http_databridge_crud_adopt(
     db_crud_call_t *call, db_store_t *store);
 static ngx_int_t ngx_http_databridge_crud_ask(ngx_http_request_t *r,
@@ -210,14 +213,14 @@ ngx_http_databridge_crud_create(ngx_http_request_t *r, const db_crud_t *crud,
         return NULL;
     }
 
-    call = db_crud_call_create(crud, operation);
+    call = ngx_http_databridge_crud_call(crud, operation);
     if (call == NULL) {
         return NULL;
     }
 
     c = ngx_http_databridge_crud_adopt(call, store);
     if (c == NULL) {
-        db_crud_call_destroy(call);
+        ngx_http_databridge_crud_end(call);
         return NULL;
     }
 
@@ -228,6 +231,47 @@ ngx_http_databridge_crud_create(ngx_http_request_t *r, const db_crud_t *crud,
     cln->data = c;
 
     return c;
+}
+
+
+/* In the arena of one that has ended, if there is any. */
+
+static db_crud_call_t *
+ngx_http_databridge_crud_call(const db_crud_t *crud,
+    db_crud_operation_t operation)
+{
+    db_crud_call_t                *call;
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ngx_http_databridge_worker;
+
+    if (worker->narenas == 0) {
+        return db_crud_call_create(crud, operation);
+    }
+
+    call = db_crud_call_init(worker->arenas[worker->narenas - 1], crud,
+                             operation);
+    if (call) {
+        worker->narenas--;
+    }
+
+    return call;
+}
+
+
+static void
+ngx_http_databridge_crud_end(db_crud_call_t *call)
+{
+    ngx_http_databridge_worker_t  *worker;
+
+    worker = ngx_http_databridge_worker;
+
+    if (worker->narenas == NGX_HTTP_DATABRIDGE_ARENAS) {
+        db_crud_call_destroy(call);
+
+    } else {
+        worker->arenas[worker->narenas++] = db_crud_call_end(call);
+    }
 }
 
 
@@ -597,7 +641,7 @@ ngx_http_databridge_crud_complete(ngx_http_databridge_crud_t *crud)
     r = crud->request;
 
     if (r == NULL) {
-        db_crud_call_destroy(crud->call);
+        ngx_http_databridge_crud_end(crud->call);
 
     } else {
         c = r->connection;
@@ -653,7 +697,7 @@ ngx_http_databridge_crud_cleanup(void *data)
         return;
     }
 
-    db_crud_call_destroy(crud->call);
+    ngx_http_databridge_crud_end(crud->call);
 }
 
 

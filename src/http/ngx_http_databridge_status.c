@@ -13,6 +13,8 @@ typedef struct {
 } ngx_http_databridge_status_t;
 
 
+/* In the order of their numbers. */
+
 static ngx_http_databridge_status_t  ngx_http_databridge_statuses[] = {
     { 203, ngx_string("203 Non-Authoritative Information") },
     { 205, ngx_string("205 Reset Content") },
@@ -53,7 +55,10 @@ ngx_http_databridge_set_status(ngx_http_request_t *r, ngx_uint_t status)
 
     r->headers_out.status = status;
 
-    for (known = ngx_http_databridge_statuses; known->status; known++) {
+    for (known = ngx_http_databridge_statuses;
+         known->status && known->status <= status;
+         known++)
+    {
         if (known->status == status) {
             r->headers_out.status_line = known->line;
             return;

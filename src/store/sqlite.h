@@ -38,6 +38,9 @@
 #define DB_SQLITE_TOTALS       64
 #define DB_SQLITE_TOTAL_KEY    512       /* bytes; longer ones are not kept */
 
+#define DB_SQLITE_KNOWN        16384     /* places for documents */
+#define DB_SQLITE_WORDS        6         /* that tell states apart */
+
 
 /* What decides an operation's SQL text; the key of the statement cache. */
 
@@ -140,6 +143,20 @@ typedef struct {
 } db_total_t;
 
 
+/* A document, or that it was asked for; at a place of its hash. */
+
+typedef struct {
+    uint64_t                   hash;
+    uint64_t                   state;     /* of the database; 0: none */
+    const db_collection_t     *collection;
+    uint64_t                   version;
+    char                      *text;      /* the id, then the document */
+    uint32_t                   size;      /* of its memory */
+    uint32_t                   id_len;
+    uint32_t                   len;       /* of the document; 0: not here */
+} db_known_t;
+
+
 struct db_sqlite_s {
     db_store_t                 base;      /* first */
     char                      *path;
@@ -156,6 +173,12 @@ struct db_sqlite_s {
     int                        reading;   /* inside a cycle's transaction */
     uint64_t                   seen;      /* commits when that began */
     db_total_t                 totals[DB_SQLITE_TOTALS];
+    const volatile uint64_t   *index;     /* of the log: its first words */
+    uint64_t                   words[DB_SQLITE_WORDS];   /* as last seen */
+    uint64_t                   state;     /* the number of that */
+    uint64_t                   begun;     /* and of the cycle's transaction,
+                                             which sees it or a later one */
+    db_known_t                *known;     /* DB_SQLITE_KNOWN of them */
 
     /* pool threads */
 
@@ -295,6 +318,24 @@ void db_sqlite_asked_end(db_connection_t *conn);
 
 int db_sqlite_total_known(db_sqlite_t *store, db_store_op_t *op);
 void db_sqlite_total_keep(db_sqlite_t *store, const db_store_op_t *op);
+
+
+/* sqlite_known.c: of GETs */
+
+/* SQLITE_OK or an error code. */
+int db_sqlite_known_init(db_sqlite_t *store);
+void db_sqlite_known_free(db_sqlite_t *store);
+
+/* The number of the state that the database is in. */
+uint64_t db_sqlite_known_state(db_sqlite_t *store);
+
+/* Whether it is answered; else where to keep what is read, or NULL. */
+int db_sqlite_known_get(db_sqlite_t *store, db_store_op_t *op,
+    db_known_t **place);
+
+/* Read in a transaction that was begun in the state of its place. */
+void db_sqlite_known_keep(db_known_t *known, const db_store_op_t *op,
+    db_str_t document);
 
 
 /* sqlite_write.c */

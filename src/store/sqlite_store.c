@@ -124,6 +124,13 @@ db_sqlite_attach(db_sqlite_t *store, char *error, size_t size)
         rc = store->reader ? DB_OK : DB_ERROR;
     }
 
+    if (rc == DB_OK && db_sqlite_known_init(store) != SQLITE_OK) {
+        snprintf(error, size, "sqlite store \"%s\": cannot read the index of"
+                 " its log: %s", store->path,
+                 sqlite3_errmsg(store->reader->db));
+        rc = DB_ERROR;
+    }
+
     if (rc == DB_OK) {
         db_sqlite_know_files(store);
     }
@@ -145,6 +152,7 @@ db_sqlite_detach(db_sqlite_t *store)
     }
 
     if (store->reader) {
+        db_sqlite_known_free(store);
         db_sqlite_disconnect(store->reader);
     }
 
@@ -232,8 +240,14 @@ db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
 {
     db_sqlite_t *store = (db_sqlite_t *) base;
 
-    int       counted;
-    uint64_t  commits;
+    int          counted;
+    size_t       start;
+    uint64_t     commits;
+    db_known_t  *known;
+
+    if (db_sqlite_known_get(store, op, &known)) {
+        return;
+    }
 
     commits = db_writer_commits(&store->lock);
 
@@ -243,7 +257,9 @@ db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
 
     if (!store->reading) {
 
-        /* it sees at least what was committed before the counter was read */
+        /* it sees at least what was committed before these were read */
+
+        store->begun = db_sqlite_known_state(store);
 
         if (db_sqlite_step(store->reader->begin) != SQLITE_OK) {
             op->status = DB_STORE_LATER;
@@ -254,6 +270,7 @@ db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
         store->seen = commits;
     }
 
+    start = op->out->len;
     counted = op->count && db_sqlite_total_known(store, op);
 
     db_sqlite_read(store->reader, op, counted);
@@ -263,6 +280,13 @@ db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
 
     } else if (op->count && !counted && op->status == DB_STORE_OK) {
         db_sqlite_total_keep(store, op);
+
+    } else if (known && known->state == store->begun
+               && op->status == DB_STORE_OK)
+    {
+        db_sqlite_known_keep(known, op,
+                             (db_str_t) { op->out->data + start,
+                                          op->out->len - start });
     }
 }
 
