@@ -38,7 +38,9 @@
 #define DB_SQLITE_TOTALS       64
 #define DB_SQLITE_TOTAL_KEY    512       /* bytes; longer ones are not kept */
 
-#define DB_SQLITE_KNOWN        16384     /* places for documents */
+#define DB_SQLITE_KNOWN_BITS   14
+#define DB_SQLITE_KNOWN        (1 << DB_SQLITE_KNOWN_BITS)    /* places for
+                                                              documents */
 #define DB_SQLITE_WORDS        6         /* that tell states apart */
 
 

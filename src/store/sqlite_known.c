@@ -35,6 +35,8 @@ db_known_id(const db_value_t *id)
 }
 
 
+/* Its upper bits are for places: those of ids that are alike differ. */
+
 static uint64_t
 db_known_hash(const db_collection_t *collection, db_str_t id)
 {
@@ -55,7 +57,7 @@ db_known_hash(const db_collection_t *collection, db_str_t id)
         id.len -= n;
     }
 
-    return hash;
+    return hash * 0x9e3779b97f4a7c15;
 }
 
 
@@ -152,7 +154,7 @@ db_sqlite_known_get(db_sqlite_t *store, db_store_op_t *op, db_known_t **place)
 
     state = db_sqlite_known_state(store);
     hash = db_known_hash(op->collection, id);
-    known = &store->known[hash % DB_SQLITE_KNOWN];
+    known = &store->known[hash >> (64 - DB_SQLITE_KNOWN_BITS)];
 
     if (known->hash != hash || known->state != state) {
         known->hash = hash;
