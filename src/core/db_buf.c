@@ -81,16 +81,6 @@ db_buf_reserve(db_buf_t *buf, size_t n)
 
 
 void
-db_buf_append(db_buf_t *buf, const char *data, size_t len)
-{
-    if (len && db_buf_reserve(buf, len)) {
-        memcpy(buf->data + buf->len, data, len);
-        buf->len += len;
-    }
-}
-
-
-void
 db_buf_printf(db_buf_t *buf, const char *fmt, ...)
 {
     int      n;

@@ -24,7 +24,6 @@ void db_buf_init(db_buf_t *buf, db_arena_t *arena, size_t size);
 /* Room for n more bytes at data + len, or NULL. */
 char *db_buf_reserve(db_buf_t *buf, size_t n);
 
-void db_buf_append(db_buf_t *buf, const char *data, size_t len);
 void db_buf_printf(db_buf_t *buf, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
 
@@ -34,6 +33,16 @@ db_buf_putc(db_buf_t *buf, char c)
 {
     if (buf->len < buf->size || db_buf_reserve(buf, 1)) {
         buf->data[buf->len++] = c;
+    }
+}
+
+
+static inline void
+db_buf_append(db_buf_t *buf, const char *data, size_t len)
+{
+    if (len && (len <= buf->size - buf->len || db_buf_reserve(buf, len))) {
+        memcpy(buf->data + buf->len, data, len);
+        buf->len += len;
     }
 }
 

@@ -591,6 +591,61 @@ db_json_read(db_arena_t *arena, db_str_t text, db_json_t **root,
 }
 
 
+/*
+ * A number of few decimals, the common one; 0: it has more.  No two decimals
+ * of at most fifteen digits are the same double, so one that reads back, by a
+ * division that is exact but for its rounding, is the shortest.
+ */
+
+static unsigned
+db_json_few_digits(double value, char digits[24], int *exponent)
+{
+    int       e;
+    char      text[24], *p;
+    double    scaled;
+    uint64_t  whole = 0;
+    unsigned  n;
+
+    static const double  powers[] = { 1, 10, 100, 1000 };
+
+    for (e = 0; e < 4; e++) {
+        scaled = value * powers[e] + 0.5;
+
+        if (!(scaled < 1e15)) {
+            return 0;
+        }
+
+        whole = (uint64_t) scaled;
+
+        if (whole && (double) whole / powers[e] == value) {
+            break;
+        }
+    }
+
+    if (e == 4) {
+        return 0;
+    }
+
+    p = text + sizeof(text);
+
+    do {
+        *--p = (char) ('0' + whole % 10);
+        whole /= 10;
+    } while (whole);
+
+    n = (unsigned) (text + sizeof(text) - p);
+    *exponent = (int) n - e;
+
+    while (n > 1 && p[n - 1] == '0') {
+        n--;
+    }
+
+    memcpy(digits, p, n);
+
+    return n;
+}
+
+
 unsigned
 db_json_real_digits(double value, char digits[24], int *exponent)
 {
@@ -599,10 +654,14 @@ db_json_real_digits(double value, char digits[24], int *exponent)
     unsigned              n;
     std::to_chars_result  result;
 
+    n = db_json_few_digits(value, digits, exponent);
+
+    if (n) {
+        return n;
+    }
+
     result = std::to_chars(text, text + sizeof(text), value,
                            std::chars_format::scientific);
-    n = 0;
-
     for (p = text; *p != 'e'; p++) {
         if (*p != '.') {
             digits[n++] = *p;

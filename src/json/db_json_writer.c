@@ -8,11 +8,38 @@
 #include <math.h>
 
 
+#define DB_JSON_EACH  0x0101010101010101u     /* of the bytes of a word */
+#define DB_JSON_HIGH  0x8080808080808080u
+
+
+/*
+ * Whether one of eight bytes is to be escaped.  A byte that is smaller than
+ * what is taken from it borrows, which shows in its high bit; what a borrow
+ * does to the bytes above is no matter, as there is one already.
+ */
+
+static int
+db_json_escapes(const char *p)
+{
+    uint64_t  word, quote, backslash;
+
+    memcpy(&word, p, sizeof(word));
+
+    quote = word ^ DB_JSON_EACH * '"';
+    backslash = word ^ DB_JSON_EACH * '\\';
+
+    return (((word - DB_JSON_EACH * 0x20) | (quote - DB_JSON_EACH)
+             | (backslash - DB_JSON_EACH))
+            & ~word & DB_JSON_HIGH)
+           != 0;
+}
+
+
 void
 db_json_write_string(db_buf_t *buf, db_str_t text)
 {
-    char                 *p, c;
-    size_t                i, n, start;
+    char                  c;
+    size_t                i, start;
     static const char     hex[] = "0123456789abcdef";
 
     /* 0: as it is; 1: \u00xx; else the letter after the backslash */
@@ -23,34 +50,40 @@ db_json_write_string(db_buf_t *buf, db_str_t text)
         ['"'] = '"', ['\\'] = '\\'
     };
 
-    p = db_buf_reserve(buf, text.len + 2);
-    if (p == NULL) {
+    if (db_buf_reserve(buf, text.len + 2) == NULL) {
         return;
     }
 
     buf->data[buf->len++] = '"';
     start = 0;
+    i = 0;
 
-    for (i = 0; i < text.len; i++) {
-        c = (char) escapes[(unsigned char) text.data[i]];
+    while (i < text.len) {
+
+        if (text.len - i >= 8 && !db_json_escapes(text.data + i)) {
+            i += 8;
+            continue;
+        }
+
+        c = (char) escapes[(unsigned char) text.data[i++]];
 
         if (c == 0) {
             continue;
         }
 
-        n = i - start;
-        db_buf_append(buf, text.data + start, n);
-        start = i + 1;
+        db_buf_append(buf, text.data + start, i - 1 - start);
+        start = i;
+
+        db_buf_putc(buf, '\\');
 
         if (c != 1) {
-            db_buf_putc(buf, '\\');
             db_buf_putc(buf, c);
             continue;
         }
 
-        db_buf_lit(buf, "\\u00");
-        db_buf_putc(buf, hex[(unsigned char) text.data[i] >> 4]);
-        db_buf_putc(buf, hex[text.data[i] & 0xf]);
+        db_buf_lit(buf, "u00");
+        db_buf_putc(buf, hex[(unsigned char) text.data[i - 1] >> 4]);
+        db_buf_putc(buf, hex[text.data[i - 1] & 0xf]);
     }
 
     db_buf_append(buf, text.data + start, text.len - start);

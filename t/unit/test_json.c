@@ -147,6 +147,67 @@ strings_are_unescaped_and_escaped_again(void **state)
 }
 
 
+/* Strings are written by words of eight bytes, and the rest by bytes. */
+
+static void
+every_byte_is_escaped_wherever_it_stands(void **state)
+{
+    char           text[24], want[64];
+    size_t         at, len, n;
+    db_buf_t       buf;
+    unsigned       byte, around;
+    db_arena_t    *arena;
+
+    static const unsigned char  others[] = { ' ', 'x', 0x7f, 0x80, 0xff };
+
+    arena = db_arena_create(4096);
+
+    for (byte = 0; byte < 256; byte++) {
+        for (around = 0; around < sizeof(others); around++) {
+            for (len = 1; len < sizeof(text); len++) {
+                for (at = 0; at < len; at++) {
+
+                    memset(text, others[around], len);
+                    text[at] = (char) byte;
+
+                    want[0] = '"';
+                    memcpy(want + 1, text, at);
+                    n = at + 1;
+
+                    if (byte == '"' || byte == '\\') {
+                        want[n++] = '\\';
+                        want[n++] = (char) byte;
+
+                    } else if (byte >= ' ') {
+                        want[n++] = (char) byte;
+
+                    } else if (byte >= 8 && byte <= 13 && byte != 11) {
+                        want[n++] = '\\';
+                        want[n++] = "btn.fr"[byte - 8];
+
+                    } else {
+                        n += (size_t) snprintf(want + n, 7, "\\u%04x", byte);
+                    }
+
+                    memcpy(want + n, text + at + 1, len - at - 1);
+                    n += len - at - 1;
+                    want[n++] = '"';
+
+                    db_arena_reset(arena);
+                    db_buf_init(&buf, arena, 0);
+                    db_json_write_string(&buf, (db_str_t) { text, len });
+
+                    assert_int_equal(buf.len, n);
+                    assert_memory_equal(buf.data, want, n);
+                }
+            }
+        }
+    }
+
+    db_arena_destroy(arena);
+}
+
+
 static void
 a_member_given_twice_has_its_first_place_and_last_value(void **state)
 {
@@ -284,6 +345,12 @@ floats_have_two_texts(void **state)
     assert_real(1.5e-5, "1.5e-05", "0.000015");
     assert_real(1e-6, "1e-06", "1e-6");
     assert_real(5e-324, "5e-324", "5e-324");
+    assert_real(0.29, "0.29", "0.29");
+    assert_real(1.005, "1.005", "1.005");
+    assert_real(0.3 - 0.1, "0.19999999999999998", "0.19999999999999998");
+    assert_real(1.1 + 2.2, "3.3000000000000003", "3.3000000000000003");
+    assert_real(120, "120.0", "120.0");
+    assert_real(999999999999.999, "999999999999.999", "999999999999.999");
     assert_real(-1.7976931348623157e308, "-1.7976931348623157e+308",
                 "-1.7976931348623157e+308");
 }
@@ -316,6 +383,7 @@ main(void)
                                         teardown),
         cmocka_unit_test_setup_teardown(
             strings_are_unescaped_and_escaped_again, setup, teardown),
+        cmocka_unit_test(every_byte_is_escaped_wherever_it_stands),
         cmocka_unit_test_setup_teardown(
             a_member_given_twice_has_its_first_place_and_last_value, setup,
             teardown),
