@@ -13,25 +13,89 @@
 
 
 /*
- * Whether one of eight bytes is to be escaped.  A byte that is smaller than
- * what is taken from it borrows, which shows in its high bit; what a borrow
+ * Not 0 where one of eight bytes is to be escaped.  A byte that is smaller
+ * than what is taken from it borrows, which shows in its high bit; what that
  * does to the bytes above is no matter, as there is one already.
  */
 
-static int
-db_json_escapes(const char *p)
+static uint64_t
+db_json_escapes(uint64_t word)
 {
-    uint64_t  word, quote, backslash;
-
-    memcpy(&word, p, sizeof(word));
+    uint64_t  quote, backslash;
 
     quote = word ^ DB_JSON_EACH * '"';
     backslash = word ^ DB_JSON_EACH * '\\';
 
-    return (((word - DB_JSON_EACH * 0x20) | (quote - DB_JSON_EACH)
-             | (backslash - DB_JSON_EACH))
-            & ~word & DB_JSON_HIGH)
-           != 0;
+    return ((word - DB_JSON_EACH * 0x20) | (quote - DB_JSON_EACH)
+            | (backslash - DB_JSON_EACH))
+           & ~word & DB_JSON_HIGH;
+}
+
+
+/* Whether nothing is to be escaped; the last word may overlap. */
+
+static int
+db_json_is_plain(db_str_t text)
+{
+    size_t       n;
+    uint64_t     word, found;
+    const char  *p;
+
+    p = text.data;
+    n = text.len;
+    found = 0;
+    word = DB_JSON_EACH * ' ';
+
+    if (n >= 8) {
+        for ( ; n > 8; n -= 8, p += 8) {
+            memcpy(&word, p, 8);
+            found |= db_json_escapes(word);
+        }
+
+        memcpy(&word, p + n - 8, 8);
+
+        return (found | db_json_escapes(word)) == 0;
+    }
+
+    /* less than a word, filled up with spaces */
+
+    if (n & 4) {
+        memcpy(&word, p, 4);
+        p += 4;
+    }
+
+    if (n & 2) {
+        memcpy((char *) &word + 4, p, 2);
+        p += 2;
+    }
+
+    if (n & 1) {
+        memcpy((char *) &word + 6, p, 1);
+    }
+
+    return db_json_escapes(word) == 0;
+}
+
+
+static void
+db_json_write_plain(db_buf_t *buf, db_str_t text)
+{
+    char  *p;
+
+    p = db_buf_reserve(buf, text.len + 2);
+    if (p == NULL) {
+        return;
+    }
+
+    *p++ = '"';
+
+    if (text.len) {
+        memcpy(p, text.data, text.len);
+    }
+
+    p[text.len] = '"';
+
+    buf->len += text.len + 2;
 }
 
 
@@ -50,40 +114,33 @@ db_json_write_string(db_buf_t *buf, db_str_t text)
         ['"'] = '"', ['\\'] = '\\'
     };
 
-    if (db_buf_reserve(buf, text.len + 2) == NULL) {
+    if (db_json_is_plain(text)) {
+        db_json_write_plain(buf, text);
         return;
     }
 
-    buf->data[buf->len++] = '"';
+    db_buf_putc(buf, '"');
     start = 0;
-    i = 0;
 
-    while (i < text.len) {
-
-        if (text.len - i >= 8 && !db_json_escapes(text.data + i)) {
-            i += 8;
-            continue;
-        }
-
-        c = (char) escapes[(unsigned char) text.data[i++]];
+    for (i = 0; i < text.len; i++) {
+        c = (char) escapes[(unsigned char) text.data[i]];
 
         if (c == 0) {
             continue;
         }
 
-        db_buf_append(buf, text.data + start, i - 1 - start);
-        start = i;
-
-        db_buf_putc(buf, '\\');
+        db_buf_append(buf, text.data + start, i - start);
+        start = i + 1;
 
         if (c != 1) {
+            db_buf_putc(buf, '\\');
             db_buf_putc(buf, c);
             continue;
         }
 
-        db_buf_lit(buf, "u00");
-        db_buf_putc(buf, hex[(unsigned char) text.data[i - 1] >> 4]);
-        db_buf_putc(buf, hex[text.data[i - 1] & 0xf]);
+        db_buf_lit(buf, "\\u00");
+        db_buf_putc(buf, hex[(unsigned char) text.data[i] >> 4]);
+        db_buf_putc(buf, hex[text.data[i] & 0xf]);
     }
 
     db_buf_append(buf, text.data + start, text.len - start);
@@ -211,18 +268,12 @@ db_json_real_text(char *dst, double value)
 static void
 db_json_write_text(db_buf_t *buf, db_str_t text, int plain)
 {
-    if (!plain) {
+    if (plain) {
+        db_json_write_plain(buf, text);
+
+    } else {
         db_json_write_string(buf, text);
-        return;
     }
-
-    if (db_buf_reserve(buf, text.len + 2) == NULL) {
-        return;
-    }
-
-    buf->data[buf->len++] = '"';
-    db_buf_str(buf, text);
-    buf->data[buf->len++] = '"';
 }
 
 
