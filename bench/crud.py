@@ -8,6 +8,10 @@ interleave all lines; the table shows medians, and how many times less than
 Beanie's they are.  Documents can be deleted once: a thousand are added, which
 is not counted, and as many of the two thousand deleted at random, until the
 time is over.
+
+At the end come gets beside a writer, and lists of the first 20 documents per
+second: of one worker, on the core of the servers; and of two, one on each
+core, which the load shares with them.
 """
 
 import argparse
@@ -36,6 +40,9 @@ READ = 1000
 RANDOM = 100_000
 BATCH = 500
 CONNECTIONS = 32
+STORES = ("beanie", "sqlite", "sqlite?synchronous=normal", "mongodb")
+RESULTS = ROOT / "bench/results/crud.md"
+LISTS = 60_000  # requests/s, the aim
 
 
 def article(views: int) -> dict[str, Any]:
@@ -89,17 +96,23 @@ class Case:
     path: str = "/articles/{id}"
     body: bool = False
     once: bool = False
+    aims: tuple[int, ...] = ()  # of SQLite at FULL and at NORMAL, of MongoDB
+
+    def aim(self, store: str) -> str:
+        return str(self.aims[STORES.index(store) - 1]) if self.aims and store in STORES[1:] else ""
 
 
 CASES = (
-    Case("get by id", "GET", READ),
+    Case("get by id", "GET", READ, aims=(35, 35, 8)),
     Case("get, 100,000 random", "GET", RANDOM),
-    Case("list of 20", "GET", READ, PAGE),
-    Case("list with total", "GET", READ, PAGE + "&count=true"),
-    Case("create", "POST", 0, "/articles", body=True),
-    Case("update", "PUT", READ, body=True),
-    Case("delete", "DELETE", READ, once=True),
+    Case("list of 20", "GET", READ, PAGE, aims=(30, 30, 8)),
+    Case("list with total", "GET", READ, PAGE + "&count=true", aims=(30, 30, 8)),
+    Case("create", "POST", 0, "/articles", body=True, aims=(25, 30, 10)),
+    Case("update", "PUT", READ, body=True, aims=(25, 25, 8)),
+    Case("delete", "DELETE", READ, once=True, aims=(25, 25, 8)),
 )
+
+SIMPLE = Case("simple list", "GET", READ, "/articles?limit=20")
 
 
 @dataclass
@@ -172,16 +185,17 @@ class Fleet:
         self.schema.write_bytes(subprocess.run(command, capture_output=True, check=True).stdout)
         self.mongo.start()
 
-    def server(self, store: str) -> Server:
-        """A new one, on the core of the servers."""
-        os.sched_setaffinity(0, {SERVER_CORE})
+    def server(self, store: str, workers: int = 1) -> Server:
+        """A new one, on the core of the servers; a second worker is on that of the load."""
+        os.sched_setaffinity(0, {SERVER_CORE, LOAD_CORE} if workers > 1 else {SERVER_CORE})
         database = f"bench{len(self.servers)}"
         try:
             if store == "beanie":
                 return self.beanie(self.mongo.uri(database))
             if store == "mongodb":
-                return self.native(self.mongo.uri(database))
-            return self.native(f"sqlite:{{prefix}}/bench.db{store.removeprefix('sqlite')}")
+                return self.native(self.mongo.uri(database), workers)
+            file = f"sqlite:{{prefix}}/bench.db{store.removeprefix('sqlite')}"
+            return self.native(file, workers)
         finally:
             os.sched_setaffinity(0, {LOAD_CORE})
 
@@ -194,11 +208,13 @@ class Fleet:
         pid = server.process.pid
         return Server(server.port, lambda: [pid], uri)
 
-    def native(self, uri: str) -> Server:
+    def native(self, uri: str, workers: int) -> Server:
         server = Nginx()
         self.servers.append(server)
         server.allow_descriptors(tcp=40)  # MongoDB's
         server.configure(
+            main="worker_cpu_affinity 01 10;" if workers > 1 else "",
+            workers=workers,
             http=f"databridge_store main {uri.format(prefix=server.prefix)};",
             server=f"{NGINX} client_body_buffer_size 1m; location /articles "
             f"{{ databridge_crud article schema={self.schema} store=main; }}",
@@ -244,32 +260,61 @@ def prepare(fleet: Fleet, cases: Sequence[Case]) -> list[Line]:
     return lines
 
 
-def beside_a_writer(line: Line, seconds: float) -> tuple[float, float]:
-    """p99 of gets, in us, at 80 % of their full speed while one client creates, and that speed."""
+def beside_a_writer(line: Line, seconds: float) -> str:
+    """p99 of gets at 80 % of their full speed, while one client creates."""
     writer = Line(Case("create", "POST", 0, "/articles", body=True), line.store, line.server)
     command = writer.command(3 * seconds + 1, connections=1)
     with subprocess.Popen(command, stdout=subprocess.DEVNULL):
         rate = line.load(seconds)[1]
         path = line.paths()[0]
-        return latency(line.server.port, path, round(rate * 0.8), seconds)[1], rate
+        p99 = latency(line.server.port, path, round(rate * 0.8), seconds)[1]
+
+    return (
+        f"{line.store}: p99 of get {p99:,.0f} us at 80 % of {rate:,.0f} a second"
+        " while one client creates\n"
+    )
 
 
-def show(lines: Sequence[Line], stores: Sequence[str]) -> None:
-    print(f"\n{'':22}" + "".join(f"{store:>28}" for store in stores))
-    print(f"{'':22}" + f"{'requests/s':>14}{'CPU us':>8}{'':>6}" * len(stores))
+def simple_lists(fleet: Fleet, store: str, options: argparse.Namespace) -> list[str]:
+    """Requests/s of one worker and of two."""
+    lines = {workers: Line(SIMPLE, store, fleet.server(store, workers)) for workers in (1, 2)}
+    where = {1: "one worker, the load on the other core", 2: "two, on both cores, with the load"}
+
+    for line in lines.values():
+        line.server.fill(READ)
+
+    for _ in range(options.rounds):
+        for workers, line in lines.items():
+            os.sched_setaffinity(0, {SERVER_CORE, LOAD_CORE} if workers > 1 else {LOAD_CORE})
+            line.measure(options.seconds)
+
+    os.sched_setaffinity(0, {LOAD_CORE})
+
+    return [
+        f"{store}: {line.rate:,.0f} lists of 20 a second against {LISTS:,},"
+        f" {line.cpu:.1f} us of CPU each: {where[workers]}\n"
+        for workers, line in lines.items()
+    ]
+
+
+def table(lines: Sequence[Line], first: str) -> str:
+    """Of the lines with a store; the first store's are what others are compared with."""
     plain, *rest = lines
-    print(f"{plain.case.name:22}{plain.rate:>14.0f}{plain.cpu:>8.1f}")
+    rows = [f"nginx `return 200`: {plain.rate:,.0f} requests/s, {plain.cpu:.1f} us.\n"]
+    rows += [f"| request | store | requests/s | CPU us | times less than {first} | aim |"]
+    rows += ["|---|---|---|---|---|---|"]
     base = 0.0
 
     for line in rest:
-        if line.store == stores[0]:
+        if line.store == first:
             base = line.cpu
-            print(f"\n{line.case.name:22}", end="")
 
-        ratio = "" if line.store == stores[0] else f"{base / line.cpu:.1f}x"
-        print(f"{line.rate:>14.0f}{line.cpu:>8.1f}{ratio:>6}", end="")
+        rows.append(
+            f"| {line.case.name} | {line.store} | {line.rate:,.0f} | {line.cpu:,.1f}"
+            f" | {base / line.cpu:.1f} | {line.case.aim(line.store)} |"
+        )
 
-    print("\n\nCPU is of the side that serves HTTP, per request; the ratios are of it.")
+    return "\n".join(rows) + "\n"
 
 
 def compare(fleet: Fleet, options: argparse.Namespace) -> None:
@@ -280,15 +325,20 @@ def compare(fleet: Fleet, options: argparse.Namespace) -> None:
         for line in lines:
             line.measure(options.seconds)
 
-    show(lines, fleet.stores)
+    text = [table(lines, fleet.stores[0])]
+    text += [
+        beside_a_writer(line, options.seconds)
+        for line in lines
+        if line.case.name == "get by id" and line.store.startswith("sqlite")
+    ]
 
-    for line in lines:
-        if line.case.name == "get by id" and line.store.startswith("sqlite"):
-            p99, rate = beside_a_writer(line, options.seconds)
-            print(
-                f"\n{line.store}: p99 of get {p99:.0f} us at 80 % of {rate:.0f}/s"
-                " while one client creates"
-            )
+    if "sqlite" in fleet.stores and re.search(options.cases, SIMPLE.name):
+        text += simple_lists(fleet, "sqlite", options)
+
+    print("\n" + "\n".join(text))
+
+    if options.write:
+        RESULTS.write_text("\n".join(text))
 
 
 def main() -> int:
@@ -296,9 +346,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--cases", default="", help="a regular expression on their names")
-    parser.add_argument(
-        "--stores", default="beanie,sqlite,sqlite?synchronous=normal,mongodb", help="a list"
-    )
+    parser.add_argument("--stores", default=",".join(STORES), help="a list")
+    parser.add_argument("--write", action="store_true", help="to bench/results/")
     options = parser.parse_args()
 
     fleet = Fleet(options.stores.split(","))
