@@ -8,6 +8,7 @@
 #include "crud/db_digits.h"
 #include "crud/db_scalar.h"
 
+#include "core/db_date.h"
 #include "json/db_json.h"
 
 #include <math.h>
@@ -123,25 +124,6 @@ db_datetime_read(db_str_t text, db_datetime_t *dt)
 }
 
 
-/* A civil date from days since 0000-03-01, by eras of 400 years. */
-
-static void
-db_date_from_days(int64_t days, db_datetime_t *dt)
-{
-    int64_t  era, day, year, month;
-
-    era = (days >= 0 ? days : days - 146096) / 146097;
-    day = days - era * 146097;
-    year = (day - day / 1460 + day / 36524 - day / 146096) / 365;
-    day -= 365 * year + year / 4 - year / 100;
-    month = (5 * day + 2) / 153;
-
-    dt->day = (int) (day - (153 * month + 2) / 5) + 1;
-    dt->month = (int) (month < 10 ? month + 3 : month - 9);
-    dt->year = (int) (year + era * 400) + (dt->month <= 2);
-}
-
-
 static const char *
 db_datetime_from_unix(int64_t seconds, int64_t microseconds,
     db_datetime_t *dt)
@@ -166,7 +148,7 @@ db_datetime_from_unix(int64_t seconds, int64_t microseconds,
         days--;
     }
 
-    db_date_from_days(days + 719468, dt);
+    db_date_from_days(days, &dt->year, &dt->month, &dt->day);
 
     dt->hour = (int) (rest / 3600);
     dt->minute = (int) (rest % 3600 / 60);

@@ -1,11 +1,13 @@
 /*
- * Strings, arenas and buffers.
+ * Strings, arenas, buffers and dates.
  */
 
 #include "unit.h"
 #include "core/db_buf.h"
+#include "core/db_date.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 
 static void
@@ -166,6 +168,57 @@ test_buffer_failure_sticks(void **state)
 }
 
 
+static void
+test_an_arena_that_is_reset_is_as_new(void **state)
+{
+    char        *first;
+    unsigned     i;
+    db_arena_t  *arena;
+
+    arena = db_arena_create(256);
+    first = db_arena_alloc(arena, 16);
+
+    for (i = 0; i < 100; i++) {
+        assert_non_null(db_arena_alloc(arena, 100 * i));
+    }
+
+    db_arena_reset(arena);
+    assert_ptr_equal(db_arena_alloc(arena, 16), first);
+    memset(db_arena_alloc(arena, 4000), 'x', 4000);
+
+    db_arena_reset(arena);
+    db_arena_reset(arena);
+    assert_ptr_equal(db_arena_alloc(arena, 256), first);
+
+    db_arena_destroy(arena);
+}
+
+
+/* Each from the first to the last year of four digits. */
+
+static void
+test_days_have_the_dates_of_the_c_library(void **state)
+{
+    int        year, month, day;
+    time_t     seconds;
+    int64_t    days;
+    struct tm  tm;
+
+    for (days = -719528; days <= 2932896; days++) {
+        seconds = (time_t) (days * 86400);
+        assert_non_null(gmtime_r(&seconds, &tm));
+        db_date_from_days(days, &year, &month, &day);
+
+        if (year != tm.tm_year + 1900 || month != tm.tm_mon + 1
+            || day != tm.tm_mday)
+        {
+            fail_msg("day %lld is %d-%d-%d", (long long) days, year, month,
+                     day);
+        }
+    }
+}
+
+
 int
 main(void)
 {
@@ -177,6 +230,8 @@ main(void)
         cmocka_unit_test(test_arena_copies_strings),
         cmocka_unit_test(test_buffer_grows),
         cmocka_unit_test(test_buffer_failure_sticks),
+        cmocka_unit_test(test_an_arena_that_is_reset_is_as_new),
+        cmocka_unit_test(test_days_have_the_dates_of_the_c_library),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -5,10 +5,15 @@
 
 #include "store/mongo/bson.h"
 
+#include "core/db_date.h"
 #include "json/db_json.h"
 
 #include <math.h>
-#include <time.h>
+
+
+#define DB_BSON_DAY         86400000                 /* ms */
+#define DB_BSON_FIRST_DATE  (-62135596800000LL)      /* 0001-01-01 */
+#define DB_BSON_LAST_DATE   253402300799999LL        /* the end of 9999 */
 
 
 typedef struct {
@@ -259,11 +264,9 @@ db_bson_digits(char *p, int value, int digits, char follows)
 static int
 db_bson_read_date(db_bson_reader_t *r)
 {
-    int                   part;
+    int                   year, month, day, second, part;
     char                  text[32], *last;
-    time_t                seconds;
-    int64_t               ms;
-    struct tm             tm;
+    int64_t               ms, days;
     const unsigned char  *p;
 
     p = db_bson_bytes(r, 8);
@@ -272,28 +275,32 @@ db_bson_read_date(db_bson_reader_t *r)
     }
 
     ms = (int64_t) db_bson_get(p, 8);
-    part = (int) (ms % 1000);
-    seconds = (time_t) (ms / 1000);
 
-    if (part < 0) {
-        part += 1000;
-        seconds--;
-    }
-
-    if (gmtime_r(&seconds, &tm) == NULL
-        || tm.tm_year + 1900 < 1 || tm.tm_year + 1900 > 9999)
-    {
+    if (ms < DB_BSON_FIRST_DATE || ms > DB_BSON_LAST_DATE) {
         return db_bson_refuse(r, "a date is not of the years 1 to 9999");
     }
 
+    days = ms / DB_BSON_DAY;
+    ms = ms % DB_BSON_DAY;
+
+    if (ms < 0) {
+        ms += DB_BSON_DAY;
+        days--;
+    }
+
+    db_date_from_days(days, &year, &month, &day);
+
+    second = (int) (ms / 1000);
+    part = (int) (ms % 1000);
+
     text[0] = '"';
 
-    last = db_bson_digits(text + 1, tm.tm_year + 1900, 4, '-');
-    last = db_bson_digits(last, tm.tm_mon + 1, 2, '-');
-    last = db_bson_digits(last, tm.tm_mday, 2, 'T');
-    last = db_bson_digits(last, tm.tm_hour, 2, ':');
-    last = db_bson_digits(last, tm.tm_min, 2, ':');
-    last = db_bson_digits(last, tm.tm_sec, 2, part ? '.' : 'Z');
+    last = db_bson_digits(text + 1, year, 4, '-');
+    last = db_bson_digits(last, month, 2, '-');
+    last = db_bson_digits(last, day, 2, 'T');
+    last = db_bson_digits(last, second / 3600, 2, ':');
+    last = db_bson_digits(last, second / 60 % 60, 2, ':');
+    last = db_bson_digits(last, second % 60, 2, part ? '.' : 'Z');
 
     if (part) {
         last = db_bson_digits(last, part * 1000, 6, 'Z');
