@@ -35,6 +35,7 @@ from fastapi.routing import APIRoute
 from fastapi.security import SecurityScopes
 from pydantic import AfterValidator, BaseModel
 from pydantic import Field as ModelField
+from pydantic.plugin import _loader
 from starlette.middleware.cors import CORSMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
@@ -448,6 +449,25 @@ def test_an_own_validator_without_dependencies_is_planned() -> None:
     async def endpoint(x: Annotated[int, AfterValidator(checked)]) -> None: ...
 
     assert plan_of(endpoint).fields
+
+
+@pytest.mark.parametrize("watching", [False, True])
+def test_only_a_plugin_of_pydantic_that_watches_is_in_the_way(
+    watching: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Plugin:
+        def new_schema_validator(self, *_: Any) -> tuple[Any, Any, Any]:
+            return Handler() if watching else None, None, None
+
+    class Handler:
+        def on_success(self, result: Any) -> None: ...
+
+    async def endpoint(x: int, item: Item) -> None: ...
+
+    monkeypatch.setattr(_loader, "_plugins", {"plugin": Plugin()})
+    found = compiled(endpoint, methods=["POST"])
+    assert found.kind == ("asgi" if watching else "plan")
+    assert found.reason == ("a plugin of pydantic watches x" if watching else "")
 
 
 def test_what_is_not_the_users_may_validate_beside_dependencies() -> None:

@@ -12,6 +12,7 @@ from fastapi.dependencies.utils import (
     _is_json_field,
     request_params_to_args,
 )
+from pydantic.plugin._schema_validator import PluggableSchemaValidator
 from pydantic_core import SchemaValidator
 from starlette.requests import Request
 
@@ -90,14 +91,20 @@ def body_field(field: ModelField, slot: int, *, embedded: bool) -> BodyField:
 def ready(field: ModelField) -> SchemaValidator:
     """The field's validator, once forward references have been found."""
     adapter = field._type_adapter
-    if type(adapter.validator) is not SchemaValidator:
+    if type(adapter.validator) not in (SchemaValidator, PluggableSchemaValidator):
         adapter.rebuild(raise_errors=False)
-    if type(adapter.validator) is not SchemaValidator:
+    validator = adapter.validator
+    if type(validator) is PluggableSchemaValidator:
+        own = validator._schema_validator
+        if validator.validate_python != own.validate_python:
+            raise Unplanned(f"a plugin of pydantic watches {field.name}")
+        validator = own
+    if type(validator) is not SchemaValidator:
         raise Unplanned(
-            f"the type of {field.name} is not complete, or a plugin of pydantic watches it:"
-            " define the names it refers to before the application starts"
+            f"the type of {field.name} is not complete: define the names it refers to before"
+            " the application starts"
         )
-    return adapter.validator
+    return validator
 
 
 def default_of(field: ModelField) -> tuple[Any, Callable[[], Any] | None]:
