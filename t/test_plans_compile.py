@@ -37,6 +37,7 @@ from pydantic import AfterValidator, BaseModel
 from pydantic import Field as ModelField
 from pydantic.plugin import _loader
 from starlette.middleware.cors import CORSMiddleware
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.gzip import GZipMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -112,6 +113,29 @@ def field_of(endpoint: Callable[..., Any], path: str = "/x") -> Field:
     return field
 
 
+class Proxy:
+    """Passes for a function, as what agents patch with does."""
+
+    def __init__(self, function: Any) -> None:
+        self.function = function
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        return type(self.function)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.function, name)
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        return self.function(*args, **named)
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self.function == other)
+
+    def __hash__(self) -> int:
+        return hash(self.function)
+
+
 # the release
 
 
@@ -128,13 +152,16 @@ def test_the_installed_release_is_known() -> None:
         (fastapi.routing.APIRoute, "handle"),
         (FastAPI, "__call__"),
         (Response, "render"),
+        (ExceptionMiddleware, "__call__"),
     ],
 )
+@pytest.mark.parametrize("proxied", [False, True])
 def test_a_patched_function_leaves_all_to_fastapi(
-    owner: Any, name: str, monkeypatch: pytest.MonkeyPatch
+    owner: Any, name: str, proxied: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = getattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda *args, **named: original(*args, **named))
+    patch = Proxy(original) if proxied else lambda *args, **named: original(*args, **named)
+    monkeypatch.setattr(owner, name, patch)
     with pytest.raises(plans.Unplanned, match=rf"{name} is patched, by .*{__name__}"):
         plans.planner(FastAPI())
 
@@ -592,11 +619,15 @@ def test_the_gate_closes_and_says_why_once() -> None:
     assert not gate()
 
 
-def test_the_gate_closes_when_something_is_patched(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("patch", [nothing, Proxy(fastapi.routing.serialize_response)])
+def test_the_gate_closes_when_something_is_patched(
+    patch: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app = FastAPI()
     planner = plans.planner(app)
     gate = planner.gate(lambda why: None)
-    monkeypatch.setattr(fastapi.routing, "serialize_response", nothing)
+    assert gate()
+    monkeypatch.setattr(fastapi.routing, "serialize_response", patch)
     assert not gate()
 
 

@@ -57,6 +57,7 @@ IMITATED: Final = {
     ),
     "fastapi.encoders": ("jsonable_encoder",),
     "fastapi.exception_handlers": ("http_exception_handler",),
+    "fastapi.middleware.asyncexitstack": ("AsyncExitStackMiddleware.__call__",),
     "fastapi.routing": (
         "APIRoute.get_route_handler",
         "APIRoute.handle",
@@ -77,7 +78,10 @@ IMITATED: Final = {
         "run_endpoint_function",
         "serialize_response",
     ),
-    "fastapi.telemetry._asgi": ("NativeTelemetry.enabled",),
+    "fastapi.telemetry._asgi": (
+        "ExceptionTelemetryMiddleware.__call__",
+        "NativeTelemetry.enabled",
+    ),
     "starlette._exception_handler": ("_lookup_exception_handler", "wrap_app_handling_exceptions"),
     "starlette._utils": ("get_route_path", "parse_host_header"),
     "starlette.applications": ("Starlette.__call__",),
@@ -98,6 +102,8 @@ IMITATED: Final = {
         "QueryParams.__init__",
     ),
     "starlette.middleware.cors": ("CORSMiddleware.__call__", "CORSMiddleware.send"),
+    "starlette.middleware.errors": ("ServerErrorMiddleware.__call__",),
+    "starlette.middleware.exceptions": ("ExceptionMiddleware.__call__",),
     "starlette.middleware.httpsredirect": ("HTTPSRedirectMiddleware.__call__",),
     "starlette.middleware.trustedhost": ("TrustedHostMiddleware.__call__",),
     "starlette.requests": (
@@ -207,10 +213,11 @@ def _source(module: types.ModuleType, qualname: str, lines: list[str]) -> str:
     found: Any = module
     for name in qualname.split("."):
         found = inspect.getattr_static(found, name)
-    code = getattr(_function(found), "__code__", None)
-    if code is None or not _same(code.co_filename, str(module.__file__)):
+    function = _function(found)
+    plain = type(function) is types.FunctionType
+    if not plain or not _same(function.__code__.co_filename, str(module.__file__)):
         raise Patched(f"{module.__name__}.{qualname} is patched, by {_owner(found)}")
-    return "\n".join(_block(lines, code.co_firstlineno - 1))
+    return "\n".join(_block(lines, function.__code__.co_firstlineno - 1))
 
 
 @functools.cache
@@ -220,20 +227,22 @@ def _same(path: str, other: str) -> bool:
 
 def _owner(found: Any) -> str:
     """Whose a function is, whatever it says of itself."""
-    code = getattr(found, "__code__", None)
-    return code.co_filename if code is not None else type(found).__module__
+    if type(found) is types.FunctionType:
+        return str(found.__code__.co_filename)
+    return type(found).__module__
 
 
 def _function(found: Any) -> Any:
-    if isinstance(found, property):
+    """What stands in the source; a proxy that passes for its function is none."""
+    kind = type(found)
+    if kind is property:
         return found.fget
-    if isinstance(found, (staticmethod, classmethod)):
+    if kind is staticmethod or kind is classmethod:
         return found.__func__
-    if isinstance(found, functools._lru_cache_wrapper):
+    if kind is functools._lru_cache_wrapper:
         return found.__wrapped__
-    code = getattr(found, "__code__", None)
-    if code is not None and code.co_filename == contextlib.__file__:
-        return found.__wrapped__
+    if kind is types.FunctionType and found.__code__.co_filename == contextlib.__file__:
+        return found.__wrapped__  # type: ignore[attr-defined]
     return found
 
 

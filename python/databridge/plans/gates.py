@@ -5,7 +5,6 @@ a request with a plan passes by all of it; but for middleware: below that of the
 own, plans run where the router is.
 """
 
-import operator
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -53,7 +52,8 @@ WATCHED: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
         )
     ),
 )
-"""What has to be the same object as at the start."""
+"""What has to be the same object as at the start: itself, since the proxies by which
+agents patch a function are equal to it."""
 
 
 class Conditions:
@@ -113,7 +113,9 @@ class Gate:
             (router, router._routes_version, len(router.routes)) for router in routers(app.router)
         ]
         self.watched = [
-            (get := operator.attrgetter(*names), owner, get(owner)) for owner, names in WATCHED
+            (owner, vars(owner), name, getattr(owner, name))
+            for owner, names in WATCHED
+            for name in names
         ]
         self.closed: Callable[[str], None] | None = closed
 
@@ -133,8 +135,8 @@ class Gate:
         for router, version, count in self.routers:
             if router._routes_version != version or len(router.routes) != count:
                 return "routes were added after the start"
-        for get, owner, objects in self.watched:
-            if get(owner) != objects:
+        for owner, members, name, found in self.watched:
+            if members.get(name) is not found:
                 return f"{owner.__name__} was patched, or telemetry turned on"
         if self.app.middleware_stack is not self.stack:
             return "the middleware was changed"
