@@ -211,6 +211,97 @@ def of_def() -> list[int]:
         pair.same("GET", "/def")
 
 
+@pytest.mark.parametrize("middleware", ["", "app.add_middleware(GZipMiddleware)"])
+def test_a_result_is_validated_once(serve: Serve, middleware: str) -> None:
+    pair = serve(
+        f"""
+from typing import Any
+from pydantic import BaseModel, field_serializer, model_validator
+
+app = FastAPI()
+{middleware}
+"""
+        + """
+seen = []
+
+class Counted(BaseModel):
+    x: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def count(cls, value):
+        seen.append("validated")
+        return value
+
+    @field_serializer("x")
+    def of_x(self, x):
+        seen.append("written")
+        return 1 // x
+
+class Stuck:
+    pass
+
+def numbers():
+    yield "a"
+
+async def opened():
+    yield 1
+
+class Raises(BaseModel):
+    x: int
+
+    @model_validator(mode="before")
+    @classmethod
+    def fail(cls, value):
+        raise LookupError("looked up")
+
+@app.get("/iterator")
+async def iterator() -> list[int]:
+    return (x for x in ["a"])
+
+@app.get("/def")
+def of_def() -> list[int]:
+    return numbers()
+
+@app.get("/yield")
+async def of_yield(x: Annotated[int, Depends(opened)]) -> list[int]:
+    return numbers()
+
+@app.get("/unwritable")
+async def unwritable() -> list[Any]:
+    return (Stuck() for _ in range(2))
+
+@app.get("/counted/{x}")
+async def counted(x: str) -> Counted:
+    return {"x": x}
+
+@app.get("/counted/yield/{x}")
+async def counted_yield(x: str, y: Annotated[int, Depends(opened)]) -> Counted:
+    return {"x": x}
+
+@app.get("/raises")
+async def raises() -> Raises:
+    return {"x": 1}
+
+@app.get("/seen")
+async def of_seen() -> list[str]:
+    found = seen[:]
+    seen.clear()
+    return found
+
+@app.exception_handler(Exception)
+async def failed(request, exc):
+    return PlainTextResponse(f"{type(exc).__name__} {type(exc.__context__).__name__}", 500)
+"""
+    )
+    kind = "asgi" if middleware else "plan"
+    for path in ("/iterator", "/def", "/yield", "/unwritable", "/raises"):
+        pair.same("GET", path, kind=kind)
+    for path in ("/counted/1", "/counted/a", "/counted/0", "/counted/yield/a", "/counted/yield/0"):
+        pair.same("GET", path, kind=kind)
+        pair.same("GET", "/seen", kind=kind)
+
+
 @pytest.mark.parametrize("root", ["/api", "/plain"])
 def test_root_path_of_the_application(serve: Serve, root: str) -> None:
     pair = serve(

@@ -480,7 +480,7 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
 
     answer = &reader->plan->answer;
 
-    if (db_py_spec_tuple(tuple, 11, "answer") == -1
+    if (db_py_spec_tuple(tuple, 12, "answer") == -1
         || db_py_spec_number(PyTuple_GET_ITEM(tuple, 0), 100, 999,
                              "the status of the answer", &status) == -1
         || db_py_spec_flag(PyTuple_GET_ITEM(tuple, 1), "bodiless", &bodiless)
@@ -503,7 +503,9 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
         || db_py_spec_call(PyTuple_GET_ITEM(tuple, 9), "finish",
                            &answer->finish) == -1
         || db_py_spec_call(PyTuple_GET_ITEM(tuple, 10), "refuse",
-                           &answer->refuse) == -1)
+                           &answer->refuse) == -1
+        || db_py_spec_optional(PyTuple_GET_ITEM(tuple, 11), "invalid",
+                               &answer->invalid) == -1)
     {
         return -1;
     }
@@ -511,6 +513,12 @@ db_py_spec_answer(db_py_reader_t *reader, PyObject *tuple)
     if (form == DB_PY_FORM_DUMP && answer->dump == NULL) {
         PyErr_SetString(PyExc_ValueError, "an answer that is dumped needs "
                         "\"dump\"");
+        return -1;
+    }
+
+    if ((answer->validate == NULL) != (answer->invalid == NULL)) {
+        PyErr_SetString(PyExc_ValueError, "\"validate\" and \"invalid\" of an "
+                        "answer go together");
         return -1;
     }
 

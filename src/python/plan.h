@@ -106,6 +106,7 @@ typedef struct {
     PyObject           *dump_values;
     PyObject           *finish;
     PyObject           *refuse;
+    PyObject           *invalid;
 } db_py_answer_t;
 
 typedef struct db_py_plan_s  db_py_plan_t;
@@ -227,8 +228,8 @@ int db_py_plan_open(db_py_app_t *app);
 /*
  * plan_answer.c: hands the response of a result to the request.  1: done;
  * 0: it is "finish" that answers, nothing was handed out and no exception is
- * set.  A result may be any object.  init() looks at Starlette first: 0, or
- * -1 with an exception.
+ * set; -1: the exception is what FastAPI raises.  A result may be any object.
+ * init() looks at Starlette first: 0, or -1 with an exception.
  */
 int db_py_answer_init(void);
 int db_py_plan_answer(db_py_plan_run_t *run, PyObject *result);

@@ -425,7 +425,32 @@ db_py_answer_with(db_py_request_t *request, const db_py_answer_t *answer,
 }
 
 
-/* A value of the response model, as the bytes of "dump". */
+/*
+ * What FastAPI raises of a result that is not valid.  It is not validated once
+ * more: an iterator has nothing left by now.
+ */
+
+static void
+db_py_answer_invalid(const db_py_answer_t *answer, PyObject *result)
+{
+    PyObject  *exception, *invalid;
+
+    exception = db_py_exception();
+    invalid = PyObject_CallFunctionObjArgs(answer->invalid, exception, result,
+                                           NULL);
+    Py_DECREF(exception);
+
+    if (invalid) {
+        PyErr_SetObject((PyObject *) Py_TYPE(invalid), invalid);
+        Py_DECREF(invalid);
+    }
+}
+
+
+/*
+ * A value of the response model, as the bytes of "dump".  -1: what is raised
+ * is what FastAPI would raise; 0: FastAPI has to look at the result itself.
+ */
 
 static int
 db_py_answer_dump(const db_py_answer_t *answer, PyObject *result,
@@ -444,7 +469,8 @@ db_py_answer_dump(const db_py_answer_t *answer, PyObject *result,
     value = db_py_plan_validate(answer->validate, result);
 
     if (value == NULL) {
-        return 0;
+        db_py_answer_invalid(answer, result);
+        return -1;
     }
 
     args[1] = value;
@@ -458,8 +484,12 @@ db_py_answer_dump(const db_py_answer_t *answer, PyObject *result,
                                 answer->dump_names);
     Py_DECREF(value);
 
-    if (bytes == NULL || !PyBytes_CheckExact(bytes)) {
-        Py_XDECREF(bytes);
+    if (bytes == NULL) {
+        return answer->validate ? -1 : 0;
+    }
+
+    if (!PyBytes_CheckExact(bytes)) {
+        Py_DECREF(bytes);
         return 0;
     }
 
@@ -484,11 +514,12 @@ db_py_answer_value(db_py_plan_run_t *run, PyObject *result)
     plan = run->plan;
     answer = &plan->answer;
 
-    if (answer->form == DB_PY_FORM_JSON
-        ? !db_py_json_text(result, &text)
-        : !db_py_answer_dump(answer, result, &text))
-    {
-        return 0;
+    rc = answer->form == DB_PY_FORM_JSON
+         ? db_py_json_text(result, &text)
+         : db_py_answer_dump(answer, result, &text);
+
+    if (rc != 1) {
+        return rc;
     }
 
     status = answer->status;

@@ -270,12 +270,18 @@ db_py_plan_next(db_py_plan_run_t *run, int *ended)
     if (first == plan->nsteps) {
         result = run->slots[plan->steps[first - 1].result];
 
-        if (db_py_plan_answer(run, result)) {
+        switch (db_py_plan_answer(run, result)) {
+
+        case 1:
             *ended = 1;
             return Py_NewRef(Py_None);
-        }
 
-        return db_py_plan_finish(run, result);
+        case 0:
+            return db_py_plan_finish(run, result);
+
+        default:
+            return NULL;
+        }
     }
 
     do {

@@ -14,10 +14,12 @@ from typing import Any, Final, NamedTuple
 
 import fastapi
 from fastapi import routing
+from fastapi._compat.v2 import _regenerate_error_with_loc
 from fastapi.datastructures import DefaultPlaceholder
 from fastapi.exception_handlers import http_exception_handler
+from fastapi.exceptions import ResponseValidationError
 from fastapi.utils import is_body_allowed_for_status_code
-from pydantic_core import SchemaSerializer
+from pydantic_core import SchemaSerializer, ValidationError
 from starlette._exception_handler import (
     ExceptionHandlers,
     StatusHandlers,
@@ -166,6 +168,7 @@ class Ending:
             tuple(options.values()),
             self.finish,
             self.refuse,
+            validate and self.invalid,
         )
 
     def response_class(self) -> type[Response]:
@@ -216,12 +219,12 @@ class Ending:
         body = None
         if answer.form == Form.JSON:
             body = json_text(result)
+        elif answer.dump is not None and answer.validate is not None:
+            options = zip(answer.dump_names, answer.dump_values, strict=True)
+            body = answer.dump(self._valid(result), **dict(options))
         elif answer.dump is not None:
             with contextlib.suppress(Exception):
-                if answer.validate is not None:
-                    result = answer.validate(result, from_attributes=True)
-                options = zip(answer.dump_names, answer.dump_values, strict=True)
-                body = answer.dump(result, **dict(options))
+                body = answer.dump(result)
         if body is None:
             return None
         response = Response.__new__(Response)
@@ -234,6 +237,29 @@ class Ending:
             *injected.headers.raw,
         ]
         return self.around.response(response)
+
+    def _valid(self, result: Any) -> Any:
+        assert self.answer.validate is not None
+        try:
+            return self.answer.validate(result, from_attributes=True)
+        except ValidationError as exc:
+            invalid = self.invalid(exc, result)
+        try:
+            raise invalid
+        finally:
+            del invalid
+
+    def invalid(self, exc: Exception, result: Any) -> Exception:
+        """What FastAPI raises when the response model refuses a result."""
+        if not isinstance(exc, ValidationError):
+            return exc
+        return ResponseValidationError(
+            errors=_regenerate_error_with_loc(
+                errors=exc.errors(include_url=False), loc_prefix=("response",)
+            ),
+            body=result,
+            endpoint_ctx=routing._extract_endpoint_context(self.route.dependant.call),
+        )
 
     async def finish(self, result: Any, slots: Sequence[Any]) -> Any:
         """The Response of a result."""

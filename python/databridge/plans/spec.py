@@ -146,6 +146,8 @@ class Answer(NamedTuple):
     """
     refuse: Callable[[BaseException], Any]
     """The Response of an exception that a step has raised, or None: it is the application's."""
+    invalid: Callable[[Exception, Any], Exception] | None = None
+    """What is raised in the place of an exception of `validate`, for a result."""
 
 
 class Plan(NamedTuple):
