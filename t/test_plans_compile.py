@@ -478,6 +478,22 @@ def test_an_own_validator_without_dependencies_is_planned() -> None:
     assert plan_of(endpoint).fields
 
 
+@pytest.mark.parametrize(("module", "kind"), [("sqlmodel.main", "plan"), ("mine", "asgi")])
+def test_an_init_is_looked_at_for_whose_it_is(module: str, kind: str) -> None:
+    class Model(BaseModel):
+        def __init__(self, **data: Any) -> None:
+            self.__pydantic_validator__.validate_python(data, self_instance=self)
+
+        __init__.__module__ = module
+
+    class Hero(Model):
+        name: str
+
+    async def endpoint(hero: Hero, y: Annotated[Any, Depends(dependency)]) -> None: ...
+
+    assert compiled(endpoint, methods=["POST"]).kind == kind
+
+
 @pytest.mark.parametrize("watching", [False, True])
 def test_only_a_plugin_of_pydantic_that_watches_is_in_the_way(
     watching: bool, monkeypatch: pytest.MonkeyPatch

@@ -23,6 +23,7 @@ LIBRARIES: Final = frozenset(
         "pydantic_core",
         "pydantic_extra_types",
         "re",
+        "sqlmodel",
         "starlette",
         "time",
         "typing",
@@ -98,7 +99,7 @@ def _own(schema: dict[str, Any]) -> str | None:
 
 def _of_class(schema: dict[str, Any]) -> str | None:
     kind = schema["cls"]
-    if schema.get("custom_init"):
+    if schema.get("custom_init") and is_users(kind.__init__):
         return f"{kind.__name__}.__init__"
     name = schema.get("post_init")
     if name is True:
