@@ -242,7 +242,7 @@ def _function(found: Any) -> Any:
     if kind is functools._lru_cache_wrapper:
         return found.__wrapped__
     if kind is types.FunctionType and found.__code__.co_filename == contextlib.__file__:
-        return found.__wrapped__  # type: ignore[attr-defined]
+        return found.__wrapped__
     return found
 
 
