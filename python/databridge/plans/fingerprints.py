@@ -226,10 +226,10 @@ def _same(path: str, other: str) -> bool:
 
 
 def _owner(found: Any) -> str:
-    """Whose a function is, whatever it says of itself."""
-    if type(found) is types.FunctionType:
-        return str(found.__code__.co_filename)
-    return type(found).__module__
+    """Whose a function is, whatever it says of itself; of wrapt's proxies the wrapper's."""
+    wrapper = found if type(found) is types.FunctionType else getattr(found, "_self_wrapper", None)
+    code = getattr(wrapper, "__code__", None)
+    return type(found).__module__ if code is None else str(code.co_filename)
 
 
 def _function(found: Any) -> Any:
