@@ -1197,3 +1197,37 @@ def test_no_one_writes_into_a_sendfile(tmp_path: Path) -> None:
         theirs.close()
 
     run(main())
+
+
+@pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+def test_what_was_sent_is_heard_in_the_next_turn(factory: Any) -> None:
+    readable, writable = os.pipe()
+    os.write(writable, b"x")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        heard = Recorder()
+        left, right = socket.socketpair()
+        writer, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+        await loop.create_connection(lambda: heard, sock=right)
+        seen = ["made"]
+        # who sleeps for a turn keeps the loop from waiting for anything
+        acts: list[tuple[Callable[[], object], str]] = [
+            (lambda: writer.write(b"one"), "data"),
+            (lambda: writer.writelines([b"t", b"w", b"o"]), "data"),
+            (lambda: loop.add_reader(readable, heard.note, "reader"), "reader"),
+            (writer.write_eof, "eof"),
+        ]
+        for act, event in acts:
+            act()
+            for _ in range(2):
+                await asyncio.sleep(0)
+            seen.append(event)
+            assert heard.calls[: len(seen)] == seen
+            loop.remove_reader(readable)
+        writer.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+    os.close(readable)
+    os.close(writable)

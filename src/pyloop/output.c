@@ -275,6 +275,8 @@ pyloop_output_send(pyloop_transport_t *tr, const char *data, Py_ssize_t len)
 {
     ssize_t  n;
 
+    tr->loop->polled = 0;
+
     n = tr->kind->is_socket ? send(tr->fd, data, len, MSG_NOSIGNAL)
                             : write(tr->fd, data, len);
 
@@ -325,6 +327,8 @@ pyloop_output_flush(pyloop_transport_t *tr)
     if (tr->lost || tr->writing) {
         return 0;
     }
+
+    tr->loop->polled = 0;
 
     if (pyloop_queue_write(&tr->queue, tr->fd, tr->kind->is_socket) == -1) {
         return pyloop_output_failed(tr);
@@ -479,6 +483,7 @@ int
 pyloop_output_shutdown(pyloop_transport_t *tr)
 {
     tr->eof = PYLOOP_EOF_SENT;
+    tr->loop->polled = 0;
 
     if (shutdown(tr->fd, SHUT_WR) == -1) {
         PyErr_SetFromErrno(PyExc_OSError);

@@ -260,7 +260,8 @@ typedef struct {
     char                 *buffer;        /* into which sockets are read */
     uint64_t              turn;
 
-    int64_t           polled;    /* when descriptors were looked at last */
+    int64_t           polled;    /* when descriptors were looked at last;
+                                    0 when the next turn has to */
     int               wake_fd;   /* an eventfd; -1 once closed */
     unsigned          waking;    /* threads about to write to it */
 

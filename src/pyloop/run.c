@@ -5,7 +5,10 @@
  *
  * While callbacks keep each other busy, descriptors are looked at once in
  * PYLOOP_POLL_PERIOD, not in each turn: a system call costs more than most
- * callbacks.  The first turn of a run and the last always look.
+ * callbacks.  The first turn of a run and the last always look, and so does
+ * the one after a transport has sent something or has ended, or a descriptor
+ * is watched anew: programs expect a neighbour's answer as soon as on
+ * asyncio's loop.
  */
 
 #include "pyloop/pyloop.h"

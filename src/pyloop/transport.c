@@ -587,6 +587,7 @@ pyloop_transport_close_file(pyloop_transport_t *tr)
 
     if (tr->loop) {
         pyloop_watch_disown(tr->loop, fd, tr);
+        tr->loop->polled = 0;
 
         if (pyloop_unwatch(tr->loop, fd, EPOLLIN) == -1
             || pyloop_unwatch(tr->loop, fd, EPOLLOUT) == -1)

@@ -285,6 +285,8 @@ pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
         watch->writer = Py_NewRef(handle);
     }
 
+    loop->polled = 0;
+
     rc = old ? pyloop_watch_drop(loop, old) : 0;
 
     return rc == -1 ? -1 : 0;
