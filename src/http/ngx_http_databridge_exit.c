@@ -249,6 +249,10 @@ ngx_http_databridge_worker_exit(ngx_cycle_t *cycle)
         }
     }
 
+    while (worker->narenas) {
+        db_arena_destroy(worker->arenas[--worker->narenas]);
+    }
+
     /* the stores knew the collections of the applications' resources */
 
     if (worker->apps) {
