@@ -11,6 +11,7 @@ from harness import SLOWER, Nginx, processes, until
 APP = """
 import asyncio
 import atexit
+import ctypes
 import os
 import pathlib
 import threading
@@ -156,11 +157,18 @@ async def executor():
     loop = asyncio.get_running_loop()
     kept.extend(loop.run_in_executor(None, time.sleep, 60) for _ in range(3))
     return "running"
+
+
+@app.get("/library")
+async def library():
+    # as a C++ extension does, whose destructors of statics take the GIL
+    take = ctypes.cast(ctypes.pythonapi.PyGILState_Ensure, ctypes.c_void_p)
+    return ctypes.CDLL(None).__cxa_atexit(take, None, None)
 """
 
 # What a request leaves behind that lives on when it has been answered.
 
-LEFT = ["/", "/subprocess", "/timers", "/tasks", "/threads", "/executor"]
+LEFT = ["/", "/subprocess", "/timers", "/tasks", "/threads", "/executor", "/library"]
 
 
 def notes(server: Nginx) -> list[str]:

@@ -9,6 +9,11 @@
 #include "http/ngx_http_databridge.h"
 
 #include <poll.h>
+#include <stdlib.h>
+
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 
 #define NGX_HTTP_DATABRIDGE_HOLD_STEP  10      /* ms between looks */
@@ -28,6 +33,7 @@ static ngx_int_t ngx_http_databridge_stop_fast(
     ngx_http_databridge_worker_t *worker);
 static ngx_int_t ngx_http_databridge_drop_results(
     ngx_http_databridge_worker_t *worker);
+static void ngx_http_databridge_at_exit(void);
 
 
 void
@@ -258,6 +264,31 @@ ngx_http_databridge_worker_exit(ngx_cycle_t *cycle)
     if (worker->apps) {
         db_ready_destroy(worker->apps);
     }
+
+    if (worker->started && atexit(ngx_http_databridge_at_exit) != 0) {
+        _exit(0);
+    }
+}
+
+
+/*
+ * Called by exit() before all that libraries have left for it: destructors of
+ * C++ extensions want the GIL, which nobody gives any more, and would take
+ * away what Python's other threads stand in.
+ */
+
+static void
+ngx_http_databridge_at_exit(void)
+{
+    if (ftrylockfile(stdout) == 0) {
+        (void) fflush(stdout);
+    }
+
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_do_leak_check();
+#endif
+
+    _exit(0);
 }
 
 
