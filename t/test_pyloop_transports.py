@@ -1231,3 +1231,23 @@ def test_what_was_sent_is_heard_in_the_next_turn(factory: Any) -> None:
         runner.run(main())
     os.close(readable)
     os.close(writable)
+
+
+@pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+def test_start_tls_hears_that_the_peer_has_gone(
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext], factory: Any
+) -> None:
+    async def main() -> None:
+        made, theirs = await joined(HalfOpen)
+        theirs.shutdown(socket.SHUT_WR)
+        await made.until(lambda: "eof" in made.calls)
+        loop = asyncio.get_running_loop()
+        # else it waits for the handshake until that takes too long
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(
+                loop.start_tls(made.transport, made, contexts[0], server_side=True), 20
+            )
+        theirs.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

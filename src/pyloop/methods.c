@@ -300,6 +300,11 @@ pyloop_transport_set_protocol(PyObject *op, PyObject *protocol)
     tr->tls = PyObject_TypeCheck(protocol, tr->loop->state->io.tls_type);
     Py_XSETREF(tr->protocol, Py_NewRef(protocol));
 
+    if (tr->kind->is_socket) {
+        /* the new one has not heard of it: resume_reading() tells it */
+        tr->ended = 0;
+    }
+
     Py_RETURN_NONE;
 }
 
