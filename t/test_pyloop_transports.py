@@ -1251,3 +1251,46 @@ def test_start_tls_hears_that_the_peer_has_gone(
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+@pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+def test_a_read_pipe_is_lost_before_what_its_end_makes_ready(factory: Any) -> None:
+    class Ending(Recorder):
+        def eof_received(self) -> None:
+            asyncio.get_running_loop().call_soon(self.note, "ready")
+
+    async def main() -> None:
+        readable, writable = os.pipe()
+        loop = asyncio.get_running_loop()
+        _, made = await loop.connect_read_pipe(Ending, open(readable, "rb", 0))
+        os.close(writable)
+        await made.until(lambda: {"lost", "ready"} < {*made.calls})
+        assert made.calls == ["made", "lost", "ready"]
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+def test_a_read_pipe_outlives_what_data_received_raises(factory: Any) -> None:
+    class Raising(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            raise ValueError(data)
+
+    async def main() -> None:
+        readable, writable = os.pipe()
+        loop = asyncio.get_running_loop()
+        failed: list[Any] = []
+        loop.set_exception_handler(lambda loop, context: failed.append(context["exception"]))
+        _, made = await loop.connect_read_pipe(Raising, open(readable, "rb", 0))
+        for data in [b"one", b"two"]:
+            os.write(writable, data)
+            await made.until(lambda data=data: made.received.endswith(data))
+        os.close(writable)
+        await made.until(lambda: "lost" in made.calls)
+        assert [error.args for error in failed] == [(b"one",), (b"two",)]
+        assert made.lost is None
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

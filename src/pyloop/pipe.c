@@ -144,7 +144,7 @@ pyloop_pipe_ready(PyObject *op, PyObject *unused)
 {
     int                  rc;
     ssize_t              n;
-    PyObject            *data;
+    PyObject            *data, *res;
     pyloop_transport_t  *tr;
 
     tr = (pyloop_transport_t *) op;
@@ -170,7 +170,11 @@ pyloop_pipe_ready(PyObject *op, PyObject *unused)
         return NULL;
     }
 
-    return pyloop_transport_receive(tr, data);
+    /* as on asyncio's loop, what it raises is reported and ends nothing */
+    res = pyloop_transport_call(tr, tr->loop->state->str_data_received, data);
+    Py_DECREF(data);
+
+    return res;
 }
 
 
@@ -179,25 +183,11 @@ pyloop_pipe_ready(PyObject *op, PyObject *unused)
 static PyObject *
 pyloop_pipe_ended(pyloop_transport_t *tr)
 {
-    PyObject  *res, *exc;
-
-    tr->closing = 1;
-
-    res = pyloop_transport_call(tr, tr->loop->state->str_eof_received, NULL);
-    exc = res ? NULL : pyloop_exception_take();
-
-    if (tr->lost == 0 && pyloop_transport_lose(tr, Py_None) == -1) {
-        Py_CLEAR(res);
-    }
-
-    if (exc) {
-        Py_XDECREF(res);
-        pyloop_exception_put(exc);
-
+    if (pyloop_transport_lose(tr, Py_None) == -1) {
         return NULL;
     }
 
-    return res;
+    return pyloop_transport_call(tr, tr->loop->state->str_eof_received, NULL);
 }
 
 
