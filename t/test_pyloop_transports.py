@@ -1272,6 +1272,21 @@ def test_a_read_pipe_is_lost_before_what_its_end_makes_ready(factory: Any) -> No
 
 
 @pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+def test_abort_keeps_what_one_write_after_the_other_has_sent(factory: Any) -> None:
+    async def main() -> None:
+        made, theirs = await joined()
+        for _ in range(3):
+            made.transport.write(b"sent")
+        made.transport.abort()
+        await made.until(lambda: "lost" in made.calls)
+        assert theirs.recv(100) == b"sentsentsent"
+        theirs.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
 def test_a_read_pipe_outlives_what_data_received_raises(factory: Any) -> None:
     class Raising(Recorder):
         def data_received(self, data: bytes) -> None:

@@ -456,7 +456,10 @@ pyloop_output_ready(PyObject *op, PyObject *unused)
 static int
 pyloop_output_settle(pyloop_transport_t *tr)
 {
-    if (pyloop_transport_resume_protocol(tr) == -1) {
+    /* first, so that what is written now can go at once */
+    if ((tr->queue.size == 0 && pyloop_transport_unwrite(tr) == -1)
+        || pyloop_transport_resume_protocol(tr) == -1)
+    {
         return -1;
     }
 
@@ -464,10 +467,7 @@ pyloop_output_settle(pyloop_transport_t *tr)
         return 0;
     }
 
-    if (pyloop_transport_unwrite(tr) == -1
-        || (tr->waiter
-            && pyloop_output_wake(tr, "set_result", Py_None) == -1))
-    {
+    if (tr->waiter && pyloop_output_wake(tr, "set_result", Py_None) == -1) {
         return -1;
     }
 

@@ -420,13 +420,20 @@ pyloop_transport_lose(pyloop_transport_t *tr, PyObject *exc)
 }
 
 
-/* What waits to be written is dropped. */
+/*
+ * What waits to be written is dropped; what was only gathered is not: one
+ * write after the other would have sent it.
+ */
 
 int
 pyloop_transport_force_close(pyloop_transport_t *tr, PyObject *exc)
 {
     if (tr->lost) {
         return 0;
+    }
+
+    if (tr->unwritten) {
+        (void) pyloop_queue_write(&tr->queue, tr->fd, tr->kind->is_socket);
     }
 
     pyloop_queue_clear(&tr->queue);
