@@ -2,6 +2,7 @@
 
 import asyncio
 import contextvars
+import functools
 import gc
 import logging
 import os
@@ -1211,13 +1212,13 @@ def test_what_was_sent_is_heard_in_the_next_turn(factory: Any) -> None:
         writer, _ = await loop.create_connection(asyncio.Protocol, sock=left)
         await loop.create_connection(lambda: heard, sock=right)
         seen = ["made"]
-        # who sleeps for a turn keeps the loop from waiting for anything
-        acts: list[tuple[Callable[[], object], str]] = [
+        acts: list[tuple[Callable[[], Any], str]] = [
             (lambda: writer.write(b"one"), "data"),
             (lambda: writer.writelines([b"t", b"w", b"o"]), "data"),
             (lambda: loop.add_reader(readable, heard.note, "reader"), "reader"),
             (writer.write_eof, "eof"),
         ]
+        # who sleeps for a turn keeps the loop from waiting for anything
         for act, event in acts:
             act()
             for _ in range(2):
@@ -1301,7 +1302,7 @@ def test_a_read_pipe_outlives_what_data_received_raises(factory: Any) -> None:
         _, made = await loop.connect_read_pipe(Raising, open(readable, "rb", 0))
         for data in [b"one", b"two"]:
             os.write(writable, data)
-            await made.until(lambda data=data: made.received.endswith(data))
+            await made.until(functools.partial(made.received.endswith, data))
         os.close(writable)
         await made.until(lambda: "lost" in made.calls)
         assert [error.args for error in failed] == [(b"one",), (b"two",)]
