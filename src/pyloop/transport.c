@@ -329,6 +329,7 @@ pyloop_transport_read(pyloop_transport_t *tr)
 
     if (pyloop_watch(tr->loop, tr->fd, EPOLLIN, callback, tr->context)) {
         tr->reading = 1;
+        tr->loop->polled = 0;
     }
 
     Py_DECREF(callback);

@@ -217,6 +217,8 @@ pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
 
+    loop->polled = 0;
+
     if (!PyLong_Check(args[0])) {
         Py_XSETREF(loop->poller->watches[fd].file, Py_NewRef(args[0]));
     }
@@ -284,8 +286,6 @@ pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
         old = watch->writer;
         watch->writer = Py_NewRef(handle);
     }
-
-    loop->polled = 0;
 
     rc = old ? pyloop_watch_drop(loop, old) : 0;
 
@@ -418,6 +418,8 @@ pyloop_watch_once(pyloop_t *loop, PyObject *sock, uint32_t event)
     if (future && pyloop_watch_put(loop, fd, event, future) == -1) {
         Py_CLEAR(future);
     }
+
+    loop->polled = 0;
 
     return future;
 }

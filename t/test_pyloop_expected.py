@@ -1,0 +1,178 @@
+"""What programs have come to expect of asyncio's transports, of its loop and of PyLoop."""
+
+import asyncio
+import functools
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from databridge.loop import new_event_loop
+
+BOTH = pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+
+
+class Recorder(asyncio.Protocol):
+    """Notes what is called, and answers who waits for something."""
+
+    def __init__(self) -> None:
+        self.calls: list[str] = []
+        self.received = bytearray()
+        self.transport: Any = None
+        self.lost: BaseException | None = None
+        self._changed = asyncio.Event()
+
+    def note(self, call: str) -> None:
+        self.calls.append(call)
+        self._changed.set()
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        while not condition():
+            self._changed.clear()
+            await asyncio.wait_for(self._changed.wait(), 10)
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport = transport
+        self.note("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        self.note("data")
+
+    def eof_received(self) -> bool | None:
+        self.note("eof")
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.lost = exc
+        self.note("lost")
+
+
+class HalfOpen(Recorder):
+    def eof_received(self) -> bool:
+        self.note("eof")
+        return True
+
+
+async def joined(protocol: Callable[[], Any] = Recorder) -> tuple[Any, socket.socket]:
+    """A protocol on one end of a pair of sockets, and the other end, which blocks."""
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(10)
+    _, made = await asyncio.get_running_loop().create_connection(protocol, sock=ours)
+    return made, theirs
+
+
+@BOTH
+def test_what_was_sent_is_heard_in_the_next_turn(factory: Any) -> None:
+    readable, writable = os.pipe()
+    os.write(writable, b"x")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        heard = Recorder()
+        left, right = socket.socketpair()
+        writer, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+        await loop.create_connection(lambda: heard, sock=right)
+        seen = ["made"]
+        acts: list[tuple[Callable[[], Any], str]] = [
+            (lambda: writer.write(b"one"), "data"),
+            (lambda: writer.writelines([b"t", b"w", b"o"]), "data"),
+            (lambda: loop.add_reader(readable, heard.note, "reader"), "reader"),
+            (writer.write_eof, "eof"),
+        ]
+        # who sleeps for a turn keeps the loop from waiting for anything
+        for act, event in acts:
+            act()
+            for _ in range(2):
+                await asyncio.sleep(0)
+            seen.append(event)
+            assert heard.calls[: len(seen)] == seen
+            loop.remove_reader(readable)
+        writer.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+    os.close(readable)
+    os.close(writable)
+
+
+@BOTH
+def test_start_tls_hears_that_the_peer_has_gone(certificate: str, factory: Any) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(f"{certificate}/cert.pem", f"{certificate}/key.pem")
+
+    async def main() -> None:
+        made, theirs = await joined(HalfOpen)
+        theirs.shutdown(socket.SHUT_WR)
+        await made.until(lambda: "eof" in made.calls)
+        loop = asyncio.get_running_loop()
+        # else it waits for the handshake until that takes too long
+        with pytest.raises(ConnectionResetError):
+            await asyncio.wait_for(
+                loop.start_tls(made.transport, made, context, server_side=True), 20
+            )
+        theirs.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@BOTH
+def test_a_read_pipe_is_lost_before_what_its_end_makes_ready(factory: Any) -> None:
+    class Ending(Recorder):
+        def eof_received(self) -> None:
+            asyncio.get_running_loop().call_soon(self.note, "ready")
+
+    async def main() -> None:
+        readable, writable = os.pipe()
+        loop = asyncio.get_running_loop()
+        _, made = await loop.connect_read_pipe(Ending, open(readable, "rb", 0))
+        os.close(writable)
+        await made.until(lambda: {"lost", "ready"} < {*made.calls})
+        assert made.calls == ["made", "lost", "ready"]
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@BOTH
+def test_abort_keeps_what_one_write_after_the_other_has_sent(factory: Any) -> None:
+    async def main() -> None:
+        made, theirs = await joined()
+        for _ in range(3):
+            made.transport.write(b"sent")
+        made.transport.abort()
+        await made.until(lambda: "lost" in made.calls)
+        assert theirs.recv(100) == b"sentsentsent"
+        theirs.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@BOTH
+def test_a_read_pipe_outlives_what_data_received_raises(factory: Any) -> None:
+    class Raising(Recorder):
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            raise ValueError(data)
+
+    async def main() -> None:
+        readable, writable = os.pipe()
+        loop = asyncio.get_running_loop()
+        failed: list[Any] = []
+        loop.set_exception_handler(lambda loop, context: failed.append(context["exception"]))
+        _, made = await loop.connect_read_pipe(Raising, open(readable, "rb", 0))
+        for data in [b"one", b"two"]:
+            os.write(writable, data)
+            await made.until(functools.partial(made.received.endswith, data))
+        os.close(writable)
+        await made.until(lambda: "lost" in made.calls)
+        assert [error.args for error in failed] == [(b"one",), (b"two",)]
+        assert made.lost is None
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
