@@ -176,3 +176,26 @@ def test_a_read_pipe_outlives_what_data_received_raises(factory: Any) -> None:
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+@pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+@pytest.mark.parametrize("writes", [1, 2])
+def test_what_was_written_goes_out_before_an_abort(factory: Any, writes: int) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        right.setblocking(False)
+        writer, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+        for _ in range(2):
+            for number in range(writes):
+                writer.write(b"%d" % number)
+            await loop.sock_recv(right, 100)
+        for _ in range(writes):
+            writer.write(b"last")
+        writer.abort()
+        assert await loop.sock_recv(right, 100) == b"last" * writes
+        assert await loop.sock_recv(right, 100) == b""
+        right.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
