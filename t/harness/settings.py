@@ -35,7 +35,8 @@ def server_env() -> dict[str, str]:
         suppressions = f"{ROOT / 't/lsan.supp'}"
         env |= {
             "LD_PRELOAD": " ".join(_library(name) for name in ("asan", "ubsan", "stdc++")),
-            "ASAN_OPTIONS": "detect_leaks=1:malloc_context_size=2:quarantine_size_mb=16",
+            "ASAN_OPTIONS": "detect_leaks=1:malloc_context_size=2:quarantine_size_mb=16"
+            ":allocator_may_return_null=1",
             "LSAN_OPTIONS": f"suppressions={suppressions}:print_suppressions=0",
             "UBSAN_OPTIONS": "print_stacktrace=1",
             "PYTHONMALLOC": "malloc",
