@@ -436,6 +436,8 @@ async def app(scope, receive, send):
         seen.extend([(await task)["type"] for task in tasks])
         seen.append((await receive())["type"])
         await respond(send, 200, b"nobody reads this")
+        seen.append("dropped")
+        await send({"type": "http.response.body", "body": b"a piece", "more_body": True})
     except OSError:
         seen.append("refused")
         raise
@@ -457,7 +459,7 @@ def test_a_client_that_leaves_cancels_nothing(start: StartHost, target: str) -> 
     response = host.done(number)
     assert response.body == (b"a" if target == "/started" else b"")
     assert not response.flags & (LAST | ABORT)
-    assert eval(host.fetch("/seen").body) == ["http.disconnect"] * 3 + ["refused"]
+    assert eval(host.fetch("/seen").body) == ["http.disconnect"] * 3 + ["dropped", "refused"]
     assert not host.logged("", "error")
 
 
@@ -466,7 +468,7 @@ def test_a_disconnect_before_the_body_was_asked_for(start: StartHost) -> None:
     number = host._next + 1
     host.send(host.command("/"), f"disconnect {number}")
     assert host.done(number).flags == DONE
-    assert eval(host.fetch("/seen").body) == ["http.disconnect"] * 3 + ["refused"]
+    assert eval(host.fetch("/seen").body) == ["http.disconnect"] * 3 + ["dropped", "refused"]
 
 
 @pytest.mark.parametrize("target", ["/", "/stubborn"])

@@ -36,6 +36,7 @@ def test_it_is_a_weak_set_with_another_add(loop: Any) -> None:
 
 def test_each_task_is_in_it_until_it_is_gone(loop: Any) -> None:
     async def main() -> None:
+        gc.collect()  # of other tests
         before = len(TASKS)
         tasks = [asyncio.create_task(nothing(), name=f"n{n}") for n in range(100)]
         assert len(TASKS) == before + 100
