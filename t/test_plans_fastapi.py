@@ -12,7 +12,7 @@ import pytest
 from harness.nginx import Nginx
 from harness.plans import KIND, Pair, request
 from harness.server import Uvicorn
-from harness.wait import until
+from harness.wait import eventually
 
 APP = (Path(__file__).parent / "harness" / "planned_app.py").read_text()
 CONFIGURATION = {"server": KIND}
@@ -32,6 +32,7 @@ def log(pair: Pair) -> list[str]:
 
     The end of a request may be later than its answer.
     """
+    pair.leave()
     found: dict[int, list[str]] = {pair.nginx.port: [], pair.uvicorn.port: []}
 
     def agree() -> bool:
@@ -40,7 +41,7 @@ def log(pair: Pair) -> list[str]:
         ours, theirs = found.values()
         return ours == theirs
 
-    until("the same log", agree)
+    assert eventually(agree), found
     return found[pair.nginx.port]
 
 
