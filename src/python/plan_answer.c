@@ -501,6 +501,44 @@ db_py_answer_dump(const db_py_answer_t *answer, PyObject *result,
 }
 
 
+/*
+ * Whether the headers of the injected Response go before the plan's: none has
+ * the name of one of these.  As db_py_answer_add() finds out, but beforehand.
+ */
+
+static int
+db_py_answer_fits(const db_py_answer_t *answer, PyObject *headers)
+{
+    PyObject    *name, *other, *pair;
+    Py_ssize_t   i, j;
+
+    for (i = 0; i < PyTuple_GET_SIZE(answer->headers); i++) {
+        name = PyTuple_GET_ITEM(PyTuple_GET_ITEM(answer->headers, i), 0);
+
+        for (j = 0; j < PyList_GET_SIZE(headers); j++) {
+            pair = PyList_GET_ITEM(headers, j);
+
+            if (!PyTuple_CheckExact(pair) || PyTuple_GET_SIZE(pair) != 2) {
+                return 0;
+            }
+
+            other = PyTuple_GET_ITEM(pair, 0);
+
+            if (!PyBytes_CheckExact(other)
+                || (PyBytes_GET_SIZE(name) == PyBytes_GET_SIZE(other)
+                    && PyOS_mystrnicmp(PyBytes_AS_STRING(name),
+                                       PyBytes_AS_STRING(other),
+                                       PyBytes_GET_SIZE(name)) == 0))
+            {
+                return 0;
+            }
+        }
+    }
+
+    return 1;
+}
+
+
 static int
 db_py_answer_value(db_py_plan_run_t *run, PyObject *result)
 {
@@ -513,34 +551,37 @@ db_py_answer_value(db_py_plan_run_t *run, PyObject *result)
 
     plan = run->plan;
     answer = &plan->answer;
-
-    rc = answer->form == DB_PY_FORM_JSON
-         ? db_py_json_text(result, &text)
-         : db_py_answer_dump(answer, result, &text);
-
-    if (rc != 1) {
-        return rc;
-    }
-
     status = answer->status;
     headers = NULL;
+
+    /* before the result is validated: "finish" finds an iterator whole */
 
     rc = plan->response < 0
          || db_py_answer_injected(run->slots[plan->response], &status,
                                   &headers);
 
-    if (rc && answer->bodiless && (headers || status != answer->status)) {
+    if (rc && ((headers && !db_py_answer_fits(answer, headers))
+               || (answer->bodiless
+                   && (headers || status != answer->status))))
+    {
         rc = 0;
+    }
 
-    } else if (rc && headers) {
-        rc = db_py_answer_with(&run->request, answer, status, &text, headers);
+    if (rc) {
+        rc = answer->form == DB_PY_FORM_JSON
+             ? db_py_json_text(result, &text)
+             : db_py_answer_dump(answer, result, &text);
+    }
 
-    } else if (rc) {
-        rc = db_py_answer_plainly(&run->request, answer, status, &text);
+    if (rc == 1) {
+        rc = headers
+             ? db_py_answer_with(&run->request, answer, status, &text, headers)
+             : db_py_answer_plainly(&run->request, answer, status, &text);
+
+        Py_XDECREF(text.bytes);
     }
 
     Py_XDECREF(headers);
-    Py_XDECREF(text.bytes);
 
     return rc;
 }
