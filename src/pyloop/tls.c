@@ -340,15 +340,18 @@ pyloop_tls_settle(pyloop_tls_t *tls)
     Py_ssize_t  n;
 
     if (tls->backlog) {
-        return pyloop_tls_tell(tls, "_do_write");
-    }
+        if (pyloop_tls_tell(tls, "_do_write") == -1) {
+            return -1;
+        }
 
-    n = pyloop_tls_held(tls, tls->outgoing);
-    if (n == -1
-        || ((n || tls->full)
-            && pyloop_tls_tell(tls, "_process_outgoing") == -1))
-    {
-        return -1;
+    } else {
+        n = pyloop_tls_held(tls, tls->outgoing);
+        if (n == -1
+            || ((n || tls->full)
+                && pyloop_tls_tell(tls, "_process_outgoing") == -1))
+        {
+            return -1;
+        }
     }
 
     n = pyloop_tls_held(tls, tls->incoming);
