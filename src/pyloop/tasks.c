@@ -164,7 +164,7 @@ pyloop_tasks_init(void)
     PyObject  *set, *type;
 
     set = pyloop_import("_asyncio", "_all_tasks");
-    type = pyloop_import("_weakrefset", "WeakSet");
+    type = set ? pyloop_import("_weakrefset", "WeakSet") : NULL;
 
     if (set && (PyObject *) Py_TYPE(set) == type) {
         (void) pyloop_tasks_replace(set);
