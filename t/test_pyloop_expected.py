@@ -178,7 +178,7 @@ def test_a_read_pipe_outlives_what_data_received_raises(factory: Any) -> None:
         runner.run(main())
 
 
-@pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
+@BOTH
 @pytest.mark.parametrize("writes", [1, 2])
 def test_what_was_written_goes_out_before_an_abort(factory: Any, writes: int) -> None:
     async def main() -> None:
@@ -195,6 +195,50 @@ def test_what_was_written_goes_out_before_an_abort(factory: Any, writes: int) ->
         writer.abort()
         assert await loop.sock_recv(right, 100) == b"last" * writes
         assert await loop.sock_recv(right, 100) == b""
+        right.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@BOTH
+def test_a_socket_that_is_asked_for_has_had_what_was_written(factory: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        right.setblocking(False)
+        writer, _ = await loop.create_connection(asyncio.Protocol, sock=left)
+        writer.write(b"one")
+        writer.write(b"two")
+        assert await loop.sock_recv(right, 100) in (b"one", b"onetwo")
+        await asyncio.sleep(0)
+        writer.write(b"last")
+        writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        received = b""
+        while data := await loop.sock_recv(right, 100):
+            received += data
+        assert received.endswith(b"last")
+        writer.abort()
+        right.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@BOTH
+def test_a_call_that_was_cancelled_leaves_nothing_to_remove(factory: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        left, right = socket.socketpair()
+        left.setblocking(False)
+        sending = asyncio.create_task(loop.sock_sendall(left, bytes(5_000_000)))
+        await asyncio.sleep(0)
+        sending.cancel()
+        await asyncio.wait([sending])
+        number = left.fileno()
+        loop.add_reader(number, print)
+        left.close()
+        assert loop.remove_reader(number) is True
         right.close()
 
     with asyncio.Runner(loop_factory=factory) as runner:

@@ -177,6 +177,14 @@ pyloop_transport_get_extra_info(PyObject *op, PyObject *args,
         return NULL;
     }
 
+    /* who shuts it down or writes to it expects what was written first */
+    if (tr->unwritten && tr->kind->is_socket && PyUnicode_Check(name)
+        && PyUnicode_CompareWithASCIIString(name, "socket") == 0
+        && pyloop_output_flush(tr) == -1)
+    {
+        return NULL;
+    }
+
     if (tr->extra) {
         value = PyDict_GetItemWithError(tr->extra, name);
         if (value || PyErr_Occurred()) {

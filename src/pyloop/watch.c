@@ -343,7 +343,8 @@ int
 pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
 {
     int               rc, once;
-    PyObject         *handle, *old;
+    uint32_t          events;
+    PyObject         *handle, *stale, *old, *res;
     pyloop_watch_t   *watch;
     pyloop_poller_t  *poller;
 
@@ -359,9 +360,33 @@ pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
 
     handle = event == EPOLLIN ? watch->writer : watch->reader;
     once = handle && !pyloop_is_handle(loop->state, handle);
+    events = watch->events & ~event;
+    stale = NULL;
 
-    if (pyloop_watch_set(poller, fd, watch->events & ~event, once) == -1) {
+    /* who was cancelled waits no more, and the file may be closed by now */
+    if (once) {
+        res = PyObject_CallMethodNoArgs(handle, loop->state->str_done);
+        if (res == NULL) {
+            return -1;
+        }
+
+        if (res == Py_True) {
+            events = 0;
+            stale = handle;
+        }
+
+        Py_DECREF(res);
+    }
+
+    if (pyloop_watch_set(poller, fd, events, once) == -1) {
         return -1;
+    }
+
+    if (stale && event == EPOLLIN) {
+        watch->writer = NULL;
+
+    } else if (stale) {
+        watch->reader = NULL;
     }
 
     if (event == EPOLLIN) {
@@ -382,6 +407,7 @@ pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
 
     rc = handle ? pyloop_watch_drop(loop, handle) : 1;
 
+    Py_XDECREF(stale);
     Py_XDECREF(old);
 
     return rc;
