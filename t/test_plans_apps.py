@@ -636,3 +636,24 @@ def test_an_http_exception_is_answered_as_the_application_has_it(serve: Serve, b
         pair.same("GET", f"/refuse?kind={kind.replace(' ', '%20')}")
     for path in ("/from-thread", "/from-session", "/traceback"):
         pair.same("GET", path)
+
+
+ITERATED = """
+from http import HTTPStatus
+
+@app.get("/status")
+async def status(response: Response) -> list[int]:
+    response.status_code = HTTPStatus.CREATED
+    return (number for number in (1, 2))  # type: ignore[return-value]
+
+@app.get("/header")
+async def header(response: Response) -> list[int]:
+    response.headers["Vary"] = "Accept"
+    return map(int, "12")  # type: ignore[return-value]
+"""
+
+
+def test_an_iterator_beside_an_injected_response_is_read_once(serve: Serve) -> None:
+    cors = "app = FastAPI()\napp.add_middleware(CORSMiddleware, allow_origins=['http://a'])\n"
+    pair = serve(cors + ITERATED)
+    assert pair.same("GET", "/status").body == pair.same("GET", "/header").body == b"[1,2]"

@@ -597,7 +597,9 @@ async def request_both(item: Item, request: Request):
 
 
 @app.get("/response/headers")
-async def response_headers(response: Response, code: int | None = None):
+async def response_headers(
+    response: Response, code: Annotated[int | None, Query(ge=200, le=599)] = None
+):
     response.headers["X-One"] = "1"
     response.headers.append("X-One", "2")
     response.set_cookie("a", "b", httponly=True)
