@@ -5,7 +5,7 @@ from pathlib import Path
 
 ALERT = re.compile(r"\[(alert|emerg)\]|exited on signal")
 SANITIZER = re.compile(
-    r"(ERROR|WARNING): \w*Sanitizer|runtime error:|SUMMARY: \w*Sanitizer"
+    r"(ERROR|WARNING): \w*Sanitizer(?! failed to allocate)|runtime error:|SUMMARY: \w*Sanitizer"
     r"|Fatal Python error|Debug memory block"
 )
 

@@ -34,7 +34,7 @@ def server_env() -> dict[str, str]:
     if SANITIZED:
         suppressions = f"{ROOT / 't/lsan.supp'}"
         env |= {
-            "LD_PRELOAD": " ".join(_library(name) for name in ("asan", "ubsan", "stdc++")),
+            "LD_PRELOAD": ":".join(_library(name) for name in ("asan", "ubsan", "stdc++")),
             "ASAN_OPTIONS": "detect_leaks=1:malloc_context_size=2:quarantine_size_mb=16"
             ":allocator_may_return_null=1",
             "LSAN_OPTIONS": f"suppressions={suppressions}:print_suppressions=0",
@@ -48,9 +48,15 @@ def server_env() -> dict[str, str]:
 
 
 def worker_env() -> dict[str, str]:
-    """What nginx, which clears its workers' environment, has to be told to keep of it."""
-    names = ("PYTHONMALLOC", "PYTHONPATH") if SANITIZED else ()
-    return {name: server_env()[name] for name in names}
+    """What nginx, which clears its workers' environment, has to be told to keep of it.
+
+    What they start is sanitized as well, but may leak: it is no program of ours.
+    """
+    if not SANITIZED:
+        return {}
+
+    kept = ("PYTHONMALLOC", "PYTHONPATH", "LD_PRELOAD")
+    return {name: server_env()[name] for name in kept} | {"ASAN_OPTIONS": "detect_leaks=0"}
 
 
 def _library(name: str) -> str:
