@@ -15,7 +15,8 @@ endif
 
 # All files of tests go through as many processes as there are cores.
 
-SIDE_BY_SIDE = $(if $(filter t,$(T)),-n $(JOBS) --dist loadfile)
+SIDE_BY_SIDE = $(if $(filter t,$(T)),-n $(JOBS) --dist loadfile \
+    --no-loadscope-reorder)
 
 #: make soak        the long tests; N=1000000 requests, SOCKETS=100000,
 #:                  CALLBACKS=10000000 of PyLoop, FUZZ_SECONDS=3600 for all
