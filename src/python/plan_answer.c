@@ -135,6 +135,16 @@ db_py_answer_status(PyObject *value)
 }
 
 
+static int
+db_py_answer_same_name(PyObject *name, PyObject *other)
+{
+    return PyBytes_GET_SIZE(name) == PyBytes_GET_SIZE(other)
+           && PyOS_mystrnicmp(PyBytes_AS_STRING(name),
+                              PyBytes_AS_STRING(other),
+                              PyBytes_GET_SIZE(name)) == 0;
+}
+
+
 /* Behind what the response has; 0: it has one of that name already. */
 
 static int
@@ -149,11 +159,7 @@ db_py_answer_add(db_py_headers_t *headers, PyObject *more)
         for (j = 0; j < PyTuple_GET_SIZE(headers->pairs); j++) {
             other = PyTuple_GET_ITEM(PyTuple_GET_ITEM(headers->pairs, j), 0);
 
-            if (PyBytes_GET_SIZE(name) == PyBytes_GET_SIZE(other)
-                && PyOS_mystrnicmp(PyBytes_AS_STRING(name),
-                                   PyBytes_AS_STRING(other),
-                                   PyBytes_GET_SIZE(name)) == 0)
-            {
+            if (db_py_answer_same_name(name, other)) {
                 return 0;
             }
         }
@@ -525,10 +531,7 @@ db_py_answer_fits(const db_py_answer_t *answer, PyObject *headers)
             other = PyTuple_GET_ITEM(pair, 0);
 
             if (!PyBytes_CheckExact(other)
-                || (PyBytes_GET_SIZE(name) == PyBytes_GET_SIZE(other)
-                    && PyOS_mystrnicmp(PyBytes_AS_STRING(name),
-                                       PyBytes_AS_STRING(other),
-                                       PyBytes_GET_SIZE(name)) == 0))
+                || db_py_answer_same_name(name, other))
             {
                 return 0;
             }
