@@ -17,6 +17,7 @@ static PyObject *pyloop_watch_add(pyloop_t *loop, PyObject *const *args,
     Py_ssize_t nargs, uint32_t event);
 static int  pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event,
     PyObject *handle);
+static int  pyloop_watch_done(pyloop_t *loop, PyObject *future);
 static int  pyloop_watch_drop(pyloop_t *loop, PyObject *op);
 static PyObject *pyloop_watch_remove(pyloop_t *loop, PyObject *file,
     uint32_t event);
@@ -293,6 +294,22 @@ pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
 }
 
 
+/* Whether a Future is, or -1 with an exception set. */
+
+static int
+pyloop_watch_done(pyloop_t *loop, PyObject *future)
+{
+    int        rc;
+    PyObject  *res;
+
+    res = PyObject_CallMethodNoArgs(future, loop->state->str_done);
+    rc = res ? res == Py_True : -1;
+    Py_XDECREF(res);
+
+    return rc;
+}
+
+
 /*
  * Takes the reference of what is no longer watched: 1, or 0 when nothing
  * waited for it, or -1 with an exception set.
@@ -301,16 +318,14 @@ pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
 static int
 pyloop_watch_drop(pyloop_t *loop, PyObject *op)
 {
-    int        rc;
-    PyObject  *res;
+    int  rc;
 
     if (pyloop_is_handle(loop->state, op)) {
         rc = pyloop_handle_cancel(loop->state, op) == -1 ? -1 : 1;
 
     } else {
-        res = PyObject_CallMethodNoArgs(op, loop->state->str_done);
-        rc = res ? res != Py_True : -1;
-        Py_XDECREF(res);
+        rc = pyloop_watch_done(loop, op);
+        rc = rc == -1 ? -1 : !rc;
     }
 
     Py_DECREF(op);
@@ -344,7 +359,7 @@ pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
 {
     int               rc, once;
     uint32_t          events;
-    PyObject         *handle, *stale, *old, *res;
+    PyObject         *handle, *stale, *old;
     pyloop_watch_t   *watch;
     pyloop_poller_t  *poller;
 
@@ -365,17 +380,15 @@ pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
 
     /* who was cancelled waits no more, and the file may be closed by now */
     if (once) {
-        res = PyObject_CallMethodNoArgs(handle, loop->state->str_done);
-        if (res == NULL) {
+        rc = pyloop_watch_done(loop, handle);
+        if (rc == -1) {
             return -1;
         }
 
-        if (res == Py_True) {
+        if (rc) {
             events = 0;
             stale = handle;
         }
-
-        Py_DECREF(res);
     }
 
     if (pyloop_watch_set(poller, fd, events, once) == -1) {
