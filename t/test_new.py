@@ -21,6 +21,20 @@ def made(folder: Path, name: str = "demo") -> Path:
     return folder / name
 
 
+def done(folder: Path, *command: str, seconds: float = 50) -> str:
+    """The output of a command that succeeds there."""
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env=server_env(),
+        capture_output=True,
+        text=True,
+        timeout=seconds * SLOWER,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
 def test_it_runs_at_once(make_server: Callable[[], Server]) -> None:
     server = make_server()
     folder = made(server.folder)
@@ -35,30 +49,13 @@ def test_it_runs_at_once(make_server: Callable[[], Server]) -> None:
 
 def test_its_tests_pass(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    result = subprocess.run(
-        [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        cwd=folder,
-        env=server_env(),
-        capture_output=True,
-        text=True,
-        timeout=50 * SLOWER,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    assert "3 passed" in result.stdout
+    assert "3 passed" in done(folder, PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def test_it_can_be_installed(tmp_path: Path) -> None:
     folder = made(tmp_path)
-    command = [PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
-    result = subprocess.run(
-        [*command, "--target", tmp_path / "installed", ".[test]"],
-        cwd=folder,
-        env=server_env(),
-        capture_output=True,
-        text=True,
-        timeout=50 * SLOWER,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
+    command = (PYTHON, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation")
+    done(folder, *command, "--target", str(tmp_path / "installed"), ".[test]")
     assert (tmp_path / "installed/main.py").exists()
 
 
@@ -69,15 +66,8 @@ def test_what_it_writes_is_typed_and_formatted(tmp_path: Path) -> None:
         ["ruff", "format", "--isolated", "--check", "--line-length", "100"],
         ["mypy", "--strict", "--config-file="],
     ):
-        result = subprocess.run(
-            [VENV / "bin" / command[0], *command[1:], "main.py", "test_main.py"],
-            cwd=folder,
-            env=server_env(),
-            capture_output=True,
-            text=True,
-            timeout=55 * SLOWER,
-        )
-        assert result.returncode == 0, result.stdout + result.stderr
+        tool = str(VENV / "bin" / command[0])
+        done(folder, tool, *command[1:], "main.py", "test_main.py", seconds=55)
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
