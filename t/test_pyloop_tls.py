@@ -12,8 +12,8 @@ import pytest
 
 from databridge import _pyloop
 from databridge.loop import new_event_loop, run
+from harness.protocols import Recorder as Plain
 from test_pyloop_transports import Echo
-from test_pyloop_transports import Recorder as Plain
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 Factory = Callable[[], asyncio.AbstractEventLoop]
