@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from databridge import config, installation, loading, server
 from databridge.config import ConfigError, Settings, Site, render
 from databridge.installation import InstallationError
 from databridge.loading import LoadError
+from databridge.supervisor import Supervisor
 
 SETTINGS = Settings("main:app")
 SITE = Site("/lib/module.so", "/run/private", ("PATH", "HOME"))
@@ -577,9 +579,23 @@ def test_nginx_dying_is_an_error_and_leaves_no_worker(start: StartRun) -> None:
     assert run.wait() == 128 + signal.SIGKILL
     assert "nginx ended by signal 9" in run.output
     assert run.left() == []
-    (worker,) = re.findall(r"worker (\d+)", run.output)
+    worker = re.search(r"^worker (\d+)$", run.output, re.MULTILINE)
+    assert worker, run.output
     with pytest.raises(ProcessLookupError):
-        os.kill(int(worker), 0)
+        os.kill(int(worker[1]), 0)
+
+
+def test_the_group_of_another_process_with_nginxs_number_is_left_alone() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    other = subprocess.Popen(command, start_new_session=True)
+    supervisor = object.__new__(Supervisor)
+    supervisor.nginx = copy(other)
+    supervisor.nginx.returncode = 0
+    supervisor._sweep()
+    assert other.poll() is None
+    supervisor.nginx = other
+    supervisor._sweep()
+    assert other.returncode == -signal.SIGTERM
 
 
 def test_killed_it_still_takes_nginx_and_the_directory_along(start: StartRun) -> None:

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from copy import copy
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import pytest
 from harness import Log, Nginx, Uvicorn, until
 from harness.asgi import UVICORN_FAILS
 from harness.nginx import StartError
-from harness.processes import alive, children, descriptors
+from harness.processes import alive, children, descriptors, kill_group
 
 HELLO = "return 200 hello;"
 
@@ -166,3 +167,15 @@ def test_every_failure_of_uvicorns_is_that_of_a_test() -> None:
     )
     tests = {line.rpartition("/")[2] for line in result.stdout.splitlines()}
     assert set(UVICORN_FAILS) <= tests
+
+
+def test_a_group_is_killed_but_not_that_of_another_process_with_the_number() -> None:
+    command = [sys.executable, "-c", "import time; time.sleep(60)"]
+    process = subprocess.Popen(command, start_new_session=True)
+    reaped: subprocess.Popen[bytes] = copy(process)
+    reaped.returncode = 0
+    kill_group(reaped)
+    assert process.poll() is None
+    kill_group(process)
+    assert process.wait(10) == -signal.SIGKILL
+    kill_group(process)

@@ -206,15 +206,28 @@ class Supervisor:
         """Ends what nginx has left behind: workers whose master was killed."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             limit = time.monotonic() + SWEEP
-            try:
-                os.killpg(self.nginx.pid, number)
-                while time.monotonic() < limit:
-                    self.nginx.poll()
-                    os.killpg(self.nginx.pid, 0)
-                    time.sleep(0.01)
-            except ProcessLookupError:
+            left = self._signal_group(number)
+            while left and time.monotonic() < limit:
+                time.sleep(0.01)
+                left = self._signal_group(0)
+            if not left:
                 break
         self.nginx.wait()
+
+    def _signal_group(self, number: int) -> bool:
+        """False when nobody of nginx's group is left.
+
+        Its number is another's when nginx has been reaped and such a process exists: nobody
+        gets it while the group lives.
+        """
+        if self.nginx.returncode is not None and os.path.exists(f"/proc/{self.nginx.pid}"):
+            return False
+        try:
+            os.killpg(self.nginx.pid, number)
+        except ProcessLookupError:
+            return False
+        self.nginx.poll()
+        return True
 
     def _status(self) -> int:
         status = self.nginx.returncode

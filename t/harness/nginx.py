@@ -389,7 +389,7 @@ class Nginx:
             left = processes.survivors(family)
             self.failures += [f"still running: {pid} {processes.title(pid)}" for pid in left]
 
-        processes.kill_group(self.process.pid)
+        processes.kill_group(self.process)
         self.process.wait()
 
         for line in self.error_log.find(r"exited with code [1-9]"):

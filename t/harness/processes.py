@@ -4,9 +4,10 @@ import os
 import re
 import signal
 import socket
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.wait import eventually, until
@@ -177,11 +178,15 @@ def listening(port: int) -> bool:
     return True
 
 
-def kill_group(pid: int) -> None:
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+def kill_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends it and what it has left in its group.
+
+    A process that has been reaped and is there nevertheless is another one with its number,
+    which nobody gets while a group has it.
+    """
+    if process.returncode is None or not os.path.exists(f"/proc/{process.pid}"):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def free_port() -> int:

@@ -116,7 +116,7 @@ class Command:
             os.kill(pid, signal.SIGKILL)
 
         if self.process is not None:
-            processes.kill_group(self.process.pid)
+            processes.kill_group(self.process)
             self.process.wait()
 
         problems = self.failures + self.problems()
