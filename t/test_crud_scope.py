@@ -235,6 +235,39 @@ def test_the_user_of_basic_authentication_is_a_scope(make_nginx: Callable[..., N
     assert server.client.get("/own/1").status_code == 401
 
 
+@pytest.mark.parametrize("guard", ["", "satisfy any; allow 127.0.0.1; deny all;"])
+def test_a_user_whom_nobody_has_authenticated_is_none(
+    make_nginx: Callable[..., Nginx], guard: str
+) -> None:
+    """In a native resource, and in a hybrid one, whatever else has looked at the variable."""
+    code = APP.replace("$http_x_user", "$remote_user").replace(
+        "app.crud_routes(Own,",
+        """
+@app.crud(Item, prefix="/hybrid", collection="hybrid", scope={"text": "$remote_user"})
+class Hybrid:
+    def before_create(self, item: Item): ...
+
+app.crud_routes(Own,""",
+    )
+    server = make_nginx()
+    (server.prefix / "users").write_text("ann:{PLAIN}a\n")
+    server.write({"app.py": code})
+    basic = f'auth_basic "here"; auth_basic_user_file {server.prefix}/users;' if guard else ""
+    server.configure(
+        f"databridge_app app:app; {guard} {basic}",
+        http=f"databridge_store main sqlite:{server.prefix}/test.db;",
+        server="set $claimed $remote_user;",
+    )
+    server.start("/")
+    claimed = httpx.BasicAuth("ann", "wrong")
+    for answer in (
+        server.client.get("/own", auth=claimed),
+        server.client.post("/own", json={"id": "1"}, auth=claimed),
+        server.client.post("/hybrid", json={"id": 1}, auth=claimed),
+    ):
+        assert (answer.status_code, answer.json()) == (403, {"detail": "Forbidden"})
+
+
 # limits
 
 

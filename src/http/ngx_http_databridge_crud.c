@@ -415,14 +415,23 @@ ngx_http_databridge_crud_scope(ngx_http_request_t *r, db_crud_call_t *call)
 }
 
 
-/* A variable that is not there is empty. */
+/*
+ * A variable that is not there is empty, and so is a user whom nginx has not
+ * authenticated: its own $remote_user is whatever name a client claims.
+ */
 
 ngx_int_t
 ngx_http_databridge_crud_variable(ngx_http_request_t *r, db_str_t name,
     db_str_t *value)
 {
-    ngx_str_t                   key;
+    ngx_str_t                   key, user;
     ngx_http_variable_value_t  *vv;
+
+    if (db_str_eq(name, db_string("remote_user"))) {
+        ngx_http_databridge_user(r, &user);
+        *value = ngx_http_databridge_str(user);
+        return NGX_OK;
+    }
 
     key.data = (u_char *) name.data;
     key.len = name.len;
