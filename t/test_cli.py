@@ -261,6 +261,31 @@ def test_a_startup_that_fails_ends_it(make_server: Callable[[], Server]) -> None
     assert "no database today" in output
 
 
+def test_a_store_that_cannot_be_opened_is_said_without_a_traceback(
+    make_server: Callable[[], Server],
+) -> None:
+    server = make_server()
+    server.write(
+        {
+            "app.py": """
+            from databridge import App, Model
+
+            class Note(Model):
+                text: str
+
+            app = App()
+            app.crud_routes(Note)
+            """
+        }
+    )
+    server.log.expect(r"\[emerg\].*failed to start")
+    uri = f"sqlite:{server.folder}/missing/x.db"
+    output = server.fail("run", "app:app", "--port", str(server.port), "--store", uri)
+    assert 'error: the application did not start: app:app: sqlite store "' in output
+    assert "create its directory, writable for the worker's user" in output
+    assert "Traceback" not in output
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import _databridge
 from databridge.declared import HANDSHAKE, Declaration, declaration
+from databridge.loading import LoadError
 
 if TYPE_CHECKING:
     from databridge.plans.compiler import Planner
@@ -35,7 +36,7 @@ def declare(app: Any, index: int) -> None:
         if schema is not None:
             if declared.route is not resource:  # of which each operation is declared
                 resource = declared.route
-                original.hybrid.resource = _databridge.register_crud(schema, index)
+                original.hybrid.resource = _register(schema, index)
                 _tell_hybrid(schema)
         elif (response := _constant(original)) is not None:
             _add_native(index, declared.methods, str(declared.path), response)
@@ -45,6 +46,14 @@ def declare(app: Any, index: int) -> None:
                 plan = _attach(found.planner, declared.route, plan, gate)
             timeout = getattr(original, "databridge_timeout", None)
             _add(index, declared.methods, declared.path, timeout, plan)
+
+
+def _register(schema: dict[str, Any], index: int) -> Any:
+    """The resource in its store; what is wrong with that is not the application's code."""
+    try:
+        return _databridge.register_crud(schema, index)
+    except (RuntimeError, ValueError) as exc:
+        raise LoadError(str(exc)) from exc
 
 
 def _attach(planner: "Planner", route: Any, plan: "Plan", gate: Any) -> "Plan | None":
