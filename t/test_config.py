@@ -1,5 +1,6 @@
 """The configuration, import strings, and the parent of nginx, without nginx."""
 
+import fcntl
 import grp
 import os
 import pwd
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import textwrap
 import time
 from collections.abc import Callable, Iterator
@@ -400,6 +402,10 @@ def terminate(*args):
     if plays == "stubborn":
         os._exit(0)
 
+if plays == "slow":
+    print("deaf", flush=True)
+    sys.stdin = open(os.environ["TMPDIR"] + "/../go")
+
 signal.signal(signal.SIGQUIT, quit)
 signal.signal(signal.SIGTERM, terminate)
 signal.signal(signal.SIGHUP, lambda *args: print("hup", flush=True))
@@ -431,7 +437,16 @@ while True:
 class Run:
     """databridge run, with its nginx and its directory."""
 
-    def __init__(self, folder: Path, plays: str, *options: str, closed: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        plays: str,
+        *options: str,
+        closed: bool = False,
+        terminal: int | None = None,
+        nohup: bool = False,
+        children: bool = True,
+    ) -> None:
         nginx, module = folder / "nginx", folder / "module.so"
         nginx.write_text(f"#!{sys.executable}\n{textwrap.dedent(NGINX)}")
         nginx.chmod(0o755)
@@ -441,6 +456,15 @@ class Run:
         command = [sys.executable, "-m", "databridge", "run", "main:app", "--port", "0", *options]
         if closed:
             command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", *command]
+
+        def prepare() -> None:
+            if terminal is not None:
+                fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+            if nohup:
+                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            if not children:
+                signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+
         self.process = subprocess.Popen(
             command,
             cwd=folder,
@@ -456,6 +480,8 @@ class Run:
             stderr=subprocess.STDOUT,
             text=True,
             start_new_session=True,
+            preexec_fn=prepare,
+            pass_fds=() if terminal is None else (terminal,),
         )
         self.output = ""
 
@@ -488,8 +514,8 @@ StartRun = Callable[..., Run]
 def start(tmp_path: Path) -> Iterator[StartRun]:
     runs: list[Run] = []
 
-    def start(plays: str, *options: str, closed: bool = False) -> Run:
-        runs.append(Run(tmp_path, plays, *options, closed=closed))
+    def start(plays: str, *options: str, **how: Any) -> Run:
+        runs.append(Run(tmp_path, plays, *options, **how))
         return runs[-1]
 
     yield start
@@ -557,6 +583,40 @@ def test_hup_is_passed_on(start: StartRun) -> None:
     run.read_until("hup")
     run.process.send_signal(signal.SIGTERM)
     assert run.wait() == 0
+
+
+def test_a_hup_that_nginx_cannot_hear_yet_is_made_up_for(start: StartRun, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "go")
+    run = start("slow")
+    run.read_until("deaf")
+    run.process.send_signal(signal.SIGHUP)
+    (tmp_path / "go").write_text("")
+    run.read_until("hup")
+    run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 0
+
+
+@pytest.mark.parametrize("nohup", [False, True])
+def test_the_end_of_the_terminal_ends_it_unless_nohup_was_said(
+    start: StartRun, tmp_path: Path, nohup: bool
+) -> None:
+    """A terminal of its own, whose end the kernel tells to the leader of the session."""
+    main, terminal = os.openpty()
+    run = start("well", terminal=terminal, nohup=nohup)
+    os.close(terminal)
+    run.read_until("Ctrl-C")
+    os.close(main)
+    if nohup:
+        run.process.send_signal(signal.SIGHUP)
+        run.process.send_signal(signal.SIGTERM)
+    assert run.wait() == 0
+    assert "hup" not in run.output
+
+
+def test_it_waits_for_nginx_when_its_own_parent_ignores_children(start: StartRun) -> None:
+    run = start("refusing", children=False)
+    assert run.wait() == 3
+    assert "nginx did not start: it ended with status 3" in run.output
 
 
 def test_a_failed_worker_ends_it(start: StartRun) -> None:

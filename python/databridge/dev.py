@@ -7,7 +7,6 @@ which have only a moment for streams and sockets, so that nothing open can hold 
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -42,7 +41,6 @@ class Developer(Supervisor):
         self.answered = 0
         self.broken = False
         self.announced = False
-        self.unheard = False
         self.begun = 0.0
 
     def run(self) -> int:
@@ -51,22 +49,20 @@ class Developer(Supervisor):
             return super().run()
 
     def _changed(self, names: bytes) -> None:
-        """Renews the workers; nginx takes signals once its pid file is there."""
         if self.stopping:
             return
-        if not os.path.exists(f"{self.site.directory}/nginx.pid"):
-            self.unheard = True
-            return
-        first, *others = dict.fromkeys(os.fsdecode(names).splitlines())
-        more = f" and {len(others)} more" if others else ""
-        say(f"{os.path.relpath(first)}{more} changed: reloading")
+        if self._is_hearing():
+            first, *others = dict.fromkeys(os.fsdecode(names).splitlines())
+            more = f" and {len(others)} more" if others else ""
+            say(f"{os.path.relpath(first)}{more} changed: reloading")
         self._reload()
 
     def _reload(self) -> None:
-        self.begun = time.monotonic()
-        self.answered = 0
-        self.broken = False
-        self.nginx.send_signal(signal.SIGHUP)
+        super()._reload()
+        if not self.unheard:
+            self.begun = time.monotonic()
+            self.answered = 0
+            self.broken = False
 
     def _became_ready(self) -> None:
         self.answered += 1
@@ -78,9 +74,7 @@ class Developer(Supervisor):
             say(f"watching {', '.join(self.folders)} for changes")
         elif not self.broken:
             say(f"reloaded in {time.monotonic() - self.begun:.2f} s")
-        if self.unheard:
-            self.unheard = False
-            self._reload()
+        self._make_up()
 
     def _failed(self, text: str) -> None:
         """A worker shows why on every page, and waits for the change that mends it."""

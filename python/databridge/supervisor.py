@@ -32,7 +32,8 @@ class Signals:
     """SIGINT, SIGTERM and SIGHUP as bytes to read from a descriptor.
 
     With `final` they are ignored afterwards: a late one does not change the status of
-    a process that ends.
+    a process that ends.  Children are waited for, even if who has started us ignores his;
+    `nohup` says that the end of the terminal is none of ours.
     """
 
     NUMBERS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -44,6 +45,9 @@ class Signals:
     def __enter__(self) -> Self:
         self._wakeup = signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
         self._handlers = [(n, signal.signal(n, _noted)) for n in self.NUMBERS]
+        self.nohup = (signal.SIGHUP, signal.SIG_IGN) in self._handlers
+        if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         return self
 
     def __exit__(
@@ -92,6 +96,7 @@ class Supervisor:
         self.signals = signals
         self.lines = b""
         self.ready = 0
+        self.unheard = False
         self.failure: str | None = None
         self.stages = iter(
             [
@@ -162,7 +167,7 @@ class Supervisor:
                 self._became_ready()
             elif text == "recycle":
                 if not self.stopping:
-                    self.nginx.send_signal(signal.SIGHUP)
+                    self._reload()
             else:
                 self._failed(text)
         return bool(data)
@@ -170,6 +175,7 @@ class Supervisor:
     def _became_ready(self) -> None:
         if self.ready == self.settings.workers and not self.stopping:
             self._announce()
+            self._make_up()
 
     def _failed(self, text: str) -> None:
         if self.ready >= self.settings.workers or self.stopping:
@@ -179,9 +185,12 @@ class Supervisor:
         self._stop()
 
     def _handle(self, number: int) -> None:
-        if number == signal.SIGHUP and not (self.on_terminal and not _has_terminal()):
-            self.nginx.send_signal(signal.SIGHUP)
-            return
+        if number == signal.SIGHUP:
+            if not self.on_terminal or _has_terminal():
+                self._reload()
+                return
+            if self.signals.nohup:
+                return
         self._stop()
 
     def _stop(self) -> None:
@@ -191,10 +200,23 @@ class Supervisor:
         act()
         self.deadline = time.monotonic() + patience
 
+    def _reload(self) -> None:
+        """Renews the workers, or does so later: a signal unheard would end nginx."""
+        self.unheard = not self._is_hearing()
+        if not self.unheard:
+            self.nginx.send_signal(signal.SIGHUP)
+
+    def _make_up(self) -> None:
+        """For a reload that nobody has heard."""
+        if self.unheard:
+            self._reload()
+
+    def _is_hearing(self) -> bool:
+        """nginx handles signals once its pid file is there."""
+        return os.path.exists(f"{self.site.directory}/nginx.pid")
+
     def _quit(self) -> None:
-        """Drains; nginx handles signals once its pid file is there."""
-        handled = os.path.exists(f"{self.site.directory}/nginx.pid")
-        self.nginx.send_signal(signal.SIGQUIT if handled else signal.SIGTERM)
+        self.nginx.send_signal(signal.SIGQUIT if self._is_hearing() else signal.SIGTERM)
 
     def _terminate(self) -> None:
         self.nginx.send_signal(signal.SIGTERM)
