@@ -1,12 +1,14 @@
 """nginx -t takes what README's table says, and refuses nonsense with file and line."""
 
 import re
+import subprocess
 from collections.abc import Callable
 
 import pytest
 
 from harness import Nginx
 from harness.nginx import config_error
+from harness.settings import server_env
 
 SCHEMA_ERROR = "article.schema.json"
 
@@ -136,6 +138,45 @@ def test_a_store_that_is_not_declared_is_refused(make_nginx: Callable[..., Nginx
     assert result.returncode == 1
     _, line = config_error(result.stderr)
     assert text in server.config.read_text().splitlines()[line - 1]
+
+
+def test_a_store_lies_below_the_prefix_wherever_nginx_works(
+    make_nginx: Callable[..., Nginx],
+) -> None:
+    server = make_nginx()
+    server.write(
+        {
+            "app.py": """
+            from databridge import App, Model
+
+            class Note(Model):
+                text: str
+
+            app = App()
+            app.crud_routes(Note)
+            """
+        }
+    )
+    server.configure(
+        "databridge_app app:app;",
+        http="databridge_store main sqlite:tmp/x.db?synchronous=normal;",
+        main="working_directory /;",
+    )
+    server.start("/note")
+    assert server.client.post("/note", json={"text": "a"}).status_code == 201
+    assert (server.prefix / "tmp/x.db").exists()
+
+
+def test_an_application_is_checked_even_if_children_are_ignored(
+    make_nginx: Callable[..., Nginx],
+) -> None:
+    """As nginx's own parent may have left it; the check is of a first start."""
+    server = make_nginx()
+    server.write({"app.py": "async def app(scope, receive, send): ...\n"})
+    server.configure("databridge_app app:app;", check=True)
+    command = ["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh", *server._command(), "-t"]
+    result = subprocess.run(command, env=server_env(), capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_a_schema_that_is_none_is_refused(make_nginx: Callable[..., Nginx]) -> None:

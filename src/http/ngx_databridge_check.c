@@ -13,6 +13,7 @@
 #define NGX_DATABRIDGE_CHECK_STEP  5       /* ms between looks at the child */
 
 
+static void ngx_databridge_check_children(void);
 static ngx_int_t ngx_databridge_check_app(ngx_cycle_t *cycle,
     ngx_http_databridge_main_conf_t *dmcf, db_app_conf_t *app, char **env);
 static char **ngx_databridge_check_argv(ngx_cycle_t *cycle,
@@ -38,6 +39,8 @@ ngx_databridge_check(ngx_cycle_t *cycle,
         return NGX_OK;
     }
 
+    ngx_databridge_check_children();
+
     env = ngx_databridge_check_env(cycle, dmcf);
     if (env == NULL) {
         return NGX_ERROR;
@@ -53,6 +56,22 @@ ngx_databridge_check(ngx_cycle_t *cycle,
     ngx_free(env);
 
     return rc;
+}
+
+
+/*
+ * Until nginx has its handlers, what has started it may have left SIGCHLD
+ * ignored: then the kernel keeps no status of a child.
+ */
+
+static void
+ngx_databridge_check_children(void)
+{
+    struct sigaction  sa;
+
+    if (sigaction(SIGCHLD, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN) {
+        (void) signal(SIGCHLD, SIG_DFL);
+    }
 }
 
 

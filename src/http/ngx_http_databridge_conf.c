@@ -22,6 +22,8 @@ static char *ngx_http_databridge_schema(ngx_conf_t *cf, ngx_str_t *name,
 static ngx_int_t ngx_http_databridge_read_file(ngx_conf_t *cf,
     ngx_str_t *file, ngx_str_t *text);
 static void ngx_http_databridge_crud_cleanup(void *data);
+static ngx_int_t ngx_http_databridge_store_uri(ngx_conf_t *cf,
+    ngx_str_t *uri);
 static ngx_int_t ngx_http_databridge_find_store(ngx_conf_t *cf,
     ngx_http_databridge_main_conf_t *dmcf,
     ngx_http_databridge_crud_conf_t *crud);
@@ -448,7 +450,42 @@ ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     store->uri = value[2];
     store->store = NULL;
 
-    return NGX_CONF_OK;
+    return ngx_http_databridge_store_uri(cf, &store->uri) == NGX_OK
+           ? NGX_CONF_OK : NGX_CONF_ERROR;
+}
+
+
+/* Wherever nginx is started from, it is the same file. */
+
+static ngx_int_t
+ngx_http_databridge_store_uri(ngx_conf_t *cf, ngx_str_t *uri)
+{
+    ngx_str_t  path;
+
+    static ngx_str_t  scheme = ngx_string("sqlite:");
+
+    if (ngx_strncmp(uri->data, scheme.data, scheme.len) != 0
+        || uri->data[scheme.len] == '/')
+    {
+        return NGX_OK;
+    }
+
+    path.data = uri->data + scheme.len;
+    path.len = uri->len - scheme.len;
+
+    if (ngx_conf_full_name(cf->cycle, &path, 0) != NGX_OK) {
+        return NGX_ERROR;
+    }
+
+    uri->data = ngx_pnalloc(cf->pool, scheme.len + path.len + 1);
+    if (uri->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    uri->len = ngx_sprintf(uri->data, "%V%V%Z", &scheme, &path)
+               - uri->data - 1;
+
+    return NGX_OK;
 }
 
 
