@@ -23,7 +23,7 @@ crud = Extension(
     "databridge._crud",
     sources=sorted(
         source
-        for room in ("core", "json", "crud", "crud/ext")
+        for room in ("core", "json", "scalar", "crud", "crud/ext")
         for source in glob(f"src/{room}/*.c") + glob(f"src/{room}/*.cc")
     )
     + ["src/route/db_query.c", "src/store/db_match.c", "src/store/db_project.c"],
@@ -39,7 +39,7 @@ store = Extension(
     "databridge._store",
     sources=sorted(
         source
-        for room in ("core", "json", "crud", "store", "store/ext")
+        for room in ("core", "json", "scalar", "crud", "store", "store/ext")
         for source in glob(f"src/{room}/*.c") + glob(f"src/{room}/*.cc")
     )
     + ["src/route/db_query.c"],

@@ -50,8 +50,9 @@ FORCE:
 # with it.  PyLoop and the validation are compiled into python/databridge.
 
 EXTENSIONS := $(wildcard src/pyloop/*.c src/core/*.c src/json/*.c \
-                src/json/*.cc src/crud/*.c src/crud/*.cc src/crud/ext/*.c \
-                src/store/*.c src/store/ext/*.[ch] src/route/*.c src/*/*.h)
+                src/json/*.cc src/scalar/*.c src/crud/*.c src/crud/*.cc \
+                src/crud/ext/*.c src/store/*.c src/store/ext/*.[ch] \
+                src/route/*.c src/*/*.h)
 
 package: $(BUILD)/stamps/package
 

@@ -5,8 +5,8 @@
 #ifndef DB_CHECK_H
 #define DB_CHECK_H
 
-#include "crud/db_scalar.h"
 #include "crud/db_validate.h"
+#include "scalar/db_scalar.h"
 
 
 #define db_check_fail(check, type, loc, msg, input)                           \

@@ -11,9 +11,49 @@
 #define DB_SCHEMA_MAX_DIGITS  40       /* of a decimal's bound */
 
 
-#define DB_FIELD_MEMBERS      "name", "accepts", "default",                   \
-                              "default_factory", "read_only", "immutable",   \
-                              "write_only"
+typedef struct {
+    const char      *name;
+    db_type_kind_t   kind;
+    const char      *members[10];      /* besides those of every type */
+} db_type_name_t;
+
+
+static const db_type_name_t  db_type_names[] = {
+    { "str", DB_TYPE_STR,
+      { "min_length", "max_length", "pattern", "strip_whitespace" } },
+    { "int", DB_TYPE_INT,
+      { "gt", "ge", "lt", "le", "multiple_of", "strict" } },
+    { "float", DB_TYPE_FLOAT,
+      { "gt", "ge", "lt", "le", "multiple_of", "finite", "strict" } },
+    { "bool", DB_TYPE_BOOL, { "strict" } },
+    { "datetime", DB_TYPE_DATETIME, { NULL } },
+    { "uuid", DB_TYPE_UUID, { NULL } },
+    { "date", DB_TYPE_DATE, { NULL } },
+    { "time", DB_TYPE_TIME, { NULL } },
+    { "timedelta", DB_TYPE_TIMEDELTA, { NULL } },
+    { "bytes", DB_TYPE_BYTES, { "min_length", "max_length" } },
+    { "decimal", DB_TYPE_DECIMAL,
+      { "gt", "ge", "lt", "le", "decimal_places", "max_digits" } },
+    { "list", DB_TYPE_LIST, { "items", "min_items", "max_items", "tuple" } },
+    { "dict", DB_TYPE_DICT, { "values", "min_items", "max_items" } },
+    { "model", DB_TYPE_MODEL, { "model" } },
+    { "literal", DB_TYPE_LITERAL, { "values" } },
+    { "enum", DB_TYPE_ENUM, { "values", "mixin" } },
+    { "tuple", DB_TYPE_TUPLE, { "items" } },
+    { "union", DB_TYPE_UNION, { "choices" } },
+    { "tagged", DB_TYPE_TAGGED, { "choices", "discriminator" } },
+    { "any", DB_TYPE_ANY, { NULL } },
+};
+
+
+static const char *const  db_type_members[] = {
+    "type", "nullable", NULL
+};
+
+static const char *const  db_field_members[] = {
+    "type", "nullable", "name", "accepts", "default", "default_factory",
+    "read_only", "immutable", "write_only", NULL
+};
 
 
 int
@@ -61,11 +101,27 @@ db_member(const db_json_t *node, const char *name)
 }
 
 
-int
-db_compile_known(db_compiler_t *c, const db_json_t *node, const char *what,
-    const char *const *known)
+static int
+db_compile_listed(const char *const *names, db_str_t name)
 {
-    size_t            i;
+    for ( ; names && *names; names++) {
+        if (strlen(*names) == name.len
+            && memcmp(*names, name.data, name.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* Of one list or the other. */
+
+static int
+db_compile_members(db_compiler_t *c, const db_json_t *node, const char *what,
+    const char *const *known, const char *const *more)
+{
     const db_json_t  *member;
 
     if (node->kind != DB_JSON_OBJECT) {
@@ -73,16 +129,9 @@ db_compile_known(db_compiler_t *c, const db_json_t *node, const char *what,
     }
 
     for (member = node->u.child; member; member = member->next) {
-
-        for (i = 0; known[i]; i++) {
-            if (strlen(known[i]) == member->key.len
-                && memcmp(known[i], member->key.data, member->key.len) == 0)
-            {
-                break;
-            }
-        }
-
-        if (known[i] == NULL) {
+        if (!db_compile_listed(known, member->key)
+            && !db_compile_listed(more, member->key))
+        {
             return db_compile_error(c, "%s has the unknown member \"%.*s\"",
                                     what, (int) member->key.len,
                                     member->key.data);
@@ -90,6 +139,14 @@ db_compile_known(db_compiler_t *c, const db_json_t *node, const char *what,
     }
 
     return DB_OK;
+}
+
+
+int
+db_compile_known(db_compiler_t *c, const db_json_t *node, const char *what,
+    const char *const *known)
+{
+    return db_compile_members(c, node, what, known, NULL);
 }
 
 
@@ -464,155 +521,13 @@ db_compile_reference(db_compiler_t *c, const db_json_t *node, db_type_t *type)
 }
 
 
-int
-db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
-    int field, unsigned depth)
+/* What the kind of a type has beside its name. */
+
+static int
+db_compile_kind(db_compiler_t *c, const db_json_t *node, db_type_t *type,
+    unsigned depth)
 {
-    size_t      i;
-    unsigned    nullable, finite, strict, tuple;
-    db_str_t    name;
-
-    /* a field's own members come last, where a type ends before them */
-
-    static const struct {
-        const char      *name;
-        db_type_kind_t   kind;
-        const char      *known[18];
-        const char      *known_field[18];
-    } types[] = {
-        { "str", DB_TYPE_STR,
-          { "type", "nullable", "min_length", "max_length", "pattern",
-            "strip_whitespace" },
-          { "type", "nullable", "min_length", "max_length", "pattern",
-            "strip_whitespace", DB_FIELD_MEMBERS } },
-
-        { "int", DB_TYPE_INT,
-          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
-            "strict" },
-          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
-            "strict", DB_FIELD_MEMBERS } },
-
-        { "float", DB_TYPE_FLOAT,
-          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
-            "finite", "strict" },
-          { "type", "nullable", "gt", "ge", "lt", "le", "multiple_of",
-            "finite", "strict", DB_FIELD_MEMBERS } },
-
-        { "bool", DB_TYPE_BOOL,
-          { "type", "nullable", "strict" },
-          { "type", "nullable", "strict", DB_FIELD_MEMBERS } },
-
-        { "datetime", DB_TYPE_DATETIME,
-          { "type", "nullable" },
-          { "type", "nullable", DB_FIELD_MEMBERS } },
-
-        { "uuid", DB_TYPE_UUID,
-          { "type", "nullable" },
-          { "type", "nullable", DB_FIELD_MEMBERS } },
-
-        { "date", DB_TYPE_DATE,
-          { "type", "nullable" },
-          { "type", "nullable", DB_FIELD_MEMBERS } },
-
-        { "time", DB_TYPE_TIME,
-          { "type", "nullable" },
-          { "type", "nullable", DB_FIELD_MEMBERS } },
-
-        { "timedelta", DB_TYPE_TIMEDELTA,
-          { "type", "nullable" },
-          { "type", "nullable", DB_FIELD_MEMBERS } },
-
-        { "bytes", DB_TYPE_BYTES,
-          { "type", "nullable", "min_length", "max_length" },
-          { "type", "nullable", "min_length", "max_length",
-            DB_FIELD_MEMBERS } },
-
-        { "decimal", DB_TYPE_DECIMAL,
-          { "type", "nullable", "gt", "ge", "lt", "le", "decimal_places",
-            "max_digits" },
-          { "type", "nullable", "gt", "ge", "lt", "le", "decimal_places",
-            "max_digits", DB_FIELD_MEMBERS } },
-
-        { "list", DB_TYPE_LIST,
-          { "type", "nullable", "items", "min_items", "max_items", "tuple" },
-          { "type", "nullable", "items", "min_items", "max_items", "tuple",
-            DB_FIELD_MEMBERS } },
-
-        { "dict", DB_TYPE_DICT,
-          { "type", "nullable", "values", "min_items", "max_items" },
-          { "type", "nullable", "values", "min_items", "max_items",
-            DB_FIELD_MEMBERS } },
-
-        { "model", DB_TYPE_MODEL,
-          { "type", "nullable", "model" },
-          { "type", "nullable", "model", DB_FIELD_MEMBERS } },
-
-        { "literal", DB_TYPE_LITERAL,
-          { "type", "nullable", "values" },
-          { "type", "nullable", "values", DB_FIELD_MEMBERS } },
-
-        { "enum", DB_TYPE_ENUM,
-          { "type", "nullable", "values", "mixin" },
-          { "type", "nullable", "values", "mixin", DB_FIELD_MEMBERS } },
-
-        { "tuple", DB_TYPE_TUPLE,
-          { "type", "nullable", "items" },
-          { "type", "nullable", "items", DB_FIELD_MEMBERS } },
-
-        { "union", DB_TYPE_UNION,
-          { "type", "nullable", "choices" },
-          { "type", "nullable", "choices", DB_FIELD_MEMBERS } },
-
-        { "tagged", DB_TYPE_TAGGED,
-          { "type", "nullable", "choices", "discriminator" },
-          { "type", "nullable", "choices", "discriminator",
-            DB_FIELD_MEMBERS } },
-
-        { "any", DB_TYPE_ANY,
-          { "type", "nullable" },
-          { "type", "nullable", DB_FIELD_MEMBERS } },
-    };
-
-    if (node->kind != DB_JSON_OBJECT) {
-        return db_compile_error(c, "a type must be an object");
-    }
-
-    if (depth > DB_COMPILE_MAX_DEPTH) {
-        return db_compile_error(c, "types are nested more than %d deep",
-                                DB_COMPILE_MAX_DEPTH);
-    }
-
-    if (db_compile_text(c, node, "type", &name) != DB_OK
-        || db_compile_flag(c, node, "nullable", &nullable) != DB_OK
-        || db_compile_flag(c, node, "strict", &strict) != DB_OK)
-    {
-        return DB_ERROR;
-    }
-
-    for (i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
-        if (strlen(types[i].name) == name.len
-            && memcmp(types[i].name, name.data, name.len) == 0)
-        {
-            break;
-        }
-    }
-
-    if (i == sizeof(types) / sizeof(types[0])) {
-        return db_compile_error(c, "the type \"%.*s\" is not known",
-                                (int) name.len, name.data);
-    }
-
-    if (db_compile_known(c, node, types[i].name,
-                         field ? types[i].known_field : types[i].known)
-        != DB_OK)
-    {
-        return DB_ERROR;
-    }
-
-    type->kind = types[i].kind;
-    type->like = type->kind;
-    type->nullable = nullable;
-    type->strict = strict;
+    unsigned  finite, tuple;
 
     switch (type->kind) {
 
@@ -672,4 +587,68 @@ db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
     default:
         return DB_OK;
     }
+}
+
+
+static const db_type_name_t *
+db_compile_find(db_str_t name)
+{
+    size_t  i;
+
+    for (i = 0; i < sizeof(db_type_names) / sizeof(db_type_names[0]); i++) {
+        if (strlen(db_type_names[i].name) == name.len
+            && memcmp(db_type_names[i].name, name.data, name.len) == 0)
+        {
+            return &db_type_names[i];
+        }
+    }
+
+    return NULL;
+}
+
+
+int
+db_compile_type(db_compiler_t *c, const db_json_t *node, db_type_t *type,
+    int field, unsigned depth)
+{
+    unsigned               nullable, strict;
+    db_str_t               name;
+    const db_type_name_t  *found;
+
+    if (node->kind != DB_JSON_OBJECT) {
+        return db_compile_error(c, "a type must be an object");
+    }
+
+    if (depth > DB_COMPILE_MAX_DEPTH) {
+        return db_compile_error(c, "types are nested more than %d deep",
+                                DB_COMPILE_MAX_DEPTH);
+    }
+
+    if (db_compile_text(c, node, "type", &name) != DB_OK
+        || db_compile_flag(c, node, "nullable", &nullable) != DB_OK
+        || db_compile_flag(c, node, "strict", &strict) != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    found = db_compile_find(name);
+
+    if (found == NULL) {
+        return db_compile_error(c, "the type \"%.*s\" is not known",
+                                (int) name.len, name.data);
+    }
+
+    if (db_compile_members(c, node, found->name, found->members,
+                           field ? db_field_members : db_type_members)
+        != DB_OK)
+    {
+        return DB_ERROR;
+    }
+
+    type->kind = found->kind;
+    type->like = type->kind;
+    type->nullable = nullable;
+    type->strict = strict;
+
+    return db_compile_kind(c, node, type, depth);
 }

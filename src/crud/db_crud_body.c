@@ -5,7 +5,7 @@
 #include "crud/db_crud_call.h"
 
 #include "crud/db_member.h"
-#include "crud/db_scalar.h"
+#include "scalar/db_scalar.h"
 #include "store/db_document.h"
 
 

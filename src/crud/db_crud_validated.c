@@ -4,7 +4,7 @@
 
 #include "crud/db_crud_call.h"
 
-#include "crud/db_scalar.h"
+#include "scalar/db_scalar.h"
 
 
 /* On a thread of the store, which owns the call. */

@@ -6,8 +6,8 @@
 
 #include "crud/db_member.h"
 
-#include "crud/db_scalar.h"
 #include "crud/db_validate.h"
+#include "scalar/db_scalar.h"
 #include "store/db_document.h"
 
 #include <stdarg.h>

@@ -10,8 +10,8 @@
 #include "core/db_arena.h"
 #include "crud/db_crud.h"
 #include "crud/db_regex.h"
-#include "crud/db_scalar.h"
 #include "json/db_json.h"
+#include "scalar/db_scalar.h"
 
 #include <stdint.h>
 

@@ -10,7 +10,8 @@ O     := $(BUILD)/host
 
 HOST_SRC := $(sort $(wildcard t/host/*.c src/core/*.c src/bridge/*.c \
               src/route/*.c src/obs/*.c src/json/*.c src/json/*.cc \
-              src/crud/*.c src/crud/*.cc src/store/*.c src/python/*.c))
+              src/scalar/*.c src/crud/*.c src/crud/*.cc src/store/*.c \
+              src/python/*.c))
 HOST_H   := $(wildcard t/host/*.h src/*/*.h src/*/*/*.h)
 
 HOST_FLAGS := -g -O2 -fno-omit-frame-pointer -D_GNU_SOURCE -Isrc -It/host \

@@ -16,7 +16,7 @@ UNIT         := $(BUILD)/unit
 CLANG   ?= clang-14
 CLANGXX ?= clang++-14
 
-PURE_DIRS := core bridge route obs json crud store ws
+PURE_DIRS := core bridge route obs json scalar crud store ws
 PURE_SRCS := $(sort $(foreach d,$(PURE_DIRS),\
                $(wildcard src/$(d)/*.c src/$(d)/*.cc)) \
                $(wildcard src/store/mongo/bson_*.c))

@@ -3,8 +3,8 @@
  * the second half of a datetime.
  */
 
-#include "crud/db_digits.h"
-#include "crud/db_scalar.h"
+#include "scalar/db_digits.h"
+#include "scalar/db_scalar.h"
 
 #include <math.h>
 

@@ -8,7 +8,7 @@
  * than all the rest of a new id.
  */
 
-#include "crud/db_scalar.h"
+#include "scalar/db_scalar.h"
 
 #include <pthread.h>
 #include <stdatomic.h>

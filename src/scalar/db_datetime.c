@@ -5,8 +5,8 @@
  * milliseconds when it is larger than 2e10, in UTC; or a date alone.
  */
 
-#include "crud/db_digits.h"
-#include "crud/db_scalar.h"
+#include "scalar/db_digits.h"
+#include "scalar/db_scalar.h"
 
 #include "core/db_date.h"
 #include "json/db_json.h"

@@ -2,7 +2,7 @@
  * Decimals as Python's Decimal() reads and writes them: exact, of any length.
  */
 
-#include "crud/db_scalar.h"
+#include "scalar/db_scalar.h"
 
 #include "json/db_json.h"
 

@@ -3,8 +3,8 @@
  * 4:05:06", "100:00:00", or a number of seconds.
  */
 
-#include "crud/db_digits.h"
-#include "crud/db_scalar.h"
+#include "scalar/db_digits.h"
+#include "scalar/db_scalar.h"
 
 #include <math.h>
 #include <stdio.h>

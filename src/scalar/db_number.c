@@ -6,7 +6,7 @@
  * str_as_int() does, its oddities included.
  */
 
-#include "crud/db_scalar.h"
+#include "scalar/db_scalar.h"
 
 #include "json/db_json.h"
 
