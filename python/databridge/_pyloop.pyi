@@ -103,6 +103,6 @@ class TLSProtocol:
 class TLSTransport:
     """What stands in front of asyncio's _SSLProtocolTransport."""
 
-    def write(self, data: Any, /) -> None: ...
+    def write(self, data: Any) -> None: ...
 
 _C_API: object

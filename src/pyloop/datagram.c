@@ -488,7 +488,7 @@ pyloop_datagram_clear(PyObject *op)
 static PyMethodDef pyloop_datagram_methods[] = {
     PYLOOP_TRANSPORT_METHODS,
     PYLOOP_WRITE_METHODS,
-    PYLOOP_KEYWORDS("sendto", pyloop_datagram_sendto,
+    PYLOOP_KEYWORDS("sendto", pyloop_datagram_sendto, "data, addr=None",
                     "Send the data, to addr if the socket is not connected."),
     PYLOOP_NOARGS("close", pyloop_output_close,
                   "Close when what waits to be sent has been."),

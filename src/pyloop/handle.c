@@ -350,21 +350,22 @@ pyloop_timer_dealloc(PyObject *op)
 
 
 static PyMethodDef pyloop_handle_methods[] = {
-    {"cancel", pyloop_handle_cancel_method, METH_NOARGS,
-     "Drop the callback; it is not an error to do so late or twice."},
-    {"cancelled", pyloop_handle_cancelled, METH_NOARGS,
-     "True after cancel()."},
+    PYLOOP_NOARGS("cancel", pyloop_handle_cancel_method,
+                  "Drop the callback; it is no error to do so late or "
+                  "twice."),
+    PYLOOP_NOARGS("cancelled", pyloop_handle_cancelled,
+                  "True after cancel()."),
     {NULL, NULL, 0, NULL}
 };
 
 
 static PyMethodDef pyloop_timer_methods[] = {
-    {"cancel", pyloop_handle_cancel_method, METH_NOARGS,
-     "Drop the callback and its place among the timers."},
-    {"cancelled", pyloop_handle_cancelled, METH_NOARGS,
-     "True after cancel()."},
-    {"when", pyloop_timer_when, METH_NOARGS,
-     "The time of the call on the loop's clock."},
+    PYLOOP_NOARGS("cancel", pyloop_handle_cancel_method,
+                  "Drop the callback and its place among the timers."),
+    PYLOOP_NOARGS("cancelled", pyloop_handle_cancelled,
+                  "True after cancel()."),
+    PYLOOP_NOARGS("when", pyloop_timer_when,
+                  "The time of the call on the loop's clock."),
     {NULL, NULL, 0, NULL}
 };
 

@@ -307,6 +307,50 @@ failed:
 }
 
 
+/* Tests stop the clock of one loop: what they put there is asked from then. */
+
+static int
+pyloop_setattr(PyObject *op, PyObject *name, PyObject *value)
+{
+    int        own;
+    size_t     i;
+    pyloop_t  *loop;
+
+    loop = (pyloop_t *) op;
+
+    struct {
+        const char  *name;
+        char        *own;
+    } methods[] = {
+        { "time", &loop->own_time },
+        { "call_at", &loop->own_call_at },
+        { "_run_once", &loop->own_run_once },
+    };
+
+    if (PyObject_GenericSetAttr(op, name, value) == -1) {
+        return -1;
+    }
+
+    for (i = 0; i < Py_ARRAY_LENGTH(methods); i++) {
+
+        if (PyUnicode_CompareWithASCIIString(name, methods[i].name) != 0) {
+            continue;
+        }
+
+        own = value ? 1 : pyloop_own_method(Py_TYPE(op),
+                                            loop->state->loop_type,
+                                            methods[i].name);
+        if (own == -1) {
+            return -1;
+        }
+
+        *methods[i].own = own;
+    }
+
+    return 0;
+}
+
+
 static int
 pyloop_traverse(PyObject *op, visitproc visit, void *arg)
 {
@@ -407,36 +451,44 @@ pyloop_debug_set(PyObject *op, PyObject *value, void *unused)
 
 
 #define PYLOOP_METHOD(function)  ((PyCFunction) (void (*)(void)) function)
-#define PYLOOP_FAST              (METH_FASTCALL|METH_KEYWORDS)
+
+#if PY_VERSION_HEX >= 0x030E0000
+#define PYLOOP_TASK_ARGUMENTS  "coro, **kwargs"
+#elif PY_VERSION_HEX >= 0x030D0300
+#define PYLOOP_TASK_ARGUMENTS  "coro, *, name=None, context=None, **kwargs"
+#else
+#define PYLOOP_TASK_ARGUMENTS  "coro, *, name=None, context=None"
+#endif
 
 
 static PyMethodDef pyloop_methods[] = {
-    {"call_soon", PYLOOP_METHOD(pyloop_call_soon), PYLOOP_FAST,
-     "Call the callback in the next turn."},
-    {"call_soon_threadsafe", PYLOOP_METHOD(pyloop_call_soon_threadsafe),
-     PYLOOP_FAST, "As call_soon(), from any thread."},
-    {"call_later", PYLOOP_METHOD(pyloop_call_later), PYLOOP_FAST,
-     "Call the callback after a delay in seconds."},
-    {"call_at", PYLOOP_METHOD(pyloop_call_at), PYLOOP_FAST,
-     "Call the callback at a time of the loop's clock."},
-    {"create_future", pyloop_create_future, METH_NOARGS,
-     "A Future of this loop."},
-    {"create_task", PYLOOP_METHOD(pyloop_create_task), PYLOOP_FAST,
-     "A Task of the coroutine."},
-    {"run_forever", pyloop_run_forever, METH_NOARGS,
-     "Run until stop() is called."},
-    {"stop", pyloop_stop, METH_NOARGS,
-     "End run_forever() after the current turn."},
-    {"close", pyloop_close, METH_NOARGS,
-     "Close the loop; it must not be running."},
-    {"time", pyloop_time_method, METH_NOARGS,
-     "The loop's clock in seconds."},
-    {"is_running", pyloop_is_running, METH_NOARGS,
-     "True while the loop runs."},
-    {"is_closed", pyloop_is_closed, METH_NOARGS,
-     "True after close()."},
-    {"get_debug", pyloop_get_debug, METH_NOARGS,
-     "True in debug mode."},
+    PYLOOP_FAST("call_soon", pyloop_call_soon,
+                "callback, *args, context=None",
+                "Call the callback in the next turn."),
+    PYLOOP_FAST("call_soon_threadsafe", pyloop_call_soon_threadsafe,
+                "callback, *args, context=None",
+                "As call_soon(), from any thread."),
+    PYLOOP_FAST("call_later", pyloop_call_later,
+                "delay, callback, *args, context=None",
+                "Call the callback after a delay in seconds."),
+    PYLOOP_FAST("call_at", pyloop_call_at,
+                "when, callback, *args, context=None",
+                "Call the callback at a time of the loop's clock."),
+    PYLOOP_NOARGS("create_future", pyloop_create_future,
+                  "A Future of this loop."),
+    PYLOOP_FAST("create_task", pyloop_create_task, PYLOOP_TASK_ARGUMENTS,
+                "A Task of the coroutine."),
+    PYLOOP_NOARGS("run_forever", pyloop_run_forever,
+                  "Run until stop() is called."),
+    PYLOOP_NOARGS("stop", pyloop_stop,
+                  "End run_forever() after the current turn."),
+    PYLOOP_NOARGS("close", pyloop_close,
+                  "Close the loop; it must not be running."),
+    PYLOOP_NOARGS("time", pyloop_time_method, "The loop's clock in seconds."),
+    PYLOOP_NOARGS("is_running", pyloop_is_running,
+                  "True while the loop runs."),
+    PYLOOP_NOARGS("is_closed", pyloop_is_closed, "True after close()."),
+    PYLOOP_NOARGS("get_debug", pyloop_get_debug, "True in debug mode."),
     {"_add_reader", PYLOOP_METHOD(pyloop_add_reader), METH_FASTCALL, NULL},
     {"_add_writer", PYLOOP_METHOD(pyloop_add_writer), METH_FASTCALL, NULL},
     {"_remove_reader", pyloop_remove_reader, METH_O, NULL},
@@ -496,6 +548,7 @@ static PyType_Slot pyloop_slots[] = {
     {Py_tp_methods, pyloop_methods},
     {Py_tp_members, pyloop_members},
     {Py_tp_getset, pyloop_getset},
+    {Py_tp_setattro, pyloop_setattr},
     {Py_tp_traverse, pyloop_traverse},
     {Py_tp_clear, pyloop_clear},
     {Py_tp_dealloc, pyloop_dealloc},

@@ -287,12 +287,20 @@ pyloop_transport_get_protocol(PyObject *op, PyObject *unused)
 
 
 PyObject *
-pyloop_transport_set_protocol(PyObject *op, PyObject *protocol)
+pyloop_transport_set_protocol(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames)
 {
     int                  buffered;
+    PyObject            *protocol;
     pyloop_transport_t  *tr;
 
     tr = (pyloop_transport_t *) op;
+
+    protocol = pyloop_argument("set_protocol", "protocol", args, nargs,
+                               kwnames);
+    if (protocol == NULL) {
+        return NULL;
+    }
 
     if (tr->loop == NULL) {
         Py_RETURN_NONE;

@@ -34,9 +34,16 @@ static int  pyloop_output_wake(pyloop_transport_t *tr, const char *method,
 
 
 PyObject *
-pyloop_output_write(PyObject *op, PyObject *data)
+pyloop_output_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+    PyObject *kwnames)
 {
-    if (pyloop_output_add((pyloop_transport_t *) op, data) == -1) {
+    PyObject  *data;
+
+    data = pyloop_argument("write", "data", args, nargs, kwnames);
+
+    if (data == NULL
+        || pyloop_output_add((pyloop_transport_t *) op, data) == -1)
+    {
         return NULL;
     }
 
@@ -47,15 +54,19 @@ pyloop_output_write(PyObject *op, PyObject *data)
 /* All of it goes out in one call, if it can go at once. */
 
 PyObject *
-pyloop_output_writelines(PyObject *op, PyObject *list)
+pyloop_output_writelines(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames)
 {
     int                  at_once, rc;
-    PyObject            *items, *exc;
+    PyObject            *list, *items, *exc;
     pyloop_transport_t  *tr;
 
     tr = (pyloop_transport_t *) op;
 
-    items = PySequence_Tuple(list);
+    list = pyloop_argument("writelines", "list_of_data", args, nargs,
+                           kwnames);
+
+    items = list ? PySequence_Tuple(list) : NULL;
     if (items == NULL) {
         return NULL;
     }

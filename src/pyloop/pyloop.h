@@ -511,6 +511,33 @@ void pyloop_tasks_init(void);
 PyObject *pyloop_import(const char *module, const char *name);
 
 
+/*
+ * Methods that asyncio has as well: who asks with inspect sees the same
+ * arguments, and all of them may be given by name.
+ */
+
+#define PYLOOP_SIGNATURE(name, arguments, doc)                                \
+    name "($self, /" arguments ")\n--\n\n" doc
+
+#define PYLOOP_NOARGS(name, function, doc)                                    \
+    { name, function, METH_NOARGS, PYLOOP_SIGNATURE(name, "", doc) }
+
+#define PYLOOP_KEYWORDS(name, function, arguments, doc)                       \
+    { name, (PyCFunction) (void (*)(void)) function,                          \
+      METH_VARARGS|METH_KEYWORDS,                                             \
+      PYLOOP_SIGNATURE(name, ", " arguments, doc) }
+
+#define PYLOOP_FAST(name, function, arguments, doc)                           \
+    { name, (PyCFunction) (void (*)(void)) function,                          \
+      METH_FASTCALL|METH_KEYWORDS,                                            \
+      PYLOOP_SIGNATURE(name, ", " arguments, doc) }
+
+
+/* schedule.c: the only one, borrowed; or NULL with TypeError set. */
+PyObject *pyloop_argument(const char *method, const char *name,
+    PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+
+
 /* source.c */
 int pyloop_sources_run(pyloop_t *loop);
 void pyloop_sources_flush(pyloop_t *loop);

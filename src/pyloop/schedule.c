@@ -108,6 +108,29 @@ pyloop_call_parse(pyloop_t *loop, const char *method, const char *time,
 }
 
 
+PyObject *
+pyloop_argument(const char *method, const char *name, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames)
+{
+    if (nargs == 1 && kwnames == NULL) {
+        return args[0];
+    }
+
+    if (nargs == 0 && kwnames && PyTuple_GET_SIZE(kwnames) == 1
+        && PyUnicode_CompareWithASCIIString(PyTuple_GET_ITEM(kwnames, 0),
+                                            name)
+           == 0)
+    {
+        return args[0];
+    }
+
+    PyErr_Format(PyExc_TypeError, "%s() takes one argument, '%s'", method,
+                 name);
+
+    return NULL;
+}
+
+
 /* The checks of debug mode are asyncio's. */
 
 static int

@@ -452,11 +452,11 @@ static PyMethodDef pyloop_stream_methods[] = {
     PYLOOP_NOARGS("write_eof", pyloop_stream_write_eof,
                   "End the writing half of the connection."),
     PYLOOP_NOARGS("_make_empty_waiter", pyloop_stream_make_empty_waiter,
-                  NULL),
+                  ""),
     PYLOOP_NOARGS("_reset_empty_waiter", pyloop_stream_reset_empty_waiter,
-                  NULL),
-    PYLOOP_NOARGS("_lend", pyloop_stream_lend, NULL),
-    PYLOOP_NOARGS("_take_back", pyloop_stream_take_back, NULL),
+                  ""),
+    PYLOOP_NOARGS("_lend", pyloop_stream_lend, ""),
+    PYLOOP_NOARGS("_take_back", pyloop_stream_take_back, ""),
     { NULL, NULL, 0, NULL }
 };
 

@@ -369,12 +369,15 @@ pyloop_tls_settle(pyloop_tls_t *tls)
 /* The method of the application's transport. */
 
 static PyObject *
-pyloop_tls_write(PyObject *op, PyObject *data)
+pyloop_tls_write(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
+    PyObject *kwnames)
 {
-    PyObject        *tls, *module, *res;
+    PyObject        *tls, *data, *module, *res;
     pyloop_state_t  *state;
 
-    module = PyType_GetModuleByDef(Py_TYPE(op), &pyloop_module);
+    data = pyloop_argument("write", "data", args, nargs, kwnames);
+
+    module = data ? PyType_GetModuleByDef(Py_TYPE(op), &pyloop_module) : NULL;
     if (module == NULL) {
         return NULL;
     }
@@ -790,7 +793,7 @@ pyloop_tls_dealloc(PyObject *op)
 
 
 static PyMethodDef pyloop_tls_methods[] = {
-    PYLOOP_NOARGS("_do_read", pyloop_tls_do_read, NULL),
+    PYLOOP_NOARGS("_do_read", pyloop_tls_do_read, ""),
     { "_write_appdata", pyloop_tls_write_appdata, METH_O, NULL },
     { NULL, NULL, 0, NULL }
 };
@@ -842,8 +845,8 @@ static PyType_Spec pyloop_tls_spec = {
 
 
 static PyMethodDef pyloop_tls_transport_methods[] = {
-    { "write", pyloop_tls_write, METH_O,
-      "Write the data, now or as soon as the peer takes it." },
+    PYLOOP_FAST("write", pyloop_tls_write, "data",
+                "Write the data, now or as soon as the peer takes it."),
     { NULL, NULL, 0, NULL }
 };
 

@@ -74,7 +74,8 @@ pyloop_transport_new(pyloop_t *loop, PyTypeObject *type,
         }
     }
 
-    Py_XDECREF(pyloop_transport_set_protocol((PyObject *) tr, protocol));
+    Py_XDECREF(pyloop_transport_set_protocol((PyObject *) tr, &protocol, 1,
+                                             NULL));
 
     if (tr->protocol == NULL) {
         goto failed;

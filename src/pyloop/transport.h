@@ -206,7 +206,8 @@ PyObject *pyloop_transport_force_close_method(PyObject *op, PyObject *exc);
 PyObject *pyloop_transport_get_extra_info(PyObject *op, PyObject *args,
     PyObject *kwargs);
 PyObject *pyloop_transport_get_protocol(PyObject *op, PyObject *unused);
-PyObject *pyloop_transport_set_protocol(PyObject *op, PyObject *protocol);
+PyObject *pyloop_transport_set_protocol(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames);
 PyObject *pyloop_transport_is_closing(PyObject *op, PyObject *unused);
 PyObject *pyloop_transport_is_reading(PyObject *op, PyObject *unused);
 PyObject *pyloop_transport_pause_reading(PyObject *op, PyObject *unused);
@@ -219,20 +220,14 @@ PyObject *pyloop_transport_set_write_buffer_limits(PyObject *op,
     PyObject *args, PyObject *kwargs);
 
 
-#define PYLOOP_NOARGS(name, function, doc)                                    \
-    { name, function, METH_NOARGS, doc }
-
-#define PYLOOP_KEYWORDS(name, function, doc)                                  \
-    { name, (PyCFunction) (void (*)(void)) function,                          \
-      METH_VARARGS|METH_KEYWORDS, doc }
-
 #define PYLOOP_TRANSPORT_METHODS                                              \
     PYLOOP_KEYWORDS("get_extra_info", pyloop_transport_get_extra_info,        \
+                    "name, default=None",                                     \
                     "What is known of the connection by this name."),         \
     PYLOOP_NOARGS("get_protocol", pyloop_transport_get_protocol,              \
                   "The protocol whose methods are called."),                  \
-    { "set_protocol", pyloop_transport_set_protocol, METH_O,                  \
-      "Have another protocol's methods called from now on." },                \
+    PYLOOP_FAST("set_protocol", pyloop_transport_set_protocol, "protocol",    \
+                "Have another protocol's methods called from now on."),       \
     PYLOOP_NOARGS("is_closing", pyloop_transport_is_closing,                  \
                   "True once close() or abort() has been called.")
 
@@ -256,13 +251,14 @@ PyObject *pyloop_transport_set_write_buffer_limits(PyObject *op,
                   "The low and the high water mark."),                        \
     PYLOOP_KEYWORDS("set_write_buffer_limits",                                \
                     pyloop_transport_set_write_buffer_limits,                 \
+                    "high=None, low=None",                                    \
                     "Set the water marks of flow control.")
 
 #define PYLOOP_OUTPUT_METHODS                                                 \
-    { "write", pyloop_output_write, METH_O,                                   \
-      "Write the data, now or as soon as the other end takes it." },          \
-    { "writelines", pyloop_output_writelines, METH_O,                         \
-      "Write the data of all items." },                                       \
+    PYLOOP_FAST("write", pyloop_output_write, "data",                         \
+                "Write the data, now or as soon as the other end takes it."), \
+    PYLOOP_FAST("writelines", pyloop_output_writelines, "list_of_data",       \
+                "Write the data of all items."),                              \
     PYLOOP_NOARGS("close", pyloop_output_close,                               \
                   "Close when what waits to be written has been."),           \
     PYLOOP_NOARGS("can_write_eof", pyloop_output_can_write_eof, "True.")
@@ -300,8 +296,10 @@ PyTypeObject *pyloop_transport_type(PyObject *module, PyType_Spec *spec,
 
 
 /* output.c: what streams and write pipes do with data. */
-PyObject *pyloop_output_write(PyObject *op, PyObject *data);
-PyObject *pyloop_output_writelines(PyObject *op, PyObject *list);
+PyObject *pyloop_output_write(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames);
+PyObject *pyloop_output_writelines(PyObject *op, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *kwnames);
 PyObject *pyloop_output_ready(PyObject *op, PyObject *unused);
 PyObject *pyloop_output_close(PyObject *op, PyObject *unused);
 PyObject *pyloop_output_can_write_eof(PyObject *op, PyObject *unused);
