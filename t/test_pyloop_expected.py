@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -194,3 +195,35 @@ def test_a_call_that_was_cancelled_leaves_nothing_to_remove(factory: Any) -> Non
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+@BOTH
+def test_a_loop_whose_clock_is_replaced_goes_by_it(factory: Any) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        called: list[str] = []
+        with mock.patch.object(loop, "time", return_value=now) as clock:
+            loop.call_later(1000, called.append, "later")
+            await asyncio.sleep(0)
+            assert called == []
+            clock.return_value = now + 1000
+            for _ in range(2):
+                await asyncio.sleep(0)
+            assert called == ["later"]
+        assert now <= loop.time() < now + 1000
+        with mock.patch.object(loop, "call_at") as call_at:
+            assert loop.call_later(1000, print, "text") is call_at.return_value
+        assert call_at.call_args.args[1:] == (print, "text")
+        loop.call_later(1000, print).cancel()
+        assert call_at.call_count == 1
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+def test_a_turn_that_is_not_pyloops_is_refused_with_the_reason() -> None:
+    loop = new_event_loop()
+    with pytest.raises(RuntimeError, match="nest_asyncio"):
+        asyncio.BaseEventLoop._run_once(loop)  # type: ignore[attr-defined]
+    loop.close()

@@ -483,6 +483,19 @@ pyloop_poller_dealloc(PyObject *op)
 }
 
 
+/* asyncio's turn ends up here, and those that were written after it. */
+
+static PyObject *
+pyloop_poller_select(PyObject *op, PyObject *timeout)
+{
+    PyErr_SetString(PyExc_RuntimeError,
+                    "PyLoop's turns are its own: what replaces them, as "
+                    "nest_asyncio does, needs asyncio's loop");
+
+    return NULL;
+}
+
+
 static PyMethodDef pyloop_poller_methods[] = {
     {"close", pyloop_poller_close, METH_NOARGS,
      "Close the epoll descriptor and forget what is watched."},
@@ -490,6 +503,8 @@ static PyMethodDef pyloop_poller_methods[] = {
      "The epoll descriptor, -1 when closed."},
     {"get_key", pyloop_poller_get_key, METH_O,
      "The selectors.SelectorKey of what is watched, else KeyError."},
+    {"select", pyloop_poller_select, METH_O,
+     "Refused: a turn of the loop cannot be replaced."},
     {NULL, NULL, 0, NULL}
 };
 
