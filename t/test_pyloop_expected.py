@@ -11,7 +11,7 @@ from unittest import mock
 
 import pytest
 
-from databridge.loop import new_event_loop
+from databridge.loop import new_event_loop, run
 from harness.protocols import HalfOpen, Recorder, joined
 
 BOTH = pytest.mark.parametrize("factory", [new_event_loop, asyncio.SelectorEventLoop])
@@ -70,6 +70,46 @@ def test_start_tls_hears_that_the_peer_has_gone(certificate: str, factory: Any) 
 
     with asyncio.Runner(loop_factory=factory) as runner:
         runner.run(main())
+
+
+@BOTH
+def test_a_protocol_put_in_place_by_eof_received_hears_of_the_end(factory: Any) -> None:
+    class Handing(HalfOpen):
+        def eof_received(self) -> bool:
+            self.transport.set_protocol(next_one)
+            return super().eof_received()
+
+    next_one = Recorder()
+
+    async def main() -> None:
+        made, theirs = await joined(Handing)
+        theirs.shutdown(socket.SHUT_WR)
+        await made.until(lambda: "eof" in made.calls)
+        made.transport.pause_reading()
+        made.transport.resume_reading()
+        await next_one.until(lambda: "lost" in next_one.calls)
+        assert (made.calls, next_one.calls) == (["made", "eof"], ["eof", "lost"])
+        theirs.close()
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+def test_eof_received_is_called_once_as_its_documentation_says() -> None:
+    async def main() -> None:
+        made, theirs = await joined(HalfOpen)
+        theirs.shutdown(socket.SHUT_WR)
+        await made.until(lambda: "eof" in made.calls)
+        made.transport.pause_reading()
+        made.transport.resume_reading()
+        for _ in range(3):
+            await asyncio.sleep(0)
+        made.transport.close()
+        await made.until(lambda: "lost" in made.calls)
+        assert made.calls == ["made", "eof", "lost"]
+        theirs.close()
+
+    run(main())
 
 
 @BOTH

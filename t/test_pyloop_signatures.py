@@ -47,6 +47,14 @@ async def made() -> dict[str, Any]:
     return objects
 
 
+def methods(made: Any) -> list[str]:
+    return [
+        name
+        for name in dir(made)
+        if not name.startswith("_") and inspect.isroutine(getattr(made, name))
+    ]
+
+
 def parameters(method: Any) -> list[tuple[str, str, bool]]:
     return [
         (parameter.name, parameter.kind.name, parameter.default is parameter.empty)
@@ -55,17 +63,25 @@ def parameters(method: Any) -> list[tuple[str, str, bool]]:
 
 
 def test_every_method_of_asyncios_has_the_same_parameters() -> None:
-    ours = run(new_event_loop, made())
-    asyncios = run(asyncio.SelectorEventLoop, made())
     differs = []
-    for kind, theirs in asyncios.items():
-        for name in dir(theirs):
-            method = getattr(theirs, name)
-            if name.startswith("_") or not inspect.isroutine(method):
-                continue
-            if parameters(method) != parameters(getattr(ours[kind], name)):
-                differs.append((kind, name, parameters(getattr(ours[kind], name))))
+    ours = run(new_event_loop, made())
+    for kind, theirs in run(asyncio.SelectorEventLoop, made()).items():
+        for name in methods(theirs):
+            method = getattr(ours[kind], name)
+            if parameters(getattr(theirs, name)) != parameters(method):
+                differs.append((kind, name, parameters(method)))
     assert differs == []
+
+
+def test_transports_and_handles_have_no_other_methods_and_are_the_same_of_asyncios() -> None:
+    kinds = {kind for kind in vars(asyncio).values() if inspect.isclass(kind)}
+    kinds.remove(asyncio.DatagramTransport)  # asyncio's are only from 3.12 on
+    ours = run(new_event_loop, made())
+    for name, theirs in run(asyncio.SelectorEventLoop, made()).items():
+        if name != "loop":
+            assert methods(ours[name]) == methods(theirs)
+        for kind in kinds:
+            assert isinstance(ours[name], kind) == isinstance(theirs, kind), (name, kind)
 
 
 @BOTH

@@ -301,6 +301,9 @@ pyloop_stream_ended(pyloop_transport_t *tr)
     int        open;
     PyObject  *res;
 
+    /* before the protocol may put another in its place */
+    tr->ended = 1;
+
     res = pyloop_transport_call(tr, tr->loop->state->str_eof_received, NULL);
 
     open = res ? PyObject_IsTrue(res) : -1;
@@ -314,8 +317,6 @@ pyloop_stream_ended(pyloop_transport_t *tr)
     if (!open) {
         return pyloop_output_close((PyObject *) tr, NULL);
     }
-
-    tr->ended = 1;
 
     if (!tr->closing && pyloop_transport_unread(tr) == -1) {
         return NULL;

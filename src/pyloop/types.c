@@ -5,6 +5,8 @@
 
 #include "pyloop/transport.h"
 
+#include <string.h>
+
 
 /*
  * Not immutable, as asyncio's classes are not: Python 3.14 refuses the
@@ -42,8 +44,17 @@ pyloop_transport_type(PyObject *module, PyType_Spec *spec, const char *name)
         goto done;
     }
 
-    bases = PyObject_IsSubclass(mixin, base) == 1
-            ? PyTuple_Pack(1, mixin) : PyTuple_Pack(2, mixin, base);
+    /* what only reads is no Transport, which asyncio's mixin is */
+
+    if (strcmp(name, "ReadTransport") == 0) {
+        bases = PyTuple_Pack(1, base);
+
+    } else if (PyObject_IsSubclass(mixin, base) == 1) {
+        bases = PyTuple_Pack(1, mixin);
+
+    } else {
+        bases = PyTuple_Pack(2, mixin, base);
+    }
 
     if (bases) {
         type = PyType_FromModuleAndSpec(module, spec, bases);
