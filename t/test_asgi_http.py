@@ -174,6 +174,21 @@ async def flushed(scope, receive, send):
 
 
 @case
+async def events(scope, receive, send):
+    async def stream():
+        await send(start(content_type="text/event-stream"))
+        await gate(scope)
+        if option(scope, "kind") == "fails":
+            raise ValueError("no event")
+        await send(body(b"data: 1"))
+
+    if option(scope, "kind") == "task":
+        await asyncio.create_task(stream())
+    else:
+        await stream()
+
+
+@case
 async def reused(scope, receive, send):
     data = bytearray(b"a" * int(option(scope, "size")))
     await send(start())
@@ -373,6 +388,24 @@ def test_a_piece_is_sent_before_the_next_one_is_there(peer: Peer, key: str) -> N
         assert client.chunk() == b"first"
         peer.open(key)
         assert client.chunk() == b"second"
+
+
+@pytest.mark.parametrize("kind", ["plain", "task"])
+def test_an_event_stream_begins_before_its_first_event(peer: Peer, kind: str, key: str) -> None:
+    with peer.raw() as client:
+        client.get(f"/events?kind={kind}&key={key}")
+        assert client.head().status == 200
+        peer.open(key)
+        assert client.chunk() == b"data: 1"
+        assert client.chunk() == b""
+
+
+def test_an_event_stream_that_fails_before_its_first_event_is_cut(peer: Peer, key: str) -> None:
+    with peer.raw() as client:
+        client.get(f"/events?kind=fails&key={key}")
+        client.head()
+        peer.open(key)
+        assert client.closed()
 
 
 @pytest.mark.parametrize("size", [10, 100_000])

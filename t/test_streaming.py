@@ -94,6 +94,13 @@ async def go(scope, receive, send):
     progress["go"] = True
     await text(send, b"go")
 
+async def quiet(scope, receive, send):
+    "A stream whose first event comes when it is told to."
+    await start(send, (b"content-type", b"text/event-stream"))
+    while not progress.get("go"):
+        await asyncio.sleep(0.01)
+    await send({"type": "http.response.body", "body": b"data: 1"})
+
 async def firehose(scope, receive, send):
     await start(send)
     progress["sent"] = 0
@@ -244,6 +251,16 @@ def test_continue_is_not_written_into_a_response(server: Nginx) -> None:
         client.until(b"first\r\n")
         client.send(b"abc")
         assert client.until(b"0\r\n\r\n") == b"5\r\n<abc>\r\n0\r\n\r\n"
+
+
+def test_an_event_stream_waits_longer_for_its_first_event_than_a_response(app: StartApp) -> None:
+    server = app(APP, location="databridge_timeout 300ms;")
+    with Raw(server.port) as client:
+        client.get("/quiet")
+        assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        assert server.client.get("/slowly").status_code == 504
+        server.client.get("/go")
+        assert client.until(b"0\r\n\r\n") == b"7\r\ndata: 1\r\n0\r\n\r\n"
 
 
 @pytest.mark.parametrize("more", ["twice", "chunked"])

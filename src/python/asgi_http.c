@@ -216,7 +216,12 @@ db_py_request_begin(db_py_run_t *run, int *ended)
 void
 db_py_request_pause(db_py_run_t *run)
 {
-    db_py_request_release_held((db_py_request_t *) run);
+    db_py_request_t  *request;
+
+    request = (db_py_request_t *) run;
+
+    db_py_request_release_held(request);
+    db_py_request_begin_stream(request);
 }
 
 

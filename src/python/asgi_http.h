@@ -74,6 +74,9 @@ void db_py_request_free_chunks(db_py_request_t *request);
 /* Lets the part go that is held back until the step ends. */
 void db_py_request_release_held(db_py_request_t *request);
 
+/* Sends status and headers of an event stream whose first event is awaited. */
+void db_py_request_begin_stream(db_py_request_t *request);
+
 /* message[key], or a new reference to "absent"; NULL with an exception. */
 PyObject *db_py_member(PyObject *message, PyObject *key, PyObject *absent);
 

@@ -5,7 +5,9 @@
  * The last part of a step is held back until the step ends.  So a response
  * whose application returns in the same step leaves as one part, status to
  * DONE, and nothing of a response that fails before its first body message
- * has left.  Other parts go out as they come.
+ * has left.  Other parts go out as they come.  An event stream begins when
+ * its application waits for the first event: that may be long, and clients
+ * take the headers as the sign that they are connected.
  */
 
 #include "python/asgi_http.h"
@@ -21,11 +23,18 @@ db_py_request_release_held(db_py_request_t *request)
 }
 
 
+static int
+db_py_request_endless(const db_py_request_t *request)
+{
+    return request->headers.events && request->left == -1;
+}
+
+
 int
 db_py_request_stream_ended(const db_py_request_t *request)
 {
     return request->leaving && request->started && !request->body_sent
-           && request->headers.events && request->left == -1;
+           && db_py_request_endless(request);
 }
 
 
@@ -92,6 +101,31 @@ db_py_request_part(db_py_request_t *request, PyObject *body)
     }
 
     return part;
+}
+
+
+void
+db_py_request_begin_stream(db_py_request_t *request)
+{
+    db_part_t  *part;
+
+    if (!request->start || request->started || request->gone
+        || !db_py_request_endless(request))
+    {
+        return;
+    }
+
+    part = db_py_request_part(request, NULL);
+
+    if (part) {
+        db_py_request_hand(request, part);
+
+    } else {
+
+        /* the headers leave with the first event */
+
+        PyErr_Clear();
+    }
 }
 
 
@@ -258,6 +292,10 @@ db_py_request_send_start(db_py_request_t *request, PyObject *message)
     request->empty = status == 204 || status == 304
                      || db_str_eq(*method, db_string("HEAD"));
     request->trailers = trailers && request->job->http_version > 10;
+
+    if (!request->run.stepping) {
+        db_py_request_begin_stream(request);
+    }
 
     return 1;
 }
