@@ -111,8 +111,10 @@ db_py_request_new(void)
 }
 
 
-void
-db_py_request(db_job_t *job)
+/* A new reference; NULL: the job has had its answer. */
+
+db_py_run_t *
+db_py_request_run(db_job_t *job)
 {
     db_py_app_t      *app;
     db_py_request_t  *request;
@@ -121,7 +123,7 @@ db_py_request(db_job_t *job)
 
     if (app->call == NULL || db_py.stopping) {
         db_py_request_refuse(job);
-        return;
+        return NULL;
     }
 
     if (job->websocket) {
@@ -137,7 +139,7 @@ db_py_request(db_job_t *job)
     if (request == NULL) {
         PyErr_Clear();
         db_py_request_refuse(job);
-        return;
+        return NULL;
     }
 
     db_chain_init(&request->chunks);
@@ -145,9 +147,21 @@ db_py_request(db_job_t *job)
     request->job = job;
     job->run = request;
 
-    db_py_run_start(&request->run);
+    return &request->run;
+}
 
-    Py_DECREF(request);
+
+void
+db_py_request(db_job_t *job)
+{
+    db_py_run_t  *run;
+
+    run = db_py_request_run(job);
+
+    if (run) {
+        db_py_relay_start(run);
+        Py_DECREF(run);
+    }
 }
 
 

@@ -544,6 +544,8 @@ db_py_module_exec(PyObject *module)
         || db_py_module_type(module, &db_py_plan_spec, &db_py.plan_type) == -1
         || db_py_module_type(module, &db_py_fetcher_spec,
                              &db_py.fetcher_type) == -1
+        || db_py_module_type(module, &db_py_relay_spec, &db_py.relay_type)
+           == -1
         || db_py_module_type(module, &db_py_spawn_spec, &db_py.spawn_type)
            == -1
         || db_py_module_type(module, &db_py_op_spec, &db_py.op_type) == -1

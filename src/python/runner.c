@@ -13,9 +13,6 @@
 
 
 static PyObject *db_py_run_method_send(PyObject *self, PyObject *arg);
-static PyObject *db_py_run_method_throw(PyObject *self, PyObject *const *args,
-    Py_ssize_t nargs);
-static PyObject *db_py_run_method_close(PyObject *self, PyObject *unused);
 static PyObject *db_py_run_get(PyObject *self, void *name);
 
 
@@ -288,7 +285,7 @@ db_py_throw(PyObject *iter, PyObject *const *args, Py_ssize_t nargs,
 }
 
 
-static PyObject *
+PyObject *
 db_py_run_method_throw(PyObject *self, PyObject *const *args,
     Py_ssize_t nargs)
 {
@@ -317,7 +314,7 @@ db_py_run_method_throw(PyObject *self, PyObject *const *args,
 }
 
 
-static PyObject *
+PyObject *
 db_py_run_method_close(PyObject *self, PyObject *unused)
 {
     PyObject     *result;
@@ -366,10 +363,8 @@ db_py_run_get(PyObject *self, void *name)
 
 
 void
-db_py_run_start(db_py_run_t *run)
+db_py_run_link(db_py_run_t *run)
 {
-    PyObject  *task;
-
     run->next = db_py.runs;
     run->prev = &db_py.runs;
 
@@ -380,11 +375,16 @@ db_py_run_start(db_py_run_t *run)
     db_py.runs = run;
     db_py.nruns++;
 
-    /* the list's; the caller's lasts until we return */
+    /* the list's */
     Py_INCREF(run);
+}
 
-    task = db_py.api->task_start(db_py.loop, (PyObject *) run, NULL);
 
+/* Its Task, taken over, has made its first step; NULL has failed. */
+
+void
+db_py_run_started(db_py_run_t *run, PyObject *task)
+{
     if (run->ended) {
         if (task == NULL) {
             db_py_log_exception("a task of a request failed");
@@ -398,6 +398,16 @@ db_py_run_start(db_py_run_t *run)
     } else {
         run->task = task;
     }
+}
+
+
+void
+db_py_run_start(db_py_run_t *run)
+{
+    db_py_run_link(run);
+
+    db_py_run_started(run, db_py.api->task_start(db_py.loop, (PyObject *) run,
+                                                 NULL));
 }
 
 

@@ -249,33 +249,80 @@ db_py_turn(int ends)
 }
 
 
+/* The next message of this turn, which stays, or NULL. */
+
+static db_msg_t *
+db_py_peek(void)
+{
+    if (db_py.room == 0) {
+        return NULL;
+    }
+
+    if (db_py.pending == NULL) {
+        db_py.pending = db_bridge_requests(db_py.conf->bridge);
+    }
+
+    return db_py.pending;
+}
+
+
+/* It may be gone, or linked anew, once it was dispatched. */
+
+static void
+db_py_drop(void)
+{
+    db_py.room--;
+    db_py.pending = (db_msg_t *) db_py.pending->node.next;
+}
+
+
+int
+db_py_more_requests(void)
+{
+    db_msg_t  *msg;
+
+    msg = db_py_peek();
+
+    return msg && msg->kind == DB_MSG_REQUEST;
+}
+
+
+db_py_run_t *
+db_py_next_request(void)
+{
+    db_job_t     *job;
+    db_py_run_t  *run;
+
+    run = NULL;
+
+    while (run == NULL && db_py_more_requests()) {
+        job = (db_job_t *) db_py.pending;
+
+        db_py_drop();
+        db_py_take(job);
+
+        run = db_py_request_run(job);
+    }
+
+    return run;
+}
+
+
 static int
 db_py_source_run(void *data)
 {
-    unsigned   n;
     db_msg_t  *msg;
 
     db_py_turn(0);
 
-    for (n = 0; n < DB_PY_BATCH; n++) {
+    db_py.room = DB_PY_BATCH;
 
-        if (db_py.pending == NULL) {
-            db_py.pending = db_bridge_requests(db_py.conf->bridge);
-
-            if (db_py.pending == NULL) {
-                return 0;
-            }
-        }
-
-        /* a message may be gone, or linked anew, once it was dispatched */
-
-        msg = db_py.pending;
-        db_py.pending = (db_msg_t *) msg->node.next;
-
+    while ((msg = db_py_peek())) {
+        db_py_drop();
         db_py_dispatch(msg);
     }
 
-    return 1;
+    return db_py.room == 0;
 }
 
 
@@ -377,6 +424,10 @@ db_py_attach(PyObject *loop, PyObject *stop, PyObject *report)
     db_py.stop = Py_NewRef(stop);
     db_py.report = Py_NewRef(report);
     db_py.loop = Py_NewRef(loop);
+
+    if (db_py_relay_init() == -1) {
+        return -1;
+    }
 
     return db_py.api->source_add(loop, &source);
 }

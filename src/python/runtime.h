@@ -139,6 +139,7 @@ typedef struct {
     PyTypeObject      *plan_type;
     PyTypeObject      *fetcher_type;
     PyTypeObject      *socket_type;
+    PyTypeObject      *relay_type;
     PyTypeObject      *spawn_type;
     PyTypeObject      *op_type;
     PyTypeObject      *lines_type;
@@ -156,6 +157,7 @@ typedef struct {
     db_ready_t        *ready;           /* until it is published */
 
     db_msg_t          *pending;         /* taken from the bridge, in order */
+    unsigned           room;            /* for so many more in this turn */
     db_chain_t         results;         /* held back until flushed */
     uint64_t           results_since;   /* ns, of the first of them */
     uint64_t           turn;            /* ns, when it began; 0: none */
@@ -224,6 +226,9 @@ extern PyMethodDef  db_py_run_methods[];
 extern PyGetSetDef  db_py_run_getset[];
 PySendResult db_py_run_send(PyObject *self, PyObject *arg, PyObject **result);
 PyObject *db_py_run_next(PyObject *self);
+PyObject *db_py_run_method_throw(PyObject *self, PyObject *const *args,
+    Py_ssize_t nargs);
+PyObject *db_py_run_method_close(PyObject *self, PyObject *unused);
 
 #define DB_PY_RUN_SLOTS(dealloc)                                              \
     { Py_tp_dealloc, dealloc },                                               \
@@ -242,8 +247,16 @@ void *db_py_run_new(PyTypeObject *type, const db_py_run_ops_t *ops,
 /* The end of each type's dealloc: what a run has, and its memory. */
 void db_py_run_dealloc(PyObject *self);
 
-/* Gives a fresh run to a Task; its end() is called whatever happens. */
+/*
+ * Gives a fresh run to a Task; its end() is called whatever happens.  The
+ * caller's reference lasts until this returns.
+ */
 void db_py_run_start(db_py_run_t *run);
+
+/* The halves of it, around the start of a Task that drives the run. */
+void db_py_run_link(db_py_run_t *run);
+void db_py_run_started(db_py_run_t *run, PyObject *task);
+
 void db_py_run_cancel(db_py_run_t *run);
 void db_py_run_cancel_all(void);
 void db_py_run_abandon_all(void);
@@ -255,6 +268,16 @@ PySendResult db_py_throw(PyObject *iter, PyObject *const *args,
     Py_ssize_t nargs, PyObject **result);
 PyObject *db_py_awaitable(PyObject *object);
 PyObject *db_py_exception(void);
+
+
+/* relay.c: one Task for many requests */
+
+extern PyType_Spec  db_py_relay_spec;
+
+int db_py_relay_init(void);
+
+/* As db_py_run_start(), and begins as many of the next requests as it can. */
+void db_py_relay_start(db_py_run_t *run);
 
 
 /* asgi.c */
@@ -271,6 +294,7 @@ extern PyType_Spec  db_py_plan_spec;
 extern PyType_Spec  db_py_fetcher_spec;
 
 void db_py_request(db_job_t *job);
+db_py_run_t *db_py_request_run(db_job_t *job);
 void db_py_request_disconnect(db_job_t *job);
 void db_py_request_cancel(db_job_t *job);
 void db_py_request_leave(db_job_t *job);
@@ -353,6 +377,13 @@ void db_py_spawn(db_spawn_t *spawn);
 /* runtime.c: the bridge as a source of the loop's work */
 
 int db_py_attach(PyObject *loop, PyObject *stop, PyObject *report);
+
+/*
+ * Whether the next message of this turn is a request; the run that has been
+ * made of it, a new reference, or NULL: first something else is to be done.
+ */
+int db_py_more_requests(void);
+db_py_run_t *db_py_next_request(void);
 void db_py_append(db_msg_t *msg);
 void db_py_owe(db_job_t *job);
 void db_py_publish(void);
