@@ -42,6 +42,7 @@ class Resource:
         many: bool = False,
         current: bytes | None = None,
         if_match: str | None = None,
+        if_none_match: str | None = None,
         scope: list[str] = ...,
     ) -> Future[tuple[int, list[tuple[bytes, bytes]], bytes]]: ...
 

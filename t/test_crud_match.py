@@ -188,6 +188,54 @@ def test_an_upsert_with_if_match_creates_nothing(client: httpx.Client) -> None:
     assert (answer.status_code, answer.headers["etag"]) == (200, '"2"')
 
 
+def none_match(tags: str) -> dict[str, str]:
+    return {"If-None-Match": tags}
+
+
+def test_an_upsert_with_if_none_match_creates_and_replaces_nothing(client: httpx.Client) -> None:
+    path = f"/doc/{uuid4().hex}"
+    first = client.put(path, json={"text": "x"}, headers=none_match("*"))
+    assert (first.status_code, first.headers["etag"]) == (201, '"1"')
+    for tags in ("*", '"1"', 'W/"1"', '"7", "1"'):
+        answer = client.put(path, json={"text": "y"}, headers=none_match(tags))
+        assert (answer.status_code, answer.json()) == (412, {"detail": "Precondition Failed"})
+    assert client.get(path).json()["text"] == "x"
+    answer = client.put(path, json={"text": "y"}, headers=none_match('"2", "x"'))
+    assert (answer.status_code, answer.headers["etag"]) == (200, '"2"')
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE"])
+def test_a_write_of_a_version_that_it_may_not_be_is_412(client: httpx.Client, method: str) -> None:
+    path = note(client, text="a")
+    client.patch(path, json={"text": "b"})
+    body = None if method == "DELETE" else {"text": "c"}
+    for headers in (
+        none_match("*"),
+        none_match('W/"2"'),
+        none_match('"1", "2"'),
+        {**match('"2"'), **none_match('"2"')},
+        {**match('"1"'), **none_match('"1"')},
+    ):
+        answer = client.request(method, path, json=body, headers=headers)
+        assert answer.status_code == 412, headers
+    assert client.get(path).json()["text"] == "b"
+    headers = {**match('"1"', '"2"'), **none_match('"1"')}
+    assert client.request(method, path, json=body, headers=headers).is_success
+    missing = client.request(method, f"/note/{'0' * 24}", json=body, headers=none_match("*"))
+    assert missing.status_code == 404
+
+
+def test_of_two_that_create_by_if_none_match_one_does(server: Nginx) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            url = f"{server.base_url}/doc/{uuid4().hex}"
+            answers = pool.map(
+                lambda n, url=url: httpx.put(url, json={"text": str(n)}, headers=none_match("*")),
+                range(8),
+            )
+            assert sorted(answer.status_code for answer in answers) == [201, *[412] * 7]
+
+
 def test_what_the_client_has_is_304_without_a_body(client: httpx.Client) -> None:
     path = note(client)
     client.patch(path, json={"text": "b"})

@@ -241,7 +241,7 @@ class Hybrid:
                 documents=[("", self.members.text(item, known, current))],
                 current=current,
                 prefix=request.scope["path"].rpartition("/")[0],
-                if_match=request.headers.get("if-match"),
+                **_conditions(request),
                 scope=scope,
             )
             if answer.status != 0:
@@ -258,9 +258,7 @@ class Hybrid:
         known, errors = self.members.parsed(id)
         self.members.refuse(errors, None)
         await hooks.run_before(values, id=known)
-        answer = await self.call(
-            "delete", id=id, if_match=request.headers.get("if-match"), scope=scope
-        )
+        answer = await self.call("delete", id=id, **_conditions(request), scope=scope)
         if answer.status == 204:
             await hooks.run_after(values, id=known)
         return answer
@@ -283,6 +281,11 @@ class Hybrid:
                 return Answer(*await self.resource.call(operation, **values))
         except TimeoutError:
             raise HTTPException(504) from None
+
+
+def _conditions(request: Request) -> dict[str, str | None]:
+    names = ("if-match", "if-none-match")
+    return {name.replace("-", "_"): request.headers.get(name) for name in names}
 
 
 #: What json.loads() takes and no JSON has, or what may be it.

@@ -192,13 +192,18 @@ class _Resource:
             answers[201] = Answer("A new document", "document", location | self.etag())
         if self.unique:
             answers[409] = Answer("Such a document already exists", "error")
+        parameters = self.if_match()
+        if self.upsert and self.version:
+            parameters.append(
+                _match("If-None-Match", "Versions it may not have; *: a new one alone")
+            )
         return self.operation(
             "update",
             "PUT",
             "Replaces a document as a whole"
             + (", or stores a new one under this id." if self.upsert else "."),
             {**answers, **self.not_found(), **self.matched(), 422: _INVALID},
-            parameters=self.if_match(),
+            parameters=parameters,
             body="update",
         )
 

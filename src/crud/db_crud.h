@@ -85,7 +85,7 @@ typedef struct {
     db_str_t              body;
     db_str_t              if_match;     /* of a versioned collection; NULL:
                                            not asked, empty: matches nothing */
-    db_str_t              if_none_match;
+    db_str_t              if_none_match;   /* likewise */
     const db_str_t       *scope;        /* values of the variables; empty:
                                            there is none */
 

@@ -44,7 +44,7 @@ int db_crud_read_id(db_crud_call_t *call);
  */
 char *db_crud_objectid(db_crud_call_t *call);
 
-/* What If-Match, or its lack, asks of a write.  DB_DONE: answered. */
+/* What If-Match, or its lack, and If-None-Match ask of a write. */
 int db_crud_match(db_crud_call_t *call);
 
 /* Adds what the documents of this caller have; DB_DONE: answered. */
@@ -67,13 +67,13 @@ int db_crud_finish_update(db_crud_call_t *call);
 
 
 /*
- * RFC 9110, 13.1.  The versions that If-Match names, in the arena: none when
- * any will do.  DB_DECLINED: more than DB_ETAG_MAX.
+ * RFC 9110, 13.1.  The versions that a list of tags names, in the arena.
+ * DB_DONE: it names any.  DB_DECLINED: more than DB_ETAG_MAX.
  */
 
 #define DB_ETAG_MAX  64
 
-int db_etag_versions(db_arena_t *arena, db_str_t list,
+int db_etag_versions(db_arena_t *arena, db_str_t list, int strong,
     const uint64_t **versions, unsigned *nversions);
 
 /* Whether If-None-Match names this version. */

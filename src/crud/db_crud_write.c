@@ -327,6 +327,15 @@ db_crud_begin_create(db_crud_call_t *call)
 }
 
 
+static int
+db_crud_tags_failed(db_crud_call_t *call, int rc, db_str_t text)
+{
+    return rc == DB_DECLINED ? db_crud_detail(call, 400, text) : rc;
+}
+
+
+/* DB_DONE: answered. */
+
 int
 db_crud_match(db_crud_call_t *call)
 {
@@ -334,6 +343,19 @@ db_crud_match(db_crud_call_t *call)
 
     if (!call->crud->collection.versioned) {
         return DB_OK;
+    }
+
+    if (call->if_none_match.data) {
+        rc = db_etag_versions(call->arena, call->if_none_match, 0,
+                              &call->op.others, &call->op.nothers);
+
+        if (rc != DB_OK && rc != DB_DONE) {
+            return db_crud_tags_failed(call, rc,
+                                       db_string("If-None-Match names too "
+                                                 "many versions"));
+        }
+
+        call->op.absent = (rc == DB_DONE);
     }
 
     if (call->if_match.data == NULL) {
@@ -344,13 +366,12 @@ db_crud_match(db_crud_call_t *call)
 
     call->op.upsert = 0;
 
-    rc = db_etag_versions(call->arena, call->if_match, &call->op.versions,
+    rc = db_etag_versions(call->arena, call->if_match, 1, &call->op.versions,
                           &call->op.nversions);
 
-    return rc == DB_DECLINED
-           ? db_crud_detail(call, 400, db_string("If-Match names too many "
-                                                 "versions"))
-           : rc;
+    return rc == DB_DONE ? DB_OK
+           : db_crud_tags_failed(call, rc, db_string("If-Match names too many "
+                                                     "versions"));
 }
 
 

@@ -92,11 +92,11 @@ db_etag_version(db_str_t tag)
 }
 
 
-/* By the strong comparison: a weak tag matches nothing. */
+/* By the strong comparison a weak tag matches nothing. */
 
 int
-db_etag_versions(db_arena_t *arena, db_str_t list, const uint64_t **versions,
-    unsigned *nversions)
+db_etag_versions(db_arena_t *arena, db_str_t list, int strong,
+    const uint64_t **versions, unsigned *nversions)
 {
     int        weak;
     uint64_t  *named, version;
@@ -115,10 +115,10 @@ db_etag_versions(db_arena_t *arena, db_str_t list, const uint64_t **versions,
     while (db_etag_next(&list, &tag, &weak)) {
 
         if (tag.data == NULL) {
-            return DB_OK;
+            return DB_DONE;
         }
 
-        version = weak ? DB_ETAG_NONE : db_etag_version(tag);
+        version = (weak && strong) ? DB_ETAG_NONE : db_etag_version(tag);
 
         if (version == DB_ETAG_NONE) {
             continue;

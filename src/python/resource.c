@@ -25,8 +25,8 @@ static PyMethodDef  db_py_resource_methods[] = {
     { "call", (PyCFunction) (void (*)(void)) db_py_resource_call,
       METH_VARARGS|METH_KEYWORDS,
       "call(operation, *, prefix=\"\", id=\"\", query=\"\", documents=None, "
-      "many=False, current=None, if_match=None, scope=[]): a future of "
-      "(status, headers, body)." },
+      "many=False, current=None, if_match=None, if_none_match=None, "
+      "scope=[]): a future of (status, headers, body)." },
     { NULL, NULL, 0, NULL }
 };
 
@@ -206,25 +206,26 @@ db_py_resource_ask(db_crud_call_t *call, PyObject *args, PyObject *kwargs)
     int          many;
     PyObject    *documents, *scope;
     Py_ssize_t   prefix_len, id_len, query_len, current_len, match_len;
-    const char  *name, *prefix, *id, *query, *current, *match;
+    Py_ssize_t   none_len;
+    const char  *name, *prefix, *id, *query, *current, *match, *none;
 
     static char  *names[] = {
         "operation", "prefix", "id", "query", "documents", "many", "current",
-        "if_match", "scope", NULL
+        "if_match", "if_none_match", "scope", NULL
     };
 
     many = 0;
     documents = scope = NULL;
-    current = match = NULL;
+    current = match = none = NULL;
     prefix = id = query = "";
-    prefix_len = id_len = query_len = match_len = 0;
+    prefix_len = id_len = query_len = match_len = none_len = 0;
 
-    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$s#s#s#O!pz#z#O!:call",
+    if (!PyArg_ParseTupleAndKeywords(args, kwargs, "s|$s#s#s#O!pz#z#z#O!:call",
                                      names, &name, &prefix, &prefix_len, &id,
                                      &id_len, &query, &query_len,
                                      &PyList_Type, &documents, &many, &current,
                                      &current_len, &match, &match_len,
-                                     &PyList_Type, &scope))
+                                     &none, &none_len, &PyList_Type, &scope))
     {
         return -1;
     }
@@ -237,7 +238,9 @@ db_py_resource_ask(db_crud_call_t *call, PyObject *args, PyObject *kwargs)
         || (current && db_py_resource_copy(call, &call->current, current,
                                            current_len) == -1)
         || (match && db_py_resource_copy(call, &call->if_match, match,
-                                         match_len) == -1))
+                                         match_len) == -1)
+        || (none && db_py_resource_copy(call, &call->if_none_match, none,
+                                        none_len) == -1))
     {
         return -1;
     }

@@ -12,7 +12,7 @@
 
 
 /* Raised when db_store.h or this file changes: a driver may be a file. */
-#define DB_STORE_DRIVER  4
+#define DB_STORE_DRIVER  5
 
 
 typedef struct {
@@ -39,6 +39,33 @@ typedef struct {
 struct db_store_s {
     const db_store_driver_t  *driver;
 };
+
+
+/* Whether a document of this version may be written; else it is MISMATCH. */
+
+static inline int
+db_store_matches(const db_store_op_t *op, uint64_t version)
+{
+    unsigned  i;
+
+    if (op->absent) {
+        return 0;
+    }
+
+    for (i = 0; i < op->nothers; i++) {
+        if (op->others[i] == version) {
+            return 0;
+        }
+    }
+
+    for (i = 0; i < op->nversions; i++) {
+        if (op->versions[i] == version) {
+            return 1;
+        }
+    }
+
+    return op->nversions == 0;
+}
 
 
 extern const db_store_driver_t  db_sqlite_driver;

@@ -244,6 +244,9 @@ struct db_store_op_s {
 
     const uint64_t         *versions;    /* it must have one of them */
     unsigned                nversions;   /* 0: any */
+    const uint64_t         *others;      /* and none of these */
+    unsigned                nothers;
+    unsigned                absent:1;    /* it must not be there */
     unsigned                upsert:1;    /* not REMOVE: insert what is not
                                             there; something that only fails
                                             the conditions is not found */

@@ -149,21 +149,6 @@ db_write_insert(db_connection_t *conn, db_store_op_t *op)
 }
 
 
-static int
-db_write_has_version(const db_store_op_t *op)
-{
-    unsigned  i;
-
-    for (i = 0; i < op->nversions; i++) {
-        if (op->versions[i] == op->version) {
-            return 1;
-        }
-    }
-
-    return op->nversions == 0;
-}
-
-
 /* Leaves a status other than OK for an operation that is not to be. */
 
 static int
@@ -198,7 +183,7 @@ db_write_look(db_connection_t *conn, db_store_op_t *op, db_current_t *current)
         if (op->conditions && !sqlite3_column_int(stmt, 2)) {
             op->status = DB_STORE_NOT_FOUND;
 
-        } else if (!db_write_has_version(op)) {
+        } else if (!db_store_matches(op, op->version)) {
             op->status = DB_STORE_MISMATCH;
         }
 
@@ -294,7 +279,7 @@ db_write_one(db_connection_t *conn, db_store_op_t *op)
     rc = SQLITE_OK;
 
     if (op->kind == DB_STORE_MODIFY || op->conditions || op->nversions
-        || op->upsert
+        || op->nothers || op->absent || op->upsert
         || (op->collection->versioned && op->kind == DB_STORE_REPLACE))
     {
         rc = db_write_look(conn, op, &current);

@@ -191,19 +191,18 @@ db_mongo_insert(db_mongo_call_t *call)
 }
 
 
-/* "_v": one of the versions; a document without any has 0. */
+/* A document without any version has 0. */
 
 static void
-db_mongo_versions(db_buf_t *out, const uint64_t *versions, unsigned n)
+db_mongo_version_list(db_buf_t *out, db_str_t operator,
+    const uint64_t *versions, unsigned n)
 {
     char        name[DB_BSON_INDEX];
-    size_t      start, list;
+    size_t      list;
     unsigned    i, total;
     db_value_t  null;
 
-    db_bson_name(out, DB_BSON_OBJECT, db_string("_v"));
-    start = db_bson_begin(out);
-    db_bson_name(out, DB_BSON_ARRAY, db_string("$in"));
+    db_bson_name(out, DB_BSON_ARRAY, operator);
     list = db_bson_begin(out);
     total = n;
     null.kind = DB_VALUE_NULL;
@@ -217,6 +216,28 @@ db_mongo_versions(db_buf_t *out, const uint64_t *versions, unsigned n)
     }
 
     db_bson_end(out, list);
+}
+
+
+/* "_v": one of the versions, unless there are none, and none of the others. */
+
+static void
+db_mongo_versions(db_buf_t *out, const uint64_t *versions, unsigned n,
+    const uint64_t *others, unsigned nothers)
+{
+    size_t  start;
+
+    db_bson_name(out, DB_BSON_OBJECT, db_string("_v"));
+    start = db_bson_begin(out);
+
+    if (n) {
+        db_mongo_version_list(out, db_string("$in"), versions, n);
+    }
+
+    if (nothers) {
+        db_mongo_version_list(out, db_string("$nin"), others, nothers);
+    }
+
     db_bson_end(out, start);
 }
 
@@ -263,23 +284,6 @@ db_mongo_members(db_buf_t *out, db_str_t bson)
 
         db_bson_end(out, start);
     }
-}
-
-
-/* Whether a version is asked for that is not the document's. */
-
-static int
-db_mongo_mismatch(const db_store_op_t *op, uint64_t version)
-{
-    unsigned  i;
-
-    for (i = 0; i < op->nversions; i++) {
-        if (op->versions[i] == version) {
-            return 0;
-        }
-    }
-
-    return op->nversions != 0;
 }
 
 
@@ -342,7 +346,7 @@ db_mongo_see(db_mongo_call_t *call, db_mongo_seen_t *seen)
         return DB_STORE_FAILED;
     }
 
-    if (db_mongo_mismatch(op, seen->version)) {
+    if (!db_store_matches(op, seen->version)) {
         return DB_STORE_MISMATCH;
     }
 
@@ -383,7 +387,7 @@ db_mongo_replace(db_mongo_call_t *call, const db_mongo_seen_t *seen)
 
     if (op->collection->versioned) {
         version = seen->looked ? seen->version : op->versions[0];
-        db_mongo_versions(&out, &version, 1);
+        db_mongo_versions(&out, &version, 1, NULL, 0);
 
     } else if (op->kind == DB_STORE_MODIFY) {
         db_mongo_members(&out, seen->bson);
@@ -485,24 +489,44 @@ db_mongo_write(db_mongo_call_t *call, int look)
 }
 
 
+/* What to a removal is as good as missing may be there with a version. */
+
+static db_store_status_t
+db_mongo_not_removed(db_mongo_call_t *call)
+{
+    db_str_t            bson;
+    db_store_status_t   status;
+
+    status = db_mongo_look(call, 0, &bson);
+
+    return (status == DB_STORE_OK) ? DB_STORE_MISMATCH : status;
+}
+
+
 static db_store_status_t
 db_mongo_remove(db_mongo_call_t *call)
 {
+    int                 conditional;
     bson_t              filter, reply;
     size_t              start;
-    db_str_t            bson;
     db_buf_t            out;
     db_store_op_t      *op;
     db_store_status_t   status;
 
     op = call->op;
+    conditional = (op->nversions || op->nothers);
+
+    if (op->absent) {
+        return db_mongo_not_removed(call);
+    }
 
     if (db_mongo_by_id(call, &out, &start) != DB_OK) {
         return DB_STORE_NOT_FOUND;
     }
 
-    if (op->nversions) {
-        db_mongo_versions(&out, op->versions, op->nversions);
+    if (conditional) {
+        db_mongo_versions(&out, op->versions, op->nversions, op->others,
+                          op->nothers);
     }
 
     db_bson_end(&out, start);
@@ -519,12 +543,8 @@ db_mongo_remove(db_mongo_call_t *call)
         status = db_mongo_write_failed(call, "a removal");
 
     } else if (db_mongo_met(&reply, "deletedCount") == 0) {
-        status = DB_STORE_NOT_FOUND;
-
-        if (op->nversions) {
-            status = db_mongo_look(call, 0, &bson);
-            status = (status == DB_STORE_OK) ? DB_STORE_MISMATCH : status;
-        }
+        status = conditional ? db_mongo_not_removed(call)
+                             : DB_STORE_NOT_FOUND;
     }
 
     bson_destroy(&reply);
@@ -549,7 +569,7 @@ db_mongo_change(db_mongo_call_t *call)
 
     /* the version that the next one follows must be known */
 
-    look = op->kind == DB_STORE_MODIFY
+    look = op->kind == DB_STORE_MODIFY || op->nothers || op->absent
            || (op->collection->versioned && op->nversions != 1);
 
     for (tries = 0; tries < DB_MONGO_TRIES; tries++) {
