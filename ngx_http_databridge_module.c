@@ -461,7 +461,9 @@ ngx_http_databridge_init(ngx_conf_t *cf)
 
     dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_databridge_module);
 
-    if (dmcf->apps.nelts && ngx_http_databridge_user_init(cf) != NGX_OK) {
+    if ((dmcf->apps.nelts || dmcf->cruds.nelts)
+        && ngx_http_databridge_user_init(cf) != NGX_OK)
+    {
         return NGX_ERROR;
     }
 

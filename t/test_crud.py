@@ -392,6 +392,20 @@ def test_a_large_document_goes_in_and_out(client: httpx.Client) -> None:
     assert client.post("/articles", json={"title": "large", "text": 2 * text}).status_code == 413
 
 
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(
+    server: Nginx, expect: str
+) -> None:
+    with server.raw() as raw:
+        raw.send(
+            f"POST /articles HTTP/1.1\r\nHost: test\r\n{expect}"
+            "Content-Type: application/json\r\nContent-Length: 2000000\r\n\r\n".encode()
+        )
+        answer = raw.response()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        assert answer.body == b'{"detail":"Request Entity Too Large"}'
+
+
 def test_pipelined_writes_and_reads_are_answered_in_order(server: Nginx) -> None:
     with server.raw() as client:
         requests = []

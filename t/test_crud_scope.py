@@ -268,6 +268,29 @@ app.crud_routes(Own,""",
         assert (answer.status_code, answer.json()) == (403, {"detail": "Forbidden"})
 
 
+def test_neither_is_he_where_there_is_no_application(make_nginx: Callable[..., Nginx]) -> None:
+    server = make_nginx()
+    code = APP.replace("$http_x_user", "$remote_user")
+    (server.prefix / "own.json").write_text(json.dumps(schemas(code)["/own"]))
+    (server.prefix / "users").write_text("ann:{PLAIN}a\n")
+    server.configure(
+        http=f"databridge_store main sqlite:{server.prefix}/test.db;",
+        server=f"""
+        set $claimed $remote_user;
+        location /own {{ databridge_crud own schema={server.prefix}/own.json; }}
+        location /mine {{
+            auth_basic "here"; auth_basic_user_file {server.prefix}/users;
+            databridge_crud own schema={server.prefix}/own.json;
+        }}
+        """,
+    )
+    server.start()
+    claimed = httpx.BasicAuth("ann", "wrong")
+    assert server.client.get("/own", auth=claimed).status_code == 403
+    assert server.client.get("/mine", auth=claimed).status_code == 401
+    assert server.client.get("/mine", auth=("ann", "a")).status_code == 200
+
+
 # limits
 
 

@@ -459,6 +459,10 @@ void ngx_http_databridge_drop_body(ngx_http_request_t *r);
 
 ngx_int_t ngx_http_databridge_user_init(ngx_conf_t *cf);
 void ngx_http_databridge_user(ngx_http_request_t *r, ngx_str_t *user);
+ngx_int_t ngx_http_databridge_crud_variable(ngx_http_request_t *r,
+    db_str_t name, db_str_t *value);
+void ngx_http_databridge_crud_check(ngx_cycle_t *cycle,
+    const db_crud_t *crud);
 
 /* ngx_http_databridge_response.c */
 
@@ -588,13 +592,11 @@ ngx_table_elt_t *ngx_http_databridge_header_in(ngx_http_request_t *r,
 /* ngx_http_databridge_crud.c */
 
 ngx_int_t ngx_http_databridge_crud_handler(ngx_http_request_t *r);
+ngx_int_t ngx_http_databridge_crud_read(ngx_http_request_t *r,
+    ngx_http_client_body_handler_pt handler);
 ngx_int_t ngx_http_databridge_crud_run(ngx_http_request_t *r,
     const db_crud_t *crud, db_store_t *store, db_str_t prefix, db_str_t rest);
-ngx_int_t ngx_http_databridge_crud_variable(ngx_http_request_t *r,
-    db_str_t name, db_str_t *value);
 void ngx_http_databridge_crud_written(db_node_t *node);
-void ngx_http_databridge_crud_check(ngx_cycle_t *cycle,
-    const db_crud_t *crud);
 void ngx_http_databridge_crud_asked(db_python_call_t *asked);
 
 

@@ -31,6 +31,7 @@ typedef struct {
 } ngx_http_databridge_crud_t;
 
 
+static ngx_int_t ngx_http_databridge_crud_too_large(ngx_http_request_t *r);
 static void ngx_http_databridge_crud_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_crud_start(ngx_http_request_t *r);
 static ngx_http_databridge_crud_t *ngx_http_databridge_crud_create(
@@ -61,26 +62,53 @@ static void ngx_http_databridge_crud_cleanup(void *data);
 static ngx_int_t ngx_http_databridge_crud_answer(ngx_http_request_t *r,
     ngx_http_databridge_crud_t *crud);
 static ngx_int_t ngx_http_databridge_crud_failed(ngx_http_request_t *r);
-static ngx_uint_t ngx_http_databridge_crud_known(
-    ngx_http_core_main_conf_t *cmcf, ngx_str_t *name);
 static void ngx_http_databridge_crud_return(db_python_call_t *asked);
 
 
 ngx_int_t
 ngx_http_databridge_crud_handler(ngx_http_request_t *r)
 {
-    ngx_int_t  rc;
-
     ngx_http_databridge_begin_crud(r);
 
-    rc = ngx_http_read_client_request_body(r,
+    return ngx_http_databridge_crud_read(r,
                                        ngx_http_databridge_crud_body_handler);
+}
 
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        return rc;
+
+/* A body is read whole, unless it says that it is too large. */
+
+ngx_int_t
+ngx_http_databridge_crud_read(ngx_http_request_t *r,
+    ngx_http_client_body_handler_pt handler)
+{
+    ngx_int_t  rc;
+
+    if (r->headers_in.content_length_n > DB_CRUD_MAX_DOCUMENT) {
+
+        /* it is not asked for either, nor is there a request behind it */
+
+        r->expect_tested = 1;
+        r->keepalive = 0;
+        r->lingering_close = 1;
+
+        ngx_http_databridge_record_kind(r, NGX_HTTP_DATABRIDGE_NATIVE);
+
+        return ngx_http_databridge_crud_too_large(r);
     }
 
-    return NGX_DONE;
+    rc = ngx_http_read_client_request_body(r, handler);
+
+    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
+}
+
+
+static ngx_int_t
+ngx_http_databridge_crud_too_large(ngx_http_request_t *r)
+{
+    return ngx_http_databridge_answer_error(r,
+                                          NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
+                                          "Request Entity Too Large",
+                                          db_null_string);
 }
 
 
@@ -173,9 +201,7 @@ ngx_http_databridge_crud_run(ngx_http_request_t *r, const db_crud_t *crud,
     rc = ngx_http_databridge_crud_ask(r, call->call, prefix, id);
 
     if (rc == NGX_DECLINED) {
-        return ngx_http_databridge_answer_error(r,
-                                          NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                                          "Request Entity Too Large", allow);
+        return ngx_http_databridge_crud_too_large(r);
     }
 
     if (rc != NGX_OK) {
@@ -410,39 +436,6 @@ ngx_http_databridge_crud_scope(ngx_http_request_t *r, db_crud_call_t *call)
             return NGX_ERROR;
         }
     }
-
-    return NGX_OK;
-}
-
-
-/*
- * A variable that is not there is empty, and so is a user whom nginx has not
- * authenticated: its own $remote_user is whatever name a client claims.
- */
-
-ngx_int_t
-ngx_http_databridge_crud_variable(ngx_http_request_t *r, db_str_t name,
-    db_str_t *value)
-{
-    ngx_str_t                   key, user;
-    ngx_http_variable_value_t  *vv;
-
-    if (db_str_eq(name, db_string("remote_user"))) {
-        ngx_http_databridge_user(r, &user);
-        *value = ngx_http_databridge_str(user);
-        return NGX_OK;
-    }
-
-    key.data = (u_char *) name.data;
-    key.len = name.len;
-
-    vv = ngx_http_get_variable(r, &key, ngx_hash_key(key.data, key.len));
-    if (vv == NULL) {
-        return NGX_ERROR;
-    }
-
-    value->data = (char *) vv->data;
-    value->len = vv->not_found ? 0 : vv->len;
 
     return NGX_OK;
 }
@@ -777,66 +770,6 @@ ngx_http_databridge_crud_failed(ngx_http_request_t *r)
     }
 
     return NGX_OK;
-}
-
-
-/*
- * An application's resource names a variable when the configuration is long
- * read: one that does not exist is said once, its requests are refused.
- */
-
-void
-ngx_http_databridge_crud_check(ngx_cycle_t *cycle, const db_crud_t *crud)
-{
-    db_str_t                    model;
-    unsigned                    i, n;
-    ngx_str_t                   name;
-    const db_str_t             *variables;
-    ngx_http_core_main_conf_t  *cmcf;
-
-    cmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module);
-    model = db_crud_name(crud);
-    variables = db_crud_variables(crud, &n);
-
-    for (i = 0; i < n; i++) {
-        name.data = (u_char *) variables[i].data;
-        name.len = variables[i].len;
-
-        if (!ngx_http_databridge_crud_known(cmcf, &name)) {
-            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                          "databridge: the scope of %*s names the variable "
-                          "\"$%V\", which nginx does not know: its requests "
-                          "are answered 403", model.len, model.data, &name);
-        }
-    }
-}
-
-
-static ngx_uint_t
-ngx_http_databridge_crud_known(ngx_http_core_main_conf_t *cmcf,
-    ngx_str_t *name)
-{
-    ngx_uint_t            i;
-    ngx_http_variable_t  *v;
-
-    if (ngx_hash_find(&cmcf->variables_hash,
-                      ngx_hash_key(name->data, name->len), name->data,
-                      name->len))
-    {
-        return 1;
-    }
-
-    v = cmcf->prefix_variables.elts;
-
-    for (i = 0; i < cmcf->prefix_variables.nelts; i++) {
-        if (name->len > v[i].name.len
-            && ngx_strncmp(name->data, v[i].name.data, v[i].name.len) == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 

@@ -437,7 +437,6 @@ ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
 {
     u_char              *p;
     db_str_t             root;
-    ngx_int_t            rc;
     ngx_http_request_t  *r;
 
     r = ctx->request;
@@ -464,14 +463,8 @@ ngx_http_databridge_native(ngx_http_databridge_ctx_t *ctx,
         ctx->prefix.len += root.len;
     }
 
-    rc = ngx_http_read_client_request_body(r,
-                                    ngx_http_databridge_native_body_handler);
-
-    if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
-        return rc;
-    }
-
-    return NGX_DONE;
+    return ngx_http_databridge_crud_read(r,
+                                     ngx_http_databridge_native_body_handler);
 }
 
 

@@ -1,5 +1,6 @@
 /*
- * Whom nginx has authenticated.
+ * Whom nginx has authenticated, and the variables that say whose documents
+ * of a native resource a caller sees.
  *
  * headers_in.user alone does not tell: $remote_user fills it with whatever
  * name the client claims, wherever a configuration uses that variable.  So
@@ -11,6 +12,8 @@
 
 
 static ngx_int_t ngx_http_databridge_forget_user(ngx_http_request_t *r);
+static ngx_uint_t ngx_http_databridge_crud_known(
+    ngx_http_core_main_conf_t *cmcf, ngx_str_t *name);
 
 
 ngx_int_t
@@ -60,4 +63,97 @@ ngx_http_databridge_user(ngx_http_request_t *r, ngx_str_t *user)
     if (r->headers_in.user.data && r->headers_out.www_authenticate == NULL) {
         *user = r->headers_in.user;
     }
+}
+
+
+/*
+ * A variable that is not there is empty, and so is a user whom nginx has not
+ * authenticated: its own $remote_user is whatever name a client claims.
+ */
+
+ngx_int_t
+ngx_http_databridge_crud_variable(ngx_http_request_t *r, db_str_t name,
+    db_str_t *value)
+{
+    ngx_str_t                   key, user;
+    ngx_http_variable_value_t  *vv;
+
+    if (db_str_eq(name, db_string("remote_user"))) {
+        ngx_http_databridge_user(r, &user);
+        *value = ngx_http_databridge_str(user);
+        return NGX_OK;
+    }
+
+    key.data = (u_char *) name.data;
+    key.len = name.len;
+
+    vv = ngx_http_get_variable(r, &key, ngx_hash_key(key.data, key.len));
+    if (vv == NULL) {
+        return NGX_ERROR;
+    }
+
+    value->data = (char *) vv->data;
+    value->len = vv->not_found ? 0 : vv->len;
+
+    return NGX_OK;
+}
+
+
+/*
+ * An application's resource names a variable when the configuration is long
+ * read: one that does not exist is said once, its requests are refused.
+ */
+
+void
+ngx_http_databridge_crud_check(ngx_cycle_t *cycle, const db_crud_t *crud)
+{
+    db_str_t                    model;
+    unsigned                    i, n;
+    ngx_str_t                   name;
+    const db_str_t             *variables;
+    ngx_http_core_main_conf_t  *cmcf;
+
+    cmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module);
+    model = db_crud_name(crud);
+    variables = db_crud_variables(crud, &n);
+
+    for (i = 0; i < n; i++) {
+        name.data = (u_char *) variables[i].data;
+        name.len = variables[i].len;
+
+        if (!ngx_http_databridge_crud_known(cmcf, &name)) {
+            ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                          "databridge: the scope of %*s names the variable "
+                          "\"$%V\", which nginx does not know: its requests "
+                          "are answered 403", model.len, model.data, &name);
+        }
+    }
+}
+
+
+static ngx_uint_t
+ngx_http_databridge_crud_known(ngx_http_core_main_conf_t *cmcf,
+    ngx_str_t *name)
+{
+    ngx_uint_t            i;
+    ngx_http_variable_t  *v;
+
+    if (ngx_hash_find(&cmcf->variables_hash,
+                      ngx_hash_key(name->data, name->len), name->data,
+                      name->len))
+    {
+        return 1;
+    }
+
+    v = cmcf->prefix_variables.elts;
+
+    for (i = 0; i < cmcf->prefix_variables.nelts; i++) {
+        if (name->len > v[i].name.len
+            && ngx_strncmp(name->data, v[i].name.data, v[i].name.len) == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
 }
