@@ -47,7 +47,8 @@ class Signals:
         self._handlers = [(n, signal.signal(n, _noted)) for n in self.NUMBERS]
         self.nohup = (signal.SIGHUP, signal.SIG_IGN) in self._handlers
         if signal.getsignal(signal.SIGCHLD) == signal.SIG_IGN:
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            ignored = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            self._handlers.append((signal.SIGCHLD, ignored))
         return self
 
     def __exit__(
