@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Log, Nginx, Uvicorn, until
+from harness import Log, Nginx, Uvicorn, processes, until
 from harness.asgi import UVICORN_FAILS
 from harness.nginx import StartError
 from harness.processes import alive, children, descriptors, kill_group
@@ -179,3 +179,12 @@ def test_a_group_is_killed_but_not_that_of_another_process_with_the_number() -> 
     kill_group(process)
     assert process.wait(10) == -signal.SIGKILL
     kill_group(process)
+
+
+def test_a_later_process_with_the_number_of_a_child_is_not_that_child() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    assert process.pid in children(os.getpid()) and alive(process.pid)
+    processes._born[process.pid] = "1"
+    assert not alive(process.pid)
+    process.kill()
+    process.wait()

@@ -13,8 +13,10 @@ from pathlib import Path
 from harness.wait import eventually, until
 
 LISTEN = "0A"
+BEGAN = 19  # of the fields of /proc/PID/stat behind the name
 
 _ports: set[int] = set()  # that were handed out
+_born: dict[int, str] = {}  # when those began that were seen as children
 
 # pytest-xdist runs the files of tests in so many processes, and this is one of them
 
@@ -23,8 +25,9 @@ NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not."""
-    return _stat(pid)[:1] not in ([], ["Z"])
+    """Whether the process runs; a zombie does not, nor a later one with its number."""
+    stat = _stat(pid)
+    return stat[:1] not in ([], ["Z"]) and stat[BEGAN] == _born.get(pid, stat[BEGAN])
 
 
 def children(pid: int) -> list[int]:
@@ -37,6 +40,7 @@ def children(pid: int) -> list[int]:
 
             if stat and stat[0] != "Z" and int(stat[1]) == pid:
                 found.append(int(entry))
+                _born[int(entry)] = stat[BEGAN]
 
     return sorted(found)
 
