@@ -368,6 +368,43 @@ async def add():
     pair.nginx.logged("runs without plans: the application has dependency_overrides")
 
 
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        ("fastapi.routing", "serialize_response"),
+        ("JSONResponse", "render"),
+        ("Response", "__call__"),
+        ("FastAPI", "__call__"),
+    ],
+)
+def test_what_is_patched_at_run_time_ends_the_plans(serve: Serve, owner: str, name: str) -> None:
+    pair = serve(
+        f"""
+import functools
+import fastapi.routing
+
+app = FastAPI()
+
+@app.get("/x")
+async def x():
+    return [1, 2]
+
+@app.get("/patch")
+async def patch():
+    @functools.wraps({owner}.{name})
+    def traced(*args, original={owner}.{name}, **named):
+        return original(*args, **named)
+
+    {owner}.{name} = traced
+"""
+    )
+    assert pair.same("GET", "/x").status == 200
+    pair.same("GET", "/patch")
+    for _ in range(3):
+        assert pair.same("GET", "/x", kind=None).body == b"[1,2]"
+    assert len(pair.nginx.logged(f"runs without plans: {owner} was patched")) == 1
+
+
 def test_a_limit_of_bodies_is_fastapis(serve: Serve) -> None:
     pair = serve(
         """

@@ -616,38 +616,6 @@ def test_a_stack_that_was_changed_is_seen() -> None:
     assert route_of(app).reason == "GZipMiddleware was put around the application"
 
 
-def test_the_gate_closes_and_says_why_once() -> None:
-    app = FastAPI()
-    included = APIRouter()
-    included.get("/x")(nothing)
-    app.include_router(included)
-    found = declared.declaration(app)
-    assert found.planner is not None
-    said: list[str] = []
-    gate = found.planner.gate(said.append)
-    assert gate()
-    app.dependency_overrides[dependency] = nothing
-    assert not gate()
-    assert not gate()
-    assert said == ["the application has dependency_overrides"]
-    app.dependency_overrides.clear()
-    assert gate()
-    included.get("/y")(nothing)
-    assert not gate()
-
-
-@pytest.mark.parametrize("patch", [nothing, Proxy(fastapi.routing.serialize_response)])
-def test_the_gate_closes_when_something_is_patched(
-    patch: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = FastAPI()
-    planner = plans.planner(app)
-    gate = planner.gate(lambda why: None)
-    assert gate()
-    monkeypatch.setattr(fastapi.routing, "serialize_response", patch)
-    assert not gate()
-
-
 # exceptions
 
 

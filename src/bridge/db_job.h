@@ -15,6 +15,8 @@
  * A part is a piece of a response: written by Python, then owned by the
  * nginx thread until it is sent.  A part whose body lies in a Python object
  * goes back to Python as DB_MSG_RELEASE; any other is freed where it ends.
+ * The job has room for its first part, when that is small, which then holds
+ * a reference to it.
  *
  * Neither side runs far ahead of the other.  The nginx thread stops reading
  * the client when DB_AHEAD_MAX bytes of chunks are not yet taken; Python's
@@ -137,7 +139,13 @@ typedef struct {
     size_t         credit;       /* bytes to give back once it is sent */
     int            fd;           /* a file, sent instead of a body, or -1 */
     off_t          file_size;    /* so much of it, from its start */
+    unsigned       lodged:1;     /* in the room of its job */
 } db_part_t;
+
+
+/* Headers and body of a short answer as well. */
+
+#define DB_PART_ROOM  384
 
 
 struct db_job_s {
@@ -191,6 +199,10 @@ struct db_job_s {
     db_str_t       body;         /* copied, when it fits in the job */
     int            body_fd;      /* else a descriptor of the job's, or -1 */
     off_t          body_size;    /* of what came with the job */
+
+    int            lodging;      /* Python: the room was taken */
+    _Alignas(db_part_t)
+    char           room[DB_PART_ROOM];   /* last, and not cleared */
 };
 
 

@@ -88,19 +88,22 @@ ngx_http_databridge_set_headers(ngx_http_request_t *r, db_part_t *part)
 static ngx_int_t
 ngx_http_databridge_set_header(ngx_http_request_t *r, db_header_t *header)
 {
+    u_char                        *name;
     ngx_str_t                      value;
     ngx_table_elt_t               *h;
     ngx_http_databridge_header_t  *known;
 
+    name = (u_char *) header->name.data;
     value.data = (u_char *) header->value.data;
     value.len = header->value.len;
 
+    /* nearly all applications write them in lower case */
+
     for (known = ngx_http_databridge_headers; known->name.len; known++) {
         if (known->name.len == header->name.len
-            && ngx_strncasecmp(known->name.data,
-                               (u_char *) header->name.data,
-                               header->name.len)
-               == 0)
+            && (ngx_memcmp(known->name.data, name, known->name.len) == 0
+                || ngx_strncasecmp(known->name.data, name, known->name.len)
+                   == 0))
         {
             break;
         }

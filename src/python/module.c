@@ -420,6 +420,52 @@ db_py_module_json_text(PyObject *module, PyObject *object)
 }
 
 
+/* Borrowed, or NULL, mostly without an exception. */
+
+static PyObject *
+db_py_module_member(PyObject *owner, PyObject *name)
+{
+    if (PyModule_Check(owner)) {
+        return PyDict_GetItemWithError(PyModule_GetDict(owner), name);
+    }
+
+    return PyType_Check(owner) ? _PyType_Lookup((PyTypeObject *) owner, name)
+                               : NULL;
+}
+
+
+static PyObject *
+db_py_module_patched(PyObject *module, PyObject *watched)
+{
+    Py_ssize_t   i;
+    PyObject    *item, *owner;
+
+    if (!PyTuple_CheckExact(watched)) {
+        PyErr_SetString(PyExc_TypeError, "patched() needs a tuple");
+        return NULL;
+    }
+
+    for (i = 0; i < PyTuple_GET_SIZE(watched); i++) {
+        item = PyTuple_GET_ITEM(watched, i);
+
+        if (!PyTuple_CheckExact(item) || PyTuple_GET_SIZE(item) != 3) {
+            PyErr_SetString(PyExc_TypeError, "patched() needs tuples of 3");
+            return NULL;
+        }
+
+        owner = PyTuple_GET_ITEM(item, 0);
+
+        if (db_py_module_member(owner, PyTuple_GET_ITEM(item, 1))
+            != PyTuple_GET_ITEM(item, 2))
+        {
+            return PyErr_Occurred() ? NULL : Py_NewRef(owner);
+        }
+    }
+
+    Py_RETURN_NONE;
+}
+
+
 static PyObject *
 db_py_module_fork_exec(PyObject *module, PyObject *const *args,
     Py_ssize_t nargs)
@@ -498,6 +544,9 @@ static PyMethodDef  db_py_module_methods[] = {
     { "json_text", db_py_module_json_text, METH_O,
       "The bytes that FastAPI would make of an object; None: only FastAPI "
       "can." },
+    { "patched", db_py_module_patched, METH_O,
+      "patched(watched): of tuples of a module or class, a name and what it "
+      "has been, the first owner that has something else, or None." },
     { "fork_exec", db_py_fast(db_py_module_fork_exec), METH_FASTCALL,
       "_posixsubprocess.fork_exec() for a child with an empty mask." },
     { "after_fork", db_py_module_after_fork, METH_NOARGS,

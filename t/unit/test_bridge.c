@@ -218,6 +218,53 @@ test_part_belongs_to_its_job(void **state)
 
 
 static void
+test_first_small_part_lives_in_its_job(void **state)
+{
+    char       *strings;
+    size_t      size;
+    db_job_t   *job;
+    db_part_t  *large, *first, *second;
+
+    job = db_job_create(0, 0, &strings);
+    size = DB_PART_ROOM - sizeof(db_part_t) - sizeof(db_header_t);
+
+    large = db_part_create(job, 1, size + 1, &strings);
+    assert_false(large->lodged);
+
+    first = db_part_create(job, 1, size, &strings);
+    assert_true(first->lodged);
+    memset(strings, 2, size);
+
+    second = db_part_create(job, 1, size, &strings);
+    assert_false(second->lodged);
+
+    /* the part holds the job */
+
+    db_job_release(job);
+    assert_ptr_equal(first->job, job);
+    assert_int_equal(atomic_load(&job->refs), 1);
+
+    db_part_destroy(first);
+    db_part_destroy(second);
+    db_part_destroy(large);
+}
+
+
+static void
+test_part_without_a_job_has_a_block_of_its_own(void **state)
+{
+    char       *strings;
+    db_part_t  *part;
+
+    part = db_part_create(NULL, 0, 1, &strings);
+    assert_false(part->lodged);
+    assert_null(part->job);
+
+    db_part_destroy(part);
+}
+
+
+static void
 test_credit_is_under_way_once(void **state)
 {
     char      *strings;
@@ -273,6 +320,8 @@ main(void)
         cmocka_unit_test(test_job_has_room_for_what_it_was_made_for),
         cmocka_unit_test(test_last_reference_closes_the_body),
         cmocka_unit_test(test_part_belongs_to_its_job),
+        cmocka_unit_test(test_first_small_part_lives_in_its_job),
+        cmocka_unit_test(test_part_without_a_job_has_a_block_of_its_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -24,6 +24,9 @@ from starlette.responses import JSONResponse, Response
 from databridge.plans import Unplanned
 from databridge.plans.answers import Around
 
+if "_databridge" in sys.builtin_module_names:
+    from _databridge import patched
+
 LIMITS: Final = (RequestBodyLimitMiddleware, _BodyLimitExceptionMiddleware)
 
 ROUTER_METHODS: Final = ("__call__", "app", "handle", "matches")
@@ -112,11 +115,9 @@ class Gate:
         self.routers = [
             (router, router._routes_version, len(router.routes)) for router in routers(app.router)
         ]
-        self.watched = [
-            (owner, vars(owner), name, getattr(owner, name))
-            for owner, names in WATCHED
-            for name in names
-        ]
+        self.watched = tuple(
+            (owner, name, vars(owner)[name]) for owner, names in WATCHED for name in names
+        )
         self.closed: Callable[[str], None] | None = closed
 
     def __call__(self) -> bool:
@@ -135,9 +136,8 @@ class Gate:
         for router, version, count in self.routers:
             if router._routes_version != version or len(router.routes) != count:
                 return "routes were added after the start"
-        for owner, members, name, found in self.watched:
-            if members.get(name) is not found:
-                return f"{owner.__name__} was patched, or telemetry turned on"
+        if (owner := patched(self.watched)) is not None:
+            return f"{owner.__name__} was patched, or telemetry turned on"
         if self.app.middleware_stack is not self.stack:
             return "the middleware was changed"
         return None
