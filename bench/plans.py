@@ -18,13 +18,16 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from statistics import median
+from time import monotonic, sleep
 
 import httpx
 from bench.rounds import conduct, rounds
 from bench.serving import LOAD_CORE, NGINX, SERVER_CORE, Measured, Sample, counted, latency
 
-from harness import BUILD, PYTHON, ROOT, Nginx, Uvicorn, processes
+from harness import BUILD, DATABRIDGE, PYTHON, ROOT, Nginx, Uvicorn, processes, until
 from harness.server import Command
 
 RESULTS = ROOT / "bench/results"
@@ -287,14 +290,15 @@ def plot(lines: Sequence[Line], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def beside_python(fleet: Fleet, seconds: int) -> str:
-    """p99 of native CRUD while the same worker's Python is saturated, and while it idles."""
+def beside_python(fleet: Fleet, options: argparse.Namespace) -> str:
+    """p99 of native CRUD, and of nginx's `return 200`, alone and beside saturating requests."""
     server = Nginx()
     fleet.running.append(server)
     os.sched_setaffinity(0, {SERVER_CORE})
     server.configure(
         "databridge_app bench.app:crud;",
-        server=f"{NGINX} location /items {{ databridge_app bench.routes:app; }}",
+        server=f"{NGINX} location /items {{ databridge_app bench.routes:app; }}"
+        " location = /plain { return 200 '{}'; } location = /other { return 200 '{}'; }",
         http=f"databridge_python_path {ROOT}; databridge_store main sqlite:{server.prefix}/b.db;",
     )
     server.start("/docs")
@@ -303,18 +307,35 @@ def beside_python(fleet: Fleet, seconds: int) -> str:
     url = f"http://127.0.0.1:{server.port}"
     created = httpx.post(f"{url}/articles", json={"title": "A title", "text": "A text"})
     path = f"/articles/{created.raise_for_status().json()['id']}"
+    found: dict[tuple[str, str], list[float]] = {}
 
-    idle = latency(server.port, path, 3000, seconds)
-    python = Line(ROWS[2], "databridge", Server(server.port, server.workers))
-    command = python.command(3 * seconds)
+    for _ in range(options.rounds):
+        for load in ("", ROWS[2].path, "/other"):
+            for asked in (path, "/plain"):
+                p99 = beside(server.port, load, asked, options.seconds)
+                found.setdefault((load, asked), []).append(p99)
 
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL):
-        busy = latency(server.port, path, 3000, seconds)
+    def row(load: str) -> str:
+        return " | ".join(f"{median(found[load, asked]):,.0f} us" for asked in (path, "/plain"))
 
     return (
-        f"p99 of CRUD get at 3,000 a second: {idle[1]:,.0f} us alone, {busy[1]:,.0f} us while"
-        " Python is saturated in the same worker, on the same core.\n"
+        "p99 at 3,000 a second, in one worker on one core:\n\n"
+        "| beside | CRUD get | nginx `return 200` |\n|---|---|---|\n"
+        f"| nothing | {row('')} |\n"
+        f"| Python, saturated by 32 connections | {row(ROWS[2].path)} |\n"
+        f"| another `return 200`, saturated by 32 connections | {row('/other')} |\n"
     )
+
+
+def beside(port: int, load: str, path: str, seconds: int) -> float:
+    """p99 of a path while another has all requests that it can take."""
+    if not load:
+        return latency(port, path, 3000, seconds)[1]
+
+    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds + 1}s"]
+    with subprocess.Popen([*command, f"http://127.0.0.1:{port}{load}"], stdout=subprocess.DEVNULL):
+        sleep(0.3)
+        return latency(port, path, 3000, seconds)[1]
 
 
 def beginning() -> str:
@@ -328,6 +349,31 @@ def beginning() -> str:
     )
 
 
+def reloading(fleet: Fleet, rounds: int) -> str:
+    """From the saving of a file until `databridge dev` serves it, on both cores."""
+    os.sched_setaffinity(0, {SERVER_CORE, LOAD_CORE})
+    server = Command()
+    fleet.running.append(server)
+    code = "from fastapi import FastAPI\napp = FastAPI()\napp.get('/')(lambda: {})\n"
+
+    def serves(number: int) -> bool:
+        return httpx.get(server.base_url, timeout=15).text == f"{number}"
+
+    server.write({"main.py": code.format(0)})
+    server.launch([DATABRIDGE, "dev", "--port", f"{server.port}", "--quiet"], {})
+    server.wait_ready()
+    took = []
+
+    for number in range(1, rounds + 1):
+        sleep(1)  # what the last reload has left to do
+        saved = monotonic()
+        server.write({"main.py": code.format(number)})
+        until("what was saved", partial(serves, number), 15)
+        took.append(monotonic() - saved)
+
+    return f"`databridge dev` serves what was saved after {median(took):.2f} s.\n"
+
+
 def compare(fleet: Fleet, options: argparse.Namespace) -> None:
     rows = [row for row in ROWS if re.search(options.rows, row.name)]
     lines = prepare(fleet, rows, [kind for kind in options.others.split(",") if kind])
@@ -338,7 +384,8 @@ def compare(fleet: Fleet, options: argparse.Namespace) -> None:
 
     text = table(lines)
     if not options.rows:
-        text += "\n" + beside_python(fleet, options.seconds) + "\n" + beginning()
+        text += "\n" + beside_python(fleet, options)
+        text += "\n" + beginning() + "\n" + reloading(fleet, options.rounds)
     print(text)
 
     if options.write:

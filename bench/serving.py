@@ -294,7 +294,7 @@ def number(text: str, pattern: str) -> float:
 def open_loop(port: int, path: str, rate: int, seconds: float, connections: int) -> list[str]:
     """What bench/rate.c prints, when no request has failed."""
     load = [str(argument) for argument in (port, path, rate, max(1, round(seconds)), connections)]
-    fields = run([compiled("rate"), *load], seconds).split()
+    fields = run([compiled("rate", "src/core/db_thread.c"), *load], seconds).split()
 
     if fields[1] != "0":
         raise RuntimeError(f"{path}: {fields[1]} of {fields[0]} requests failed")
@@ -316,10 +316,11 @@ def steady(case: Case, rate: int, options: argparse.Namespace) -> tuple[float, f
 
 
 @cache
-def compiled(name: str) -> Path:
+def compiled(name: str, *more: str) -> Path:
     tool = BUILD / "bench" / name
     tool.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["gcc", "-O2", "-o", tool, ROOT / f"bench/{name}.c"], check=True)
+    sources = [ROOT / f"bench/{name}.c", *(ROOT / source for source in more)]
+    subprocess.run(["gcc", "-O2", f"-I{ROOT}/src", "-o", tool, *sources], check=True)
     return tool
 
 

@@ -100,6 +100,15 @@ def test_what_is_saved_is_served(developed: Developed) -> None:
     until("how long it took", lambda: developed.log.find(r"reloaded in \d"))
 
 
+def test_bytecode_is_kept_of_libraries_and_of_nothing_else(developed: Developed) -> None:
+    library = "lib/site-packages/library.py"
+    developed.write({library: "", "own.py": ""})
+    code = f'import sys\nsys.path.append("{developed.folder / library}"[:-len("/library.py")])\n'
+    developed.dev(code=code + "import library, own\n" + APP, PYTHONDONTWRITEBYTECODE="")
+    kept = {path.name.split(".")[0] for path in developed.folder.rglob("*.pyc")}
+    assert kept == {"library"}
+
+
 def test_a_file_of_another_kind_reloads_nothing(developed: Developed) -> None:
     developed.dev()
     developed.write({"notes.txt": "x", "__pycache__/x.py": "x", "other.py": "x = 1"})

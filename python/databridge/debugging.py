@@ -10,6 +10,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Iterable
+from importlib.machinery import SourceFileLoader
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -62,6 +63,18 @@ def install_output() -> Callable[[], None]:
         sys.stderr.flush()
 
     return flush
+
+
+def keep_bytecode_of_libraries() -> None:
+    """Of nothing else: what is saved again within a second, at the same length, would find
+    that of the first time.  Without theirs each reload would compile all of FastAPI."""
+    write = SourceFileLoader.set_data
+
+    def set_data(self: SourceFileLoader, path: str, data: Any, **options: Any) -> None:
+        if _LIBRARIES in self.path:
+            write(self, path, data, **options)
+
+    SourceFileLoader.set_data = set_data  # type: ignore[method-assign]
 
 
 def handler() -> logging.StreamHandler[Any]:

@@ -35,8 +35,6 @@ class Developer(Supervisor):
     def __init__(self, settings: Settings, *args: Any) -> None:
         super().__init__(settings, *args)
         self.environment[DEVELOPMENT] = "1"
-        # a second edit within a second, of the same length, must not find the first one's
-        self.environment["PYTHONDONTWRITEBYTECODE"] = "1"
         self.folders = [os.path.abspath(path) for path in settings.app_dirs]
         self.answered = 0
         self.broken = False

@@ -37,7 +37,11 @@ FAST_CANCEL_TIMEOUT = 0.12
 
 def run() -> None:
     debugging = importlib.import_module("databridge.debugging") if loading.developing() else None
-    flush = debugging.install_output() if debugging else logs.install()
+    if debugging:
+        debugging.keep_bytecode_of_libraries()
+        flush = debugging.install_output()
+    else:
+        flush = logs.install()
     process.install()
 
     loop = new_event_loop()
