@@ -694,3 +694,20 @@ def test_an_iterator_beside_an_injected_response_is_read_once(serve: Serve) -> N
     cors = "app = FastAPI()\napp.add_middleware(CORSMiddleware, allow_origins=['http://a'])\n"
     pair = serve(cors + ITERATED)
     assert pair.same("GET", "/status").body == pair.same("GET", "/header").body == b"[1,2]"
+
+
+def test_a_route_with_status_205_answers_without_a_body(app: StartApp) -> None:
+    """Under uvicorn its connection is cut: the length is that of the body FastAPI drops."""
+    server = app(
+        HEAD
+        + """
+app = FastAPI()
+
+@app.get("/", status_code=205)
+async def root():
+    return "dropped"
+"""
+    )
+    answer = server.client.get("/")
+    assert (answer.status_code, answer.headers["content-length"]) == (205, "0")
+    assert server.client.get("/").status_code == 205

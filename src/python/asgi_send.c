@@ -330,6 +330,13 @@ db_py_request_send_bytes(db_py_request_t *request, PyObject *body, int more)
 
     len = body ? PyBytes_GET_SIZE(body) : 0;
 
+    /* FastAPI takes the body of a 205 away when its length was counted */
+
+    if (request->status == 205 && len == 0 && !more && !request->started) {
+        request->headers.length = 0;
+        request->left = 0;
+    }
+
     if (request->left != -1 && !request->empty) {
         if (len > request->left) {
             PyErr_SetString(PyExc_RuntimeError,
