@@ -32,7 +32,13 @@ class TheLoop(Loop):
 asyncio.SelectorEventLoop = unix_events.SelectorEventLoop = TheLoop
 asyncio.EventLoop = unix_events.EventLoop = TheLoop
 unix_events._UnixDefaultEventLoopPolicy._loop_factory = TheLoop
-unittest.main(module=None, argv=sys.argv)
+
+class Tests(unittest.TestLoader):
+    def getTestCaseNames(self, case):
+        return [name for name in super().getTestCaseNames(case) if name not in left_out]
+
+left_out = sys.argv[2:]
+unittest.main(module=None, argv=sys.argv[:2], testLoader=Tests())
 """
 
 SUITE = "test.test_asyncio.test_"
@@ -72,31 +78,47 @@ OTHERS = ["test.test_asyncgen", "test.test_contextlib_async", "test.test_corouti
 
 # Why a test that fails has to.
 EXPECTED = {
-    # children need no watcher here, hence an inactive one is no error
     # sets the private attribute _pipe to None, in three classes, so that nothing warns
-    "events": ["test_unclosed_pipe_transport"] * 3,
-    "subprocess": ["test_create_subprocess_fails_with_inactive_watcher"],
+    "events": {"test_unclosed_pipe_transport"},
+    # children need no watcher here, hence an inactive one is no error
+    "subprocess": {
+        "test_create_subprocess_fails_with_inactive_watcher",
+        # looks for the private thread of a watcher, from CPython 3.14 on
+        "test_pid_not_reaped_before_exit_published",
+    },
 }
 
-PYTHONS = [
-    path
-    for pattern in ("3.12*", "3.13*")
-    for path in sorted(glob(os.path.expanduser(f"~/.pyenv/versions/{pattern}/bin/python3")))[-1:]
-    or filter(None, [shutil.which(f"python{pattern[:-1]}")])
-]
+# Puts a socket of its own into a transport's private _sock, and waits for ever if it cannot.
+LEFT_OUT = ["test_remote_shutdown_receives_trailing_data_on_slow_socket"]
 
 
-def judge(python: str, module: str, path: list[str], expected: list[str]) -> None:
-    command = [python, "-c", RUNNER, module]
+def others(threading: str = "") -> list[str]:
+    """Other versions, with the GIL or ("t") without it."""
+    found = []
+    for version in ("3.12", "3.13", "3.14"):
+        paths = sorted(glob(os.path.expanduser(f"~/.pyenv/versions/{version}.*/bin/python3")))
+        paths = [path for path in paths if (path.split("/")[-3][-1] == "t") == bool(threading)]
+        found.append(paths[-1] if paths else shutil.which(f"python{version}{threading}"))
+    return [path for path in found if path]
+
+
+PYTHONS = others()
+FREE = others("t")
+
+
+def judge(python: str, module: str, path: list[str], expected: set[str]) -> set[str]:
+    """What of the tests of a module has failed."""
+    command = [python, "-c", RUNNER, module, *LEFT_OUT]
     done = subprocess.run(
         command, env={"PYTHONPATH": ":".join(path)}, capture_output=True, text=True
     )
     if "No module named 'test.test_asyncio'" in done.stderr:
         pytest.fail("CPython's tests are not installed for " + python, pytrace=False)
-    failed = re.findall(r"^(?:FAIL|ERROR): (\w+)", done.stderr, re.MULTILINE)
-    assert failed == expected, done.stderr
+    failed = {*re.findall(r"^(?:FAIL|ERROR): (\w+)", done.stderr, re.MULTILINE)}
+    assert failed <= expected, done.stderr
     ran = re.search(r"^Ran (\d+) test", done.stderr, re.MULTILINE)
     assert ran and int(ran[1]) > 0, done.stderr
+    return failed
 
 
 @pytest.mark.timeout(240)
@@ -104,7 +126,8 @@ def judge(python: str, module: str, path: list[str], expected: list[str]) -> Non
 def test_cpython(module: str) -> None:
     path = [sysconfig.get_path("stdlib"), *(entry for entry in sys.path if entry)]
     name = module if module in OTHERS else SUITE + module
-    judge(sys.executable, name, path, EXPECTED.get(module, []))
+    failed = judge(sys.executable, name, path, EXPECTED.get(module, set()))
+    assert bool(failed) == (module in EXPECTED)
 
 
 def build(python: str, directory: Path) -> str:
@@ -172,5 +195,22 @@ if PYTHONS:
     @pytest.mark.parametrize("python", PYTHONS)
     def test_another_version_s_own_tests(python: str, tmp_path: Path) -> None:
         path = [build(python, tmp_path)]
-        for module in [*MODULES, "eager_task_factory"]:
-            judge(python, SUITE + module, path, EXPECTED.get(module, []))
+        asked = "import os, test.test_asyncio as own; print(*os.listdir(own.__path__[0]))"
+        listed = subprocess.run([python, "-c", asked], capture_output=True, text=True).stdout
+        modules = {*re.findall(r"test_(\w+)\.py\b", listed)}
+        for module in sorted(modules.union(MODULES) - {"windows_events", "windows_utils"}):
+            judge(python, SUITE + module, path, EXPECTED.get(module, set()))
+
+
+if FREE:
+
+    @pytest.mark.parametrize("python", FREE)
+    def test_a_build_without_the_gil_is_refused_politely(python: str, tmp_path: Path) -> None:
+        done = subprocess.run(
+            [python, "-c", "import databridge; databridge.run"],
+            env={"PYTHONPATH": build(python, tmp_path)},
+            capture_output=True,
+            text=True,
+        )
+        said = done.stderr.splitlines()[-1]
+        assert said.startswith("ImportError: PyLoop relies on the GIL"), done.stderr

@@ -1,7 +1,9 @@
 """What programs have come to expect of asyncio's transports, of its loop and of PyLoop."""
 
 import asyncio
+import errno
 import functools
+import gc
 import os
 import socket
 import ssl
@@ -267,3 +269,129 @@ def test_a_turn_that_is_not_pyloops_is_refused_with_the_reason() -> None:
     with pytest.raises(RuntimeError, match="nest_asyncio"):
         asyncio.BaseEventLoop._run_once(loop)  # type: ignore[attr-defined]
     loop.close()
+
+
+@BOTH
+def test_a_class_in_the_place_of_asyncio_s_is_used(
+    factory: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Task(asyncio.Task[Any]):
+        pass
+
+    class Future(asyncio.Future[Any]):
+        pass
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr("asyncio.tasks.Task", Task)
+        monkeypatch.setattr("asyncio.futures.Future", Future)
+        task = loop.create_task(asyncio.sleep(0))
+        assert (type(task), type(loop.create_future())) == (Task, Future)
+        await task
+        monkeypatch.undo()
+        assert type(loop.create_future()) is asyncio.Future
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+@BOTH
+def test_a_datagram_may_follow_close(factory: Any) -> None:
+    made: Any = None
+
+    class Failing(asyncio.DatagramProtocol):
+        def __init__(self) -> None:
+            self.errors: list[int | None] = []
+            self.lost = asyncio.Event()
+
+        def error_received(self, error: Exception) -> None:
+            assert isinstance(error, OSError)
+            self.errors.append(error.errno)
+            made.close()
+
+        def connection_lost(self, error: Exception | None) -> None:
+            self.lost.set()
+
+    async def main() -> None:
+        nonlocal made
+        loop = asyncio.get_running_loop()
+        own = ("127.0.0.1", 0)
+        made, protocol = await loop.create_datagram_endpoint(Failing, local_addr=own)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as theirs:
+            theirs.bind(own)
+            theirs.settimeout(10)
+            for _ in range(2):
+                made.sendto(bytes(70000), theirs.getsockname())
+            assert protocol.errors == [errno.EMSGSIZE] * 2 and made.is_closing()
+            made.sendto(b"last", theirs.getsockname())
+            assert theirs.recv(100) == b"last"
+        await asyncio.wait_for(protocol.lost.wait(), 10)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())
+
+
+def test_a_child_that_is_gone_is_told_before_its_pid_may_be_another_s(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reaped: set[int] = set()
+    waitpid = os.waitpid
+
+    def noted(pid: int, options: int) -> tuple[int, int]:
+        answer = waitpid(pid, options)
+        reaped.add(answer[0])
+        return answer
+
+    async def main() -> None:
+        child = await asyncio.create_subprocess_exec("/bin/true")
+        while child.returncode is None:
+            assert child.pid not in reaped
+            await asyncio.sleep(0)
+        assert child.pid in reaped and await child.wait() == 0
+
+    monkeypatch.setattr("os.waitpid", noted)
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
+
+
+def test_a_factory_that_raises_leaves_no_socket_open(recwarn: pytest.WarningsRecorder) -> None:
+    def raising() -> asyncio.Protocol:
+        raise ValueError("no protocol")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+        with pytest.raises(ValueError, match="no protocol"):
+            await loop.create_connection(raising, *server.sockets[0].getsockname())
+        server.close()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
+    gc.collect()
+    assert not [str(warning.message) for warning in recwarn]
+
+
+def test_a_stream_that_has_read_the_hello_may_become_tls(certificate: str) -> None:
+    contexts = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    contexts[0].load_cert_chain(f"{certificate}/cert.pem", f"{certificate}/key.pem")
+    contexts[1].check_hostname = False
+    contexts[1].verify_mode = ssl.CERT_NONE
+
+    async def serve(reader: Any, writer: Any) -> None:
+        while not reader._buffer:
+            await asyncio.sleep(0)
+        await writer.start_tls(contexts[0])
+        writer.write(await reader.readline())
+        writer.close()
+
+    async def main() -> None:
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        await asyncio.wait_for(writer.start_tls(contexts[1]), 10)
+        writer.write(b"line\n")
+        assert await reader.read() == b"line\n"
+        writer.close()
+        server.close()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())

@@ -147,7 +147,7 @@ if not TYPE_CHECKING:
         try:
             origin = importlib.import_module(module)
         except ImportError as error:
-            if find_spec(f"{__name__}._crud"):
+            if module == "databridge.loop" or find_spec(f"{__name__}._crud"):
                 raise
             raise ImportError(
                 f"{__name__}.{name} needs native CRUD, which this build was made without: "

@@ -74,8 +74,8 @@ class Loop(Transports, asyncio.SelectorEventLoop):
             if returncode is None:
                 returncode = 255
                 logger.warning("the exit status of child %d was read elsewhere", pid)
-        # one turn later: what the pipes still hold goes first
-        self.call_soon(self.call_soon, transport._process_exited, returncode)
+        # at once: from here on the pid may be another's, whom no signal must reach
+        transport._process_exited(returncode)
 
 
 _SubprocessTransport: Any = vars(unix_events)["_UnixSubprocessTransport"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from asyncio import base_events, constants, trsock
+from asyncio import base_events, constants, streams, trsock
 from typing import Any
 
 from . import tls
@@ -94,10 +94,10 @@ class Transports(Sockets):
         sock = socket.socket(family, kind, socket.IPPROTO_TCP)
         try:
             await self.sock_connect(sock, (host, port))
+            protocol = protocol_factory()
         except BaseException:
             sock.close()
             raise
-        protocol = protocol_factory()
         waiter = self.create_future()
         transport = self._make_socket_transport(sock, protocol, waiter)
         try:
@@ -168,6 +168,8 @@ class Transports(Sockets):
             **timeouts,
         )
         transport.pause_reading()
+        if server_side and isinstance(protocol, streams.StreamReaderProtocol):
+            _hand_over(protocol, between)
         transport.set_protocol(between)
         made = self.call_soon(between.connection_made, transport)
         reads = self.call_soon(transport.resume_reading)
@@ -177,6 +179,7 @@ class Transports(Sockets):
             transport.close()
             made.cancel()
             reads.cancel()
+            del waiter  # it holds the exception, whose traceback holds this frame
             raise
         return between._app_transport
 
@@ -192,6 +195,14 @@ class Transports(Sockets):
             transp._reset_empty_waiter()
             if reads:
                 transp.resume_reading()
+
+
+def _hand_over(protocol: Any, between: Any) -> None:
+    """The client's hello may have been read already, by a stream that waited for its data."""
+    reader = protocol._stream_reader
+    if reader is not None and reader._buffer:
+        between._incoming.write(reader._buffer)
+        reader._buffer.clear()
 
 
 # who asks with inspect sees asyncio's parameters, of which newer versions have more

@@ -11,7 +11,6 @@ static int  pyloop_handle_slow(pyloop_state_t *state, PyObject *handle,
     double took);
 static int  pyloop_entry_failed(pyloop_t *loop, PyObject *handle,
     PyObject *callback, PyObject *arg);
-static int  pyloop_handle_run(pyloop_t *loop, PyObject *op);
 static PyObject *pyloop_handle_call(PyObject *op);
 static int  pyloop_foreign_run(PyObject *op);
 
@@ -59,10 +58,10 @@ pyloop_entry_enter(pyloop_entry_t *entry)
 }
 
 
-static int
+int
 pyloop_handle_run(pyloop_t *loop, PyObject *op)
 {
-    int               rc;
+    int               rc, shared;
     PyObject         *res, *context, *vars, *kept;
     pyloop_handle_t  *handle;
 
@@ -78,6 +77,12 @@ pyloop_handle_run(pyloop_t *loop, PyObject *op)
 
     if (Py_IS_TYPE(op, loop->state->timer_type)) {
         Py_SETREF(((pyloop_timer_t *) op)->scheduled, Py_NewRef(Py_False));
+    }
+
+    shared = Py_IS_TYPE(op, loop->state->shared_type);
+
+    if (shared) {
+        pyloop_shared_begin(op);
     }
 
     res = NULL;
@@ -121,6 +126,10 @@ pyloop_handle_run(pyloop_t *loop, PyObject *op)
     rc = res ? 0 : pyloop_entry_failed(loop, op, NULL, NULL);
 
     Py_XDECREF(res);
+
+    if (shared && pyloop_shared_end(op) == -1) {
+        return -1;
+    }
 
     return rc;
 }

@@ -260,7 +260,8 @@ pyloop_datagram_sendto(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
 
-    if (dg->tr.closing) {
+    /* as asyncio has it, one without a peer sends until it is gone */
+    if (dg->tr.lost && (dg->address || dg->tr.loop == NULL)) {
         rc = pyloop_output_late(&dg->tr);
 
     } else if (dg->tr.queue.head != dg->tr.queue.tail) {
@@ -275,7 +276,7 @@ pyloop_datagram_sendto(PyObject *op, PyObject *args, PyObject *kwargs)
 
         PyBuffer_Release(&view);
 
-        if (rc == 0) {
+        if (rc == 0 && dg->tr.lost == 0) {
             rc = pyloop_datagram_put(dg, data, address);
         }
     }

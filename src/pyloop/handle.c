@@ -11,6 +11,8 @@
 #include <structmember.h>
 
 
+static int  pyloop_shared_wait(PyObject *op);
+static PyObject *pyloop_shared_lock(pyloop_state_t *state);
 static PyTypeObject *pyloop_handle_type(PyObject *module, PyType_Spec *spec,
     PyObject *base);
 static PyObject *pyloop_handle_take(pyloop_free_t *list,
@@ -99,6 +101,158 @@ static PyObject *
 pyloop_handle_cancelled(PyObject *op, PyObject *unused)
 {
     return PyBool_FromLong(((pyloop_handle_t *) op)->cancelled == Py_True);
+}
+
+
+void
+pyloop_shared_begin(PyObject *op)
+{
+    ((pyloop_shared_t *) op)->running = PyThread_get_thread_ident();
+}
+
+
+int
+pyloop_shared_end(PyObject *op)
+{
+    PyObject         *lock, *type, *value, *traceback, *res;
+    pyloop_shared_t  *shared;
+
+    shared = (pyloop_shared_t *) op;
+
+    shared->running = 0;
+
+    if (shared->lock == NULL) {
+        return 0;
+    }
+
+    PyErr_Fetch(&type, &value, &traceback);
+
+    lock = shared->lock;
+    shared->lock = NULL;
+
+    res = PyObject_CallMethod(lock, "release", NULL);
+    Py_DECREF(lock);
+
+    if (res == NULL) {
+        Py_XDECREF(type);
+        Py_XDECREF(value);
+        Py_XDECREF(traceback);
+
+        return -1;
+    }
+
+    Py_DECREF(res);
+    PyErr_Restore(type, value, traceback);
+
+    return 0;
+}
+
+
+/* Until no other thread is within the callback. */
+
+static int
+pyloop_shared_wait(PyObject *op)
+{
+    PyObject         *lock, *res;
+    pyloop_handle_t  *handle;
+    pyloop_shared_t  *shared;
+
+    handle = (pyloop_handle_t *) op;
+    shared = (pyloop_shared_t *) op;
+
+    while (shared->running && shared->running != PyThread_get_thread_ident())
+    {
+        if (shared->lock == NULL) {
+            lock = pyloop_shared_lock(((pyloop_t *) handle->loop)->state);
+            if (lock == NULL) {
+                return -1;
+            }
+
+            /* meanwhile another thread may have had the GIL */
+
+            if (shared->lock || shared->running == 0) {
+                Py_DECREF(lock);
+                continue;
+            }
+
+            shared->lock = lock;
+        }
+
+        lock = Py_NewRef(shared->lock);
+
+        res = PyObject_CallMethod(lock, "acquire", NULL);
+
+        if (res) {
+            Py_SETREF(res, PyObject_CallMethod(lock, "release", NULL));
+        }
+
+        Py_DECREF(lock);
+
+        if (res == NULL) {
+            return -1;
+        }
+
+        Py_DECREF(res);
+    }
+
+    return 0;
+}
+
+
+/* A lock that is held, for pyloop_shared_end() to release. */
+
+static PyObject *
+pyloop_shared_lock(pyloop_state_t *state)
+{
+    PyObject  *lock, *res;
+
+    lock = PyObject_CallNoArgs(state->lock_type);
+    if (lock == NULL) {
+        return NULL;
+    }
+
+    res = PyObject_CallMethod(lock, "acquire", NULL);
+
+    if (res == NULL) {
+        Py_CLEAR(lock);
+    }
+
+    Py_XDECREF(res);
+
+    return lock;
+}
+
+
+static PyObject *
+pyloop_shared_cancel(PyObject *op, PyObject *unused)
+{
+    return pyloop_shared_wait(op) == -1
+           ? NULL : pyloop_handle_cancel_method(op, NULL);
+}
+
+
+static PyObject *
+pyloop_shared_cancelled(PyObject *op, PyObject *unused)
+{
+    return pyloop_shared_wait(op) == -1
+           ? NULL : pyloop_handle_cancelled(op, NULL);
+}
+
+
+/* For asyncio's own is made for another lock. */
+
+static PyObject *
+pyloop_shared_run(PyObject *op, PyObject *unused)
+{
+    pyloop_t  *loop;
+
+    loop = (pyloop_t *) ((pyloop_handle_t *) op)->loop;
+
+    if (loop && pyloop_handle_run(loop, op) == -1) {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
 }
 
 
@@ -320,7 +474,8 @@ pyloop_handle_dealloc(PyObject *op)
     if (loop) {
         state = ((pyloop_t *) loop)->state;
         list = type == state->timer_type ? &state->free_timers
-                                         : &state->free_handles;
+               : type == state->shared_type ? &state->free_shared
+               : &state->free_handles;
     }
 
     if (list && list->count < list->max) {
@@ -349,12 +504,31 @@ pyloop_timer_dealloc(PyObject *op)
 }
 
 
+static void
+pyloop_shared_dealloc(PyObject *op)
+{
+    Py_CLEAR(((pyloop_shared_t *) op)->lock);
+
+    pyloop_handle_dealloc(op);
+}
+
+
 static PyMethodDef pyloop_handle_methods[] = {
     PYLOOP_NOARGS("cancel", pyloop_handle_cancel_method,
                   "Drop the callback; it is no error to do so late or "
                   "twice."),
     PYLOOP_NOARGS("cancelled", pyloop_handle_cancelled,
                   "True after cancel()."),
+    {NULL, NULL, 0, NULL}
+};
+
+
+static PyMethodDef pyloop_shared_methods[] = {
+    {"cancel", pyloop_shared_cancel, METH_NOARGS,
+     "Drop the callback, or wait until it has been called."},
+    {"cancelled", pyloop_shared_cancelled, METH_NOARGS,
+     "True after cancel()."},
+    {"_run", pyloop_shared_run, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL}
 };
 
@@ -396,6 +570,17 @@ static PyType_Slot pyloop_handle_slots[] = {
 };
 
 
+static PyType_Slot pyloop_shared_slots[] = {
+    {Py_tp_doc, "A callback that another thread has handed over."},
+    {Py_tp_methods, pyloop_shared_methods},
+    {Py_tp_getset, pyloop_handle_getset},
+    {Py_tp_traverse, pyloop_handle_traverse},
+    {Py_tp_clear, pyloop_handle_clear},
+    {Py_tp_dealloc, pyloop_shared_dealloc},
+    {0, NULL}
+};
+
+
 static PyType_Slot pyloop_timer_slots[] = {
     {Py_tp_doc, "A callback that waits for its time."},
     {Py_tp_methods, pyloop_timer_methods},
@@ -421,6 +606,14 @@ static PyType_Spec pyloop_handle_spec = {
 };
 
 
+static PyType_Spec pyloop_shared_spec = {
+    .name = "databridge._pyloop._ThreadSafeHandle",
+    .basicsize = sizeof(pyloop_shared_t),
+    .flags = PYLOOP_HANDLE_FLAGS,
+    .slots = pyloop_shared_slots,
+};
+
+
 static PyType_Spec pyloop_timer_spec = {
     .name = "databridge._pyloop.TimerHandle",
     .basicsize = sizeof(pyloop_timer_t),
@@ -433,40 +626,50 @@ int
 pyloop_handle_types(PyObject *module, pyloop_state_t *state)
 {
     size_t     i;
-    PyObject  *base;
+    PyObject  *handle, *timer, *shared;
 
-    static const struct {
-        int          timer;
+    const struct {
+        PyObject    *base;
         const char  *name;
         Py_ssize_t   offset;
     } fields[] = {
-        { 0, "_args", offsetof(pyloop_handle_t, args) },
-        { 0, "_callback", offsetof(pyloop_handle_t, callback) },
-        { 0, "_cancelled", offsetof(pyloop_handle_t, cancelled) },
-        { 0, "_context", offsetof(pyloop_handle_t, context) },
-        { 0, "_loop", offsetof(pyloop_handle_t, loop) },
-        { 0, "_repr", offsetof(pyloop_handle_t, repr) },
-        { 0, "_source_traceback",
-             offsetof(pyloop_handle_t, source_traceback) },
-        { 1, "_scheduled", offsetof(pyloop_timer_t, scheduled) },
-        { 1, "_when", offsetof(pyloop_timer_t, when) },
+        { state->asyncio_handle, "_args", offsetof(pyloop_handle_t, args) },
+        { state->asyncio_handle, "_callback",
+          offsetof(pyloop_handle_t, callback) },
+        { state->asyncio_handle, "_cancelled",
+          offsetof(pyloop_handle_t, cancelled) },
+        { state->asyncio_handle, "_context",
+          offsetof(pyloop_handle_t, context) },
+        { state->asyncio_handle, "_loop", offsetof(pyloop_handle_t, loop) },
+        { state->asyncio_handle, "_repr", offsetof(pyloop_handle_t, repr) },
+        { state->asyncio_handle, "_source_traceback",
+          offsetof(pyloop_handle_t, source_traceback) },
+        { state->asyncio_timer, "_scheduled",
+          offsetof(pyloop_timer_t, scheduled) },
+        { state->asyncio_timer, "_when", offsetof(pyloop_timer_t, when) },
+        { state->asyncio_shared, "_lock", offsetof(pyloop_shared_t, lock) },
     };
 
-    for (i = 0; i < Py_ARRAY_LENGTH(fields); i++) {
-        base = fields[i].timer ? state->asyncio_timer : state->asyncio_handle;
+    handle = state->asyncio_handle;
+    timer = state->asyncio_timer;
+    shared = state->asyncio_shared;
 
-        if (pyloop_handle_layout(base, fields[i].name, fields[i].offset)
-            == -1)
+    for (i = 0; i < Py_ARRAY_LENGTH(fields); i++) {
+        if (fields[i].base
+            && pyloop_handle_layout(fields[i].base, fields[i].name,
+                                    fields[i].offset)
+               == -1)
         {
             return -1;
         }
     }
 
-    if (((PyTypeObject *) state->asyncio_handle)->tp_weaklistoffset == 0
-        || ((PyTypeObject *) state->asyncio_handle)->tp_basicsize
-           != sizeof(pyloop_handle_t)
-        || ((PyTypeObject *) state->asyncio_timer)->tp_basicsize
-           != offsetof(pyloop_timer_t, args))
+    if (((PyTypeObject *) handle)->tp_weaklistoffset == 0
+        || ((PyTypeObject *) handle)->tp_basicsize != sizeof(pyloop_handle_t)
+        || ((PyTypeObject *) timer)->tp_basicsize
+           != offsetof(pyloop_timer_t, args)
+        || (shared && ((PyTypeObject *) shared)->tp_basicsize
+                      != offsetof(pyloop_shared_t, args)))
     {
         PyErr_SetString(PyExc_ImportError,
                         "asyncio.Handle is not as PyLoop expects it");
@@ -474,19 +677,27 @@ pyloop_handle_types(PyObject *module, pyloop_state_t *state)
     }
 
     state->handle_type = pyloop_handle_type(module, &pyloop_handle_spec,
-                                            state->asyncio_handle);
+                                            handle);
     if (state->handle_type == NULL) {
         return -1;
     }
 
-    state->timer_type = pyloop_handle_type(module, &pyloop_timer_spec,
-                                           state->asyncio_timer);
+    state->timer_type = pyloop_handle_type(module, &pyloop_timer_spec, timer);
     if (state->timer_type == NULL) {
         return -1;
     }
 
+    if (shared) {
+        state->shared_type = pyloop_handle_type(module, &pyloop_shared_spec,
+                                                shared);
+        if (state->shared_type == NULL) {
+            return -1;
+        }
+    }
+
     state->free_handles.max = PYLOOP_FREE_HANDLES;
     state->free_timers.max = PYLOOP_FREE_HANDLES;
+    state->free_shared.max = PYLOOP_FREE_HANDLES;
 
     return 0;
 }
@@ -571,6 +782,40 @@ pyloop_handle_new(pyloop_t *loop, PyObject *callback, PyObject *const *args,
     }
 
     return (PyObject *) soon;
+}
+
+
+PyObject *
+pyloop_shared_new(pyloop_t *loop, PyObject *callback, PyObject *const *args,
+    Py_ssize_t nargs, PyObject *context)
+{
+    pyloop_state_t   *state;
+    pyloop_shared_t  *shared;
+
+    state = loop->state;
+
+    if (state->shared_type == NULL) {
+        return pyloop_handle_new(loop, callback, args, nargs, context);
+    }
+
+    shared = (pyloop_shared_t *) pyloop_handle_take(&state->free_shared,
+                                                    state->shared_type);
+    if (shared == NULL) {
+        return NULL;
+    }
+
+    shared->lock = NULL;
+    shared->running = 0;
+
+    if (pyloop_handle_fill(loop, &shared->handle, &shared->args, callback,
+                           args, nargs, context)
+        == -1)
+    {
+        Py_DECREF(shared);
+        return NULL;
+    }
+
+    return (PyObject *) shared;
 }
 
 
@@ -679,4 +924,5 @@ pyloop_handle_free_lists(pyloop_state_t *state)
 {
     pyloop_free_list(&state->free_handles);
     pyloop_free_list(&state->free_timers);
+    pyloop_free_list(&state->free_shared);
 }

@@ -10,6 +10,7 @@
 #include <sys/eventfd.h>
 
 
+static PyObject *pyloop_class(PyObject *module, PyObject *name);
 static int  pyloop_own_method(PyTypeObject *type, PyTypeObject *base,
     const char *name);
 
@@ -64,19 +65,44 @@ pyloop_write_to_self(PyObject *op, PyObject *unused)
 }
 
 
+/* asyncio's class, or what someone has put in its place. */
+
+static PyObject *
+pyloop_class(PyObject *module, PyObject *name)
+{
+    PyObject  *type;
+
+    type = PyDict_GetItemWithError(PyModule_GetDict(module), name);
+
+    if (type == NULL && !PyErr_Occurred()) {
+        PyErr_SetObject(PyExc_AttributeError, name);
+    }
+
+    return Py_XNewRef(type);
+}
+
+
 PyObject *
 pyloop_create_future(PyObject *op, PyObject *unused)
 {
-    PyObject        *args[2];
+    PyObject        *args[2], *type, *future;
     pyloop_state_t  *state;
 
     state = ((pyloop_t *) op)->state;
 
+    type = pyloop_class(state->futures, state->str_future);
+    if (type == NULL) {
+        return NULL;
+    }
+
     args[1] = op;
 
-    return PyObject_Vectorcall(state->future_type, args + 1,
-                               PY_VECTORCALL_ARGUMENTS_OFFSET,
-                               state->kw_loop);
+    future = PyObject_Vectorcall(type, args + 1,
+                                 PY_VECTORCALL_ARGUMENTS_OFFSET,
+                                 state->kw_loop);
+    Py_DECREF(type);
+
+    return future;
 }
 
 
@@ -86,8 +112,8 @@ static PyObject *
 pyloop_create_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
     PyObject *kwnames)
 {
-    pyloop_t        *loop;
-    PyObject        *stack[2], *method, *task;
+    pyloop_t  *loop;
+    PyObject  *stack[2], *type, *method, *task;
 
     loop = (pyloop_t *) op;
 
@@ -98,11 +124,18 @@ pyloop_create_task(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
             return NULL;
         }
 
+        type = pyloop_class(loop->state->tasks, loop->state->str_task);
+        if (type == NULL) {
+            return NULL;
+        }
+
         stack[0] = args[0];
         stack[1] = op;
 
-        return PyObject_Vectorcall(loop->state->task_type, stack, 1,
-                                   loop->state->kw_loop);
+        task = PyObject_Vectorcall(type, stack, 1, loop->state->kw_loop);
+        Py_DECREF(type);
+
+        return task;
     }
 
     method = pyloop_super(loop, "create_task");

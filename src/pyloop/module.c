@@ -60,9 +60,9 @@ pyloop_imports(pyloop_state_t *state)
     } imports[] = {
         { &state->asyncio_handle, "asyncio.events", "Handle" },
         { &state->asyncio_timer, "asyncio.events", "TimerHandle" },
-        { &state->future_type, "asyncio.futures", "Future" },
         { &state->task_type, "asyncio.tasks", "Task" },
         { &state->executor_future, "concurrent.futures", "Future" },
+        { &state->lock_type, "threading", "Lock" },
         { &state->extract_stack, "asyncio.format_helpers", "extract_stack" },
         { &state->format_callback, "asyncio.format_helpers",
           "_format_callback_source" },
@@ -82,8 +82,22 @@ pyloop_imports(pyloop_state_t *state)
     /* asked for what others may replace there */
     state->events = PyImport_ImportModule("asyncio.events");
     state->base_events = PyImport_ImportModule("asyncio.base_events");
+    state->futures = PyImport_ImportModule("asyncio.futures");
+    state->tasks = PyImport_ImportModule("asyncio.tasks");
 
-    return state->events && state->base_events ? 0 : -1;
+    if (state->events == NULL || state->base_events == NULL
+        || state->futures == NULL || state->tasks == NULL)
+    {
+        return -1;
+    }
+
+    if (PyObject_HasAttrString(state->events, "_ThreadSafeHandle")) {
+        state->asyncio_shared = PyObject_GetAttrString(state->events,
+                                                       "_ThreadSafeHandle");
+        return state->asyncio_shared ? 0 : -1;
+    }
+
+    return 0;
 }
 
 
@@ -126,6 +140,7 @@ pyloop_strings(pyloop_state_t *state)
         { &state->str_eof_received, "eof_received" },
         { &state->str_error_received, "error_received" },
         { &state->str_fileno, "fileno" },
+        { &state->str_future, "Future" },
         { &state->str_get_buffer, "get_buffer" },
         { &state->str_pause_writing, "pause_writing" },
         { &state->str_pending, "pending" },
@@ -135,6 +150,7 @@ pyloop_strings(pyloop_state_t *state)
         { &state->str_self, "__self__" },
         { &state->str_set_result, "set_result" },
         { &state->str_ssl_protocol, "_ssl_protocol" },
+        { &state->str_task, "Task" },
         { &state->str_time, "time" },
         { &state->str_write, "write" },
     };
@@ -225,14 +241,18 @@ pyloop_module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->loop_type);
     Py_VISIT(state->handle_type);
     Py_VISIT(state->timer_type);
+    Py_VISIT(state->shared_type);
     Py_VISIT(state->poller_type);
     Py_VISIT(state->events);
     Py_VISIT(state->base_events);
     Py_VISIT(state->asyncio_handle);
     Py_VISIT(state->asyncio_timer);
-    Py_VISIT(state->future_type);
+    Py_VISIT(state->asyncio_shared);
+    Py_VISIT(state->futures);
+    Py_VISIT(state->tasks);
     Py_VISIT(state->task_type);
     Py_VISIT(state->executor_future);
+    Py_VISIT(state->lock_type);
     Py_VISIT(state->get_asyncgen_hooks);
     Py_VISIT(state->set_asyncgen_hooks);
     Py_VISIT(state->extract_stack);
@@ -258,14 +278,18 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->loop_type);
     Py_CLEAR(state->handle_type);
     Py_CLEAR(state->timer_type);
+    Py_CLEAR(state->shared_type);
     Py_CLEAR(state->poller_type);
     Py_CLEAR(state->events);
     Py_CLEAR(state->base_events);
     Py_CLEAR(state->asyncio_handle);
     Py_CLEAR(state->asyncio_timer);
-    Py_CLEAR(state->future_type);
+    Py_CLEAR(state->asyncio_shared);
+    Py_CLEAR(state->futures);
+    Py_CLEAR(state->tasks);
     Py_CLEAR(state->task_type);
     Py_CLEAR(state->executor_future);
+    Py_CLEAR(state->lock_type);
     Py_CLEAR(state->get_asyncgen_hooks);
     Py_CLEAR(state->set_asyncgen_hooks);
     Py_CLEAR(state->extract_stack);
@@ -291,6 +315,7 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->str_eof_received);
     Py_CLEAR(state->str_error_received);
     Py_CLEAR(state->str_fileno);
+    Py_CLEAR(state->str_future);
     Py_CLEAR(state->str_get_buffer);
     Py_CLEAR(state->str_pause_writing);
     Py_CLEAR(state->str_pending);
@@ -300,6 +325,7 @@ pyloop_module_clear(PyObject *module)
     Py_CLEAR(state->str_self);
     Py_CLEAR(state->str_ssl_protocol);
     Py_CLEAR(state->str_set_result);
+    Py_CLEAR(state->str_task);
     Py_CLEAR(state->str_time);
     Py_CLEAR(state->str_write);
 

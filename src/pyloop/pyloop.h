@@ -68,6 +68,19 @@ typedef struct {
 } pyloop_soon_t;
 
 
+/*
+ * Of call_soon_threadsafe(), from CPython 3.14 on: while the callback runs,
+ * other threads that want to cancel it, or to know whether it is, wait.
+ */
+
+typedef struct {
+    pyloop_handle_t  handle;
+    PyObject        *lock;       /* NULL as long as no one waits */
+    pyloop_args_t    args;
+    unsigned long    running;    /* the thread that runs it, or 0 */
+} pyloop_shared_t;
+
+
 typedef struct {
     pyloop_handle_t  handle;
     PyObject        *scheduled;  /* True: waits in the heap or the ring */
@@ -180,15 +193,19 @@ typedef struct {
     PyTypeObject    *loop_type;
     PyTypeObject    *handle_type;
     PyTypeObject    *timer_type;
+    PyTypeObject    *shared_type;        /* NULL where asyncio has none */
     PyTypeObject    *poller_type;
 
     PyObject        *events;             /* asyncio's modules */
     PyObject        *base_events;
+    PyObject        *futures;
+    PyObject        *tasks;
     PyObject        *asyncio_handle;
     PyObject        *asyncio_timer;
-    PyObject        *future_type;
+    PyObject        *asyncio_shared;     /* or NULL */
     PyObject        *task_type;
     PyObject        *executor_future;    /* of concurrent.futures */
+    PyObject        *lock_type;          /* of threading */
     PyObject        *get_asyncgen_hooks;
     PyObject        *set_asyncgen_hooks;
     PyObject        *extract_stack;
@@ -215,6 +232,7 @@ typedef struct {
     PyObject        *str_eof_received;
     PyObject        *str_error_received;
     PyObject        *str_fileno;
+    PyObject        *str_future;
     PyObject        *str_get_buffer;
     PyObject        *str_pause_writing;
     PyObject        *str_pending;
@@ -224,6 +242,7 @@ typedef struct {
     PyObject        *str_self;
     PyObject        *str_set_result;
     PyObject        *str_ssl_protocol;
+    PyObject        *str_task;
     PyObject        *str_time;
     PyObject        *str_write;
 
@@ -235,6 +254,7 @@ typedef struct {
 
     pyloop_free_t    free_handles;
     pyloop_free_t    free_timers;
+    pyloop_free_t    free_shared;
 } pyloop_state_t;
 
 
@@ -288,7 +308,8 @@ static inline int
 pyloop_is_handle(pyloop_state_t *state, PyObject *op)
 {
     return Py_IS_TYPE(op, state->handle_type)
-           || Py_IS_TYPE(op, state->timer_type);
+           || Py_IS_TYPE(op, state->timer_type)
+           || Py_IS_TYPE(op, state->shared_type);
 }
 
 
@@ -303,6 +324,15 @@ PyObject *pyloop_handle_new(pyloop_t *loop, PyObject *callback,
     PyObject *const *args, Py_ssize_t nargs, PyObject *context);
 PyObject *pyloop_timer_new(pyloop_t *loop, double time, PyObject *callback,
     PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+PyObject *pyloop_shared_new(pyloop_t *loop, PyObject *callback,
+    PyObject *const *args, Py_ssize_t nargs, PyObject *context);
+
+/*
+ * Around the call of such a handle: the second lets those go on who wait.
+ * 0, or -1 with an exception set.
+ */
+void pyloop_shared_begin(PyObject *op);
+int pyloop_shared_end(PyObject *op);
 
 /* The loop's reference to a handle goes. */
 void pyloop_handle_release(PyObject *op);
@@ -321,8 +351,17 @@ void pyloop_handle_free_lists(pyloop_state_t *state);
 static inline pyloop_args_t *
 pyloop_handle_inline(PyObject *op)
 {
-    return Py_TYPE(op)->tp_basicsize == sizeof(pyloop_timer_t)
-           ? &((pyloop_timer_t *) op)->args : &((pyloop_soon_t *) op)->args;
+    switch (Py_TYPE(op)->tp_basicsize) {
+
+    case sizeof(pyloop_timer_t):
+        return &((pyloop_timer_t *) op)->args;
+
+    case sizeof(pyloop_shared_t):
+        return &((pyloop_shared_t *) op)->args;
+
+    default:
+        return &((pyloop_soon_t *) op)->args;
+    }
 }
 
 
@@ -355,6 +394,7 @@ int pyloop_context_exit(pyloop_t *loop, PyObject *context, PyObject *vars,
  * SystemExit, KeyboardInterrupt, or a failing exception handler.
  */
 int pyloop_entry_run(pyloop_t *loop, pyloop_entry_t *entry);
+int pyloop_handle_run(pyloop_t *loop, PyObject *op);
 
 /* 0 when the member of the class is where we expect it, or ImportError. */
 int pyloop_handle_layout(PyObject *type, const char *name, Py_ssize_t offset);

@@ -22,7 +22,7 @@ static int  pyloop_call_parse(pyloop_t *loop, const char *method,
     PyObject *kwnames, pyloop_call_t *call);
 static int  pyloop_call_check(pyloop_t *loop, const char *method,
     int any_thread, PyObject *callback);
-static PyObject *pyloop_call_add(pyloop_t *loop, pyloop_call_t *call);
+static PyObject *pyloop_call_add(pyloop_t *loop, PyObject *handle);
 static int  pyloop_call_hidden(pyloop_t *loop, pyloop_call_t *call);
 static int  pyloop_call_answers(pyloop_t *loop, pyloop_call_t *call);
 static PyObject *pyloop_timer_add(pyloop_t *loop, double time,
@@ -165,14 +165,11 @@ pyloop_call_check(pyloop_t *loop, const char *method, int any_thread,
 }
 
 
+/* The handle is a new one, or NULL. */
+
 static PyObject *
-pyloop_call_add(pyloop_t *loop, pyloop_call_t *call)
+pyloop_call_add(pyloop_t *loop, PyObject *handle)
 {
-    PyObject  *handle;
-
-    handle = pyloop_handle_new(loop, call->callback, call->args, call->nargs,
-                               call->context);
-
     if (handle
         && pyloop_ready_add(&loop->ready, Py_NewRef(handle), NULL, NULL)
            == -1)
@@ -286,7 +283,9 @@ pyloop_call_soon(PyObject *op, PyObject *const *args, Py_ssize_t nargs,
         return NULL;
     }
 
-    return pyloop_call_add(loop, &call);
+    return pyloop_call_add(loop, pyloop_handle_new(loop, call.callback,
+                                                   call.args, call.nargs,
+                                                   call.context));
 }
 
 
@@ -329,7 +328,9 @@ pyloop_call_soon_threadsafe(PyObject *op, PyObject *const *args,
         return NULL;
     }
 
-    handle = pyloop_call_add(loop, &call);
+    handle = pyloop_call_add(loop, pyloop_shared_new(loop, call.callback,
+                                                     call.args, call.nargs,
+                                                     call.context));
 
     if (handle && loop->sleeping) {
         loop->sleeping = 0;

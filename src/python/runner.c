@@ -14,6 +14,7 @@
 
 static PyObject *db_py_run_method_send(PyObject *self, PyObject *arg);
 static PyObject *db_py_run_get(PyObject *self, void *name);
+static PySendResult db_py_stopped(PyObject **result);
 
 
 PyMethodDef  db_py_run_methods[] = {
@@ -280,8 +281,27 @@ db_py_throw(PyObject *iter, PyObject *const *args, Py_ssize_t nargs,
         return PYGEN_NEXT;
     }
 
-    return _PyGen_FetchStopIterationValue(result) == 0 ? PYGEN_RETURN
-                                                       : PYGEN_ERROR;
+    return db_py_stopped(result);
+}
+
+
+/* The exception that is set may be how an iterator ends. */
+
+static PySendResult
+db_py_stopped(PyObject **result)
+{
+    PyObject  *stop;
+
+    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
+        return PYGEN_ERROR;
+    }
+
+    stop = db_py_exception();
+
+    *result = PyObject_GetAttrString(stop, "value");
+    Py_DECREF(stop);
+
+    return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
 
