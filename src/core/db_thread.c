@@ -6,6 +6,7 @@
 #include "core/db_thread.h"
 
 #include <sched.h>
+#include <signal.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -40,4 +41,21 @@ db_thread_slice(uint64_t ns)
     attr.runtime = ns;
 
     (void) syscall(SYS_sched_setattr, 0, &attr, 0);
+}
+
+
+int
+db_thread_start(pthread_t *thread, void *(*run)(void *), void *data)
+{
+    int       err;
+    sigset_t  all, old;
+
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old);
+
+    err = pthread_create(thread, NULL, run, data);
+
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+
+    return err;
 }

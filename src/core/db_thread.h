@@ -1,10 +1,11 @@
 /*
- * What a thread asks of the scheduler.
+ * How a thread begins, and what it asks of the scheduler.
  */
 
 #ifndef DB_THREAD_H
 #define DB_THREAD_H
 
+#include <pthread.h>
 #include <stdint.h>
 
 /*
@@ -14,5 +15,8 @@
  * Threads that it starts have the same.
  */
 void db_thread_slice(uint64_t ns);
+
+/* With all signals blocked: they are the nginx thread's.  An errno, or 0. */
+int db_thread_start(pthread_t *thread, void *(*run)(void *), void *data);
 
 #endif /* DB_THREAD_H */

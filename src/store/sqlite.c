@@ -55,12 +55,12 @@ static int
 db_sqlite_configure(db_connection_t *conn)
 {
     int   rc;
-    char  sql[128];
+    char  sql[160];
 
     sqlite3_extended_result_codes(conn->db, 1);
     sqlite3_busy_timeout(conn->db, DB_SQLITE_BUSY_MS);
 
-    /* the writer alone moves the log into the database */
+    /* the log is moved into the database when the writer says so */
 
     if (conn->role != DB_ROLE_WRITER) {
         sqlite3_db_config(conn->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1,
@@ -73,12 +73,11 @@ db_sqlite_configure(db_connection_t *conn)
 
     snprintf(sql, sizeof(sql), "PRAGMA mmap_size = 0; "
              "PRAGMA wal_autocheckpoint = 0; PRAGMA cache_size = -%d; "
-             "PRAGMA %s",
+             "PRAGMA query_only = %d; PRAGMA synchronous = %s",
              conn->role == DB_ROLE_READER ? DB_SQLITE_READER_CACHE
                                           : DB_SQLITE_OTHER_CACHE,
-             conn->role != DB_ROLE_WRITER ? "query_only = ON"
-             : conn->store->normal ? "synchronous = NORMAL"
-                                   : "synchronous = FULL");
+             conn->role != DB_ROLE_WRITER,
+             conn->store->normal ? "NORMAL" : "FULL");
 
     rc = sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
     if (rc != SQLITE_OK) {

@@ -2,7 +2,7 @@
  * The SQLite store from inside.
  *
  * Connections belong to one thread each: "reader" to the nginx thread,
- * "writer" to the writer thread, those of the free list to whichever pool
+ * "writer" to the writer thread, those of the free list to whichever other
  * thread has taken one out.  A collection is a table of ids, documents and
  * their versions; a document is the JSON text that clients see.
  *
@@ -135,6 +135,23 @@ typedef struct {
 } db_writer_lock_t;
 
 
+/* What moves the log into the database, sqlite_checkpoint.c. */
+
+typedef struct {
+    pthread_t                  thread;
+    pthread_mutex_t            mutex;
+    pthread_cond_t             cond;
+    int                        asked;     /* until it is done */
+    int                        stop;
+
+    /* the writer's */
+
+    int                        moved;     /* pages of the log, when it was
+                                             last asked for */
+    int                        rest;      /* to be moved by the writer */
+} db_checkpoint_t;
+
+
 /* How many documents satisfy a filter. */
 
 typedef struct {
@@ -182,7 +199,7 @@ struct db_sqlite_s {
                                              which sees it or a later one */
     db_known_t                *known;     /* DB_SQLITE_KNOWN of them */
 
-    /* pool threads */
+    /* pool threads, and that of the checkpoint */
 
     pthread_mutex_t            pool_mutex;
     db_connection_t           *pool;
@@ -201,6 +218,7 @@ struct db_sqlite_s {
     unsigned                   stop:1;
 
     int                        uncounted; /* the writer: it has said so */
+    db_checkpoint_t            checkpoint;
 };
 
 
@@ -302,6 +320,12 @@ void db_sqlite_match(sqlite3_context *context, int argc,
     sqlite3_value **argv);
 
 
+/* sqlite_store.c: connections of the pool; NULL with a line in the log */
+
+db_connection_t *db_sqlite_pool_take(db_sqlite_t *store);
+void db_sqlite_pool_give(db_sqlite_t *store, db_connection_t *conn);
+
+
 /* sqlite_read.c: GET and LIST inside a transaction of the caller's */
 
 /* With "counted" the total is there already. */
@@ -359,6 +383,15 @@ int db_writer_lock(db_writer_lock_t *lock);
 void db_writer_unlock(db_writer_lock_t *lock);
 uint64_t db_writer_commits(const db_writer_lock_t *lock);
 void db_writer_committed(db_writer_lock_t *lock);
+
+
+/* sqlite_checkpoint.c */
+
+int db_sqlite_checkpoint_start(db_sqlite_t *store, char *error, size_t size);
+void db_sqlite_checkpoint_stop(db_sqlite_t *store);
+
+/* The writer, after a commit that has left so many pages in the log. */
+void db_sqlite_checkpoint(db_sqlite_t *store, int pages);
 
 
 /* sqlite_writer.c */

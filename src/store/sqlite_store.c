@@ -209,9 +209,13 @@ db_sqlite_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
     pthread_mutex_init(&store->pool_mutex, NULL);
 
     if (db_sqlite_attach(store, error, size) == DB_OK
-        && db_sqlite_writer_start(store, error, size) == DB_OK)
+        && db_sqlite_checkpoint_start(store, error, size) == DB_OK)
     {
-        return &store->base;
+        if (db_sqlite_writer_start(store, error, size) == DB_OK) {
+            return &store->base;
+        }
+
+        db_sqlite_checkpoint_stop(store);
     }
 
     db_sqlite_detach(store);
@@ -291,7 +295,7 @@ db_sqlite_read_cycle(db_store_t *base, db_store_op_t *op)
 }
 
 
-static db_connection_t *
+db_connection_t *
 db_sqlite_pool_take(db_sqlite_t *store)
 {
     char              error[512];
@@ -326,7 +330,7 @@ db_sqlite_pool_take(db_sqlite_t *store)
 }
 
 
-static void
+void
 db_sqlite_pool_give(db_sqlite_t *store, db_connection_t *conn)
 {
     pthread_mutex_lock(&store->pool_mutex);
@@ -427,6 +431,7 @@ db_sqlite_close(db_store_t *base)
     db_sqlite_t *store = (db_sqlite_t *) base;
 
     db_sqlite_writer_stop(store);
+    db_sqlite_checkpoint_stop(store);
     db_sqlite_cycle_end(base);
     db_sqlite_detach(store);
     db_writer_lock_close(&store->lock);

@@ -12,21 +12,15 @@
 
 #include "store/sqlite.h"
 
+#include "core/db_thread.h"
+
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 
 
 #define DB_WRITER_BATCH        256
 #define DB_WRITER_PAUSE_MS     5          /* while another program writes */
 #define DB_WRITER_GATHER_NS    5000000    /* at most, however slow the disk */
-
-/* Pages of the log: between two checkpoints, and when it must start again. */
-
-#define DB_WRITER_CHECKPOINT   1000
-#define DB_WRITER_RESTART      (16 * 1024 * 1024 / 4096)
-#define DB_WRITER_RESTART_MS   50
-
 
 typedef struct {
     db_sqlite_t      *store;
@@ -36,7 +30,6 @@ typedef struct {
     uint64_t          ended;           /* the last commit, ns */
     uint64_t          took;
     int               pages;           /* of the log, after the commit */
-    int               checkpointed;    /* its pages at the last checkpoint */
 } db_writer_t;
 
 
@@ -289,52 +282,6 @@ db_writer_commit(db_writer_t *writer, db_store_op_t *batch)
 }
 
 
-/*
- * Moves the log into the database once it has grown enough.  When readers
- * have kept it from starting again for long, it waits for them, holding the
- * other writers off, but not for long.
- */
-
-static void
-db_writer_checkpoint(db_writer_t *writer)
-{
-    int       rc, restart;
-    sqlite3  *db;
-
-    if (writer->pages < writer->checkpointed) {
-        writer->checkpointed = 0;
-    }
-
-    if (writer->pages - writer->checkpointed < DB_WRITER_CHECKPOINT) {
-        return;
-    }
-
-    db = writer->conn->db;
-    restart = writer->pages > DB_WRITER_RESTART
-              && db_writer_lock(&writer->store->lock) == DB_OK;
-
-    if (restart) {
-        sqlite3_busy_timeout(db, DB_WRITER_RESTART_MS);
-    }
-
-    rc = sqlite3_wal_checkpoint_v2(db, NULL,
-                                   restart ? SQLITE_CHECKPOINT_RESTART
-                                           : SQLITE_CHECKPOINT_PASSIVE,
-                                   NULL, NULL);
-
-    if (restart) {
-        sqlite3_busy_timeout(db, 0);
-        db_writer_unlock(&writer->store->lock);
-    }
-
-    if (rc != SQLITE_OK && (rc & 0xff) != SQLITE_BUSY) {
-        db_sqlite_log(writer->conn, "checkpoint");
-    }
-
-    writer->checkpointed = writer->pages;
-}
-
-
 static void *
 db_writer_thread(void *data)
 {
@@ -349,14 +296,13 @@ db_writer_thread(void *data)
     writer.ended = 0;
     writer.took = 0;
     writer.pages = 0;
-    writer.checkpointed = 0;
 
     sqlite3_busy_timeout(writer.conn->db, 0);
     sqlite3_wal_hook(writer.conn->db, db_writer_committed_pages, &writer);
 
     while ((batch = db_writer_take(&writer)) != NULL) {
         db_writer_commit(&writer, batch);
-        db_writer_checkpoint(&writer);
+        db_sqlite_checkpoint(store, writer.pages);
     }
 
     sqlite3_wal_hook(writer.conn->db, NULL, NULL);
@@ -369,7 +315,6 @@ int
 db_sqlite_writer_start(db_sqlite_t *store, char *error, size_t size)
 {
     int                 err;
-    sigset_t            all, old;
     pthread_condattr_t  attr;
 
     pthread_condattr_init(&attr);
@@ -380,14 +325,7 @@ db_sqlite_writer_start(db_sqlite_t *store, char *error, size_t size)
     pthread_condattr_destroy(&attr);
     store->tail = &store->queue;
 
-    /* signals are the nginx thread's */
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old);
-
-    err = pthread_create(&store->thread, NULL, db_writer_thread, store);
-
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    err = db_thread_start(&store->thread, db_writer_thread, store);
 
     if (err) {
         pthread_mutex_destroy(&store->mutex);

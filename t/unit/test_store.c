@@ -8,6 +8,7 @@
 #include "store/sqlite.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <sqlite3.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
@@ -727,6 +728,46 @@ test_the_log_is_moved_into_the_database(void **state)
 }
 
 
+static int
+checkpoint_is_asked(db_checkpoint_t *c)
+{
+    int  asked;
+
+    pthread_mutex_lock(&c->mutex);
+    asked = c->asked;
+    pthread_mutex_unlock(&c->mutex);
+
+    return asked;
+}
+
+
+static void
+test_the_log_starts_again_as_soon_as_it_is_moved(void **state)
+{
+    int           i;
+    char          id[32], path[200];
+    fixture_t    *f = *state;
+    struct stat   st;
+    db_sqlite_t  *store;
+
+    store = (db_sqlite_t *) f->store;
+
+    for (i = 0; i < 1500; i++) {
+        snprintf(id, sizeof(id), "%08x", (unsigned) i * 2654435761u);
+        insert(f, id, "{\"text\":\"of some length, for a page to be full\"}");
+
+        while (checkpoint_is_asked(&store->checkpoint)) {
+            sched_yield();
+        }
+    }
+
+    snprintf(path, sizeof(path), "%s-wal", f->path);
+    assert_int_equal(stat(path, &st), 0);
+    assert_in_range(st.st_size, 1000 * 4096, 1500 * 4096);
+    assert_string_equal(f->log, "");
+}
+
+
 typedef struct {
     fixture_t   *f;
     atomic_int   stop;
@@ -1100,6 +1141,7 @@ main(void)
             test_what_waits_is_committed_together_and_says_where_it_ends),
         store_test(test_close_commits_what_was_submitted),
         store_test(test_the_log_is_moved_into_the_database),
+        store_test(test_the_log_starts_again_as_soon_as_it_is_moved),
         store_test(test_pool_threads_read_while_others_write),
         store_test(test_a_table_of_another_shape_is_refused),
         store_test(test_a_foreign_lock_makes_a_write_busy),
