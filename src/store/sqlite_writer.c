@@ -21,6 +21,7 @@
 #define DB_WRITER_BATCH        256
 #define DB_WRITER_PAUSE_MS     5          /* while another program writes */
 #define DB_WRITER_GATHER_NS    5000000    /* at most, however slow the disk */
+#define DB_WRITER_TURN_NS      200000     /* of a client on this machine */
 
 typedef struct {
     db_sqlite_t      *store;
@@ -28,7 +29,7 @@ typedef struct {
     unsigned          batch;           /* operations of the last one */
     unsigned          expected;        /* what may wait soon */
     uint64_t          ended;           /* the last commit, ns */
-    uint64_t          took;
+    uint64_t          patience;        /* for those it has answered, ns */
     int               pages;           /* of the log, after the commit */
 } db_writer_t;
 
@@ -47,7 +48,7 @@ db_writer_committed_pages(void *data, sqlite3 *db, const char *name,
 
 /*
  * With the mutex.  Waits until those whom the last commit has answered wait
- * again, beside those who waited then; no longer than half of that commit,
+ * again, beside those who waited then; little longer than that commit took,
  * whatever it had to wait for.
  */
 
@@ -61,7 +62,7 @@ db_writer_gather(db_writer_t *writer)
 
     store = writer->store;
     store->wanted = writer->expected;
-    until = writer->ended + writer->took / 2;
+    until = writer->ended + writer->patience;
 
     ts.tv_sec = (time_t) (until / 1000000000);
     ts.tv_nsec = (long) (until % 1000000000);
@@ -256,10 +257,10 @@ db_writer_commit(db_writer_t *writer, db_store_op_t *batch)
     status = db_sqlite_status(db_writer_transaction(writer, batch));
 
     writer->ended = db_sqlite_now();
-    writer->took = writer->ended - begun;
+    writer->patience = writer->ended - begun + DB_WRITER_TURN_NS;
 
-    if (writer->took > 2 * DB_WRITER_GATHER_NS) {
-        writer->took = 2 * DB_WRITER_GATHER_NS;
+    if (writer->patience > DB_WRITER_GATHER_NS) {
+        writer->patience = DB_WRITER_GATHER_NS;
     }
 
     pthread_mutex_lock(&writer->store->mutex);
@@ -294,7 +295,7 @@ db_writer_thread(void *data)
     writer.conn = store->writer;
     writer.expected = 0;
     writer.ended = 0;
-    writer.took = 0;
+    writer.patience = 0;
     writer.pages = 0;
 
     sqlite3_busy_timeout(writer.conn->db, 0);
