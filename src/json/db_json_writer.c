@@ -11,6 +11,8 @@
 #define DB_JSON_EACH  0x0101010101010101u     /* of the bytes of a word */
 #define DB_JSON_HIGH  0x8080808080808080u
 
+#define DB_JSON_AROUND  9      /* a text: its quotes, and a word to fill up */
+
 
 /*
  * Not 0 where one of eight bytes is to be escaped.  A byte that is smaller
@@ -32,12 +34,15 @@ db_json_escapes(uint64_t word)
 }
 
 
-/* Whether nothing is to be escaped; the last word may overlap. */
+/*
+ * Copies a text, and up to seven bytes behind it; whether nothing of it is to
+ * be escaped.  The last word may overlap the one before.
+ */
 
 static int
-db_json_is_plain(db_str_t text)
+db_json_copy_plain(char *dst, db_str_t text)
 {
-    size_t       n;
+    size_t       i, n;
     uint64_t     word, found;
     const char  *p;
 
@@ -47,31 +52,37 @@ db_json_is_plain(db_str_t text)
     word = DB_JSON_EACH * ' ';
 
     if (n >= 8) {
-        for ( ; n > 8; n -= 8, p += 8) {
-            memcpy(&word, p, 8);
+        for (i = 0; i + 8 < n; i += 8) {
+            memcpy(&word, p + i, 8);
+            memcpy(dst + i, &word, 8);
             found |= db_json_escapes(word);
         }
 
         memcpy(&word, p + n - 8, 8);
+        memcpy(dst + n - 8, &word, 8);
 
         return (found | db_json_escapes(word)) == 0;
     }
 
     /* less than a word, filled up with spaces */
 
+    i = 0;
+
     if (n & 4) {
         memcpy(&word, p, 4);
-        p += 4;
+        i = 4;
     }
 
     if (n & 2) {
-        memcpy((char *) &word + 4, p, 2);
-        p += 2;
+        memcpy((char *) &word + i, p + i, 2);
+        i += 2;
     }
 
     if (n & 1) {
-        memcpy((char *) &word + 6, p, 1);
+        memcpy((char *) &word + i, p + i, 1);
     }
+
+    memcpy(dst, &word, 8);
 
     return db_json_escapes(word) == 0;
 }
@@ -102,7 +113,7 @@ db_json_write_plain(db_buf_t *buf, db_str_t text)
 void
 db_json_write_string(db_buf_t *buf, db_str_t text)
 {
-    char                  c;
+    char                  c, *p;
     size_t                i, start;
     static const char     hex[] = "0123456789abcdef";
 
@@ -114,8 +125,15 @@ db_json_write_string(db_buf_t *buf, db_str_t text)
         ['"'] = '"', ['\\'] = '\\'
     };
 
-    if (db_json_is_plain(text)) {
-        db_json_write_plain(buf, text);
+    p = db_buf_reserve(buf, text.len + DB_JSON_AROUND);
+    if (p == NULL) {
+        return;
+    }
+
+    if (db_json_copy_plain(p + 1, text)) {
+        p[0] = '"';
+        p[text.len + 1] = '"';
+        buf->len += text.len + 2;
         return;
     }
 
