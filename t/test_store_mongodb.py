@@ -20,7 +20,7 @@ import pytest
 from bson import ObjectId
 from pymongo import MongoClient
 
-from harness import DATABRIDGE, MODULE, SLOWER, MongoServer, Nginx, OddServer, until
+from harness import DATABRIDGE, MODULE, SLOWER, Between, MongoServer, Nginx, OddServer, until
 from harness.settings import server_env
 
 APP = """
@@ -300,6 +300,34 @@ def test_documents_of_other_programs_are_served(
     document = {"id": 7, "more": 1.5, "at": None, "who": "1" * 24}
     assert server.client.get("/event/7").json() == document
     assert server.client.get("/event").json()["items"] == [document]
+
+
+NO_CURSOR, A_CURSOR = (b"\x12id\0" + number.to_bytes(8, "little") for number in (0, 77))
+
+
+def test_a_list_that_is_too_large_for_one_reply_is_whole(
+    start: Start, own_mongodb: MongoServer
+) -> None:
+    cut = [A_CURSOR]
+
+    def answers(message: bytes) -> bytes:
+        """The first list has a cursor for the rest."""
+        if cut and b"firstBatch" in message:
+            assert NO_CURSOR in message
+            return message.replace(NO_CURSOR, cut.pop())
+        return message
+
+    between = Between(own_mongodb.port, answers)
+    server = start(f"mongodb://127.0.0.1:{between.port}/tests")
+    notes = [{"id": number, "text": "x", "table": {}} for number in range(5)]
+    assert server.client.post("/notes", json=notes).status_code == 201
+    assert server.client.get("/notes?limit=4").json()["items"] == notes[:4]
+    assert not cut
+    finds = [message for message in between.asked if b"\2find\0" in message]
+    assert len(finds) == 2
+    assert A_CURSOR[-8:] in next(asked for asked in between.asked if b"killCursors" in asked)
+    assert server.client.get("/notes?limit=1000").json()["items"] == notes
+    between.stop()
 
 
 def test_driver_and_signals_stay_out_of_each_others_way(

@@ -1,7 +1,7 @@
 """What the tests run against: real servers in temporary prefixes, on free ports."""
 
 from harness.log import Log
-from harness.mongo import MongoServer, OddServer
+from harness.mongo import Between, MongoServer, OddServer
 from harness.nginx import Nginx, SecureNginx
 from harness.raw import Raw, RawResponse
 from harness.server import Gunicorn, Server, Uvicorn
@@ -20,6 +20,7 @@ from harness.wait import eventually, until
 
 __all__ = [
     "BUILD",
+    "Between",
     "DATABRIDGE",
     "Gunicorn",
     "MODULE",

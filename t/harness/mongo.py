@@ -1,10 +1,11 @@
-"""A MongoDB in memory, and servers that are none."""
+"""A MongoDB in memory, servers that are none, and one between."""
 
 import os
 import signal
 import socket
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from harness import processes
@@ -86,3 +87,64 @@ class OddServer:
 
         for connection in self.connections:
             connection.close()
+
+
+class Between:
+    """Passes messages on to a server; what it answers goes through a function."""
+
+    def __init__(self, port: int, answers: Callable[[bytes], bytes]) -> None:
+        self.to = port
+        self.answers = answers
+        self.asked: list[bytes] = []
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self.listener.getsockname()[1])
+        self.ends: list[socket.socket] = []
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                client, _ = self.listener.accept()
+            except OSError:
+                return
+
+            server = socket.create_connection(("127.0.0.1", self.to))
+            self.ends += [client, server]
+
+            for ends in ((client, server), (server, client)):
+                threading.Thread(target=self._pass, args=ends, daemon=True).start()
+
+    def _pass(self, source: socket.socket, target: socket.socket) -> None:
+        back = source.getpeername()[1] == self.to
+
+        try:
+            while size := self._read(source, 4):
+                message = size + self._read(source, int.from_bytes(size, "little") - 4)
+
+                if back:
+                    message = self.answers(message)
+                else:
+                    self.asked.append(message)
+
+                target.sendall(message)
+
+            target.shutdown(socket.SHUT_WR)
+        except OSError:
+            return
+
+    def _read(self, source: socket.socket, size: int) -> bytes:
+        data = b""
+
+        while len(data) < size and (more := source.recv(size - len(data))):
+            data += more
+
+        return data
+
+    def stop(self) -> None:
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+
+        for end in self.ends:
+            end.close()

@@ -12,7 +12,8 @@
 
 #include "store/mongo/mongo.h"
 
-#include <signal.h>
+#include "core/db_thread.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
@@ -29,6 +30,27 @@ db_mongo_now(void)
     clock_gettime(CLOCK_MONOTONIC, &ts);
 
     return (uint64_t) ts.tv_sec * 1000000000 + (uint64_t) ts.tv_nsec;
+}
+
+
+mongoc_collection_t *
+db_mongo_collection(db_mongo_call_t *call)
+{
+    char      name[64];
+    db_str_t  collection;
+
+    if (call->collection == NULL) {
+        collection = call->op->collection->name;
+
+        snprintf(name, sizeof(name), "%.*s", (int) collection.len,
+                 collection.data);
+
+        call->collection = mongoc_client_get_collection(call->client,
+                                                        call->store->database,
+                                                        name);
+    }
+
+    return call->collection;
 }
 
 
@@ -116,7 +138,6 @@ db_mongo_is_late(db_mongo_call_t *call)
 static void
 db_mongo_run(db_mongo_t *store, db_store_op_t *op)
 {
-    char                   name[64];
     size_t                 len;
     db_mongo_call_t        call;
     mongoc_client_t       *client;
@@ -161,15 +182,16 @@ db_mongo_run(db_mongo_t *store, db_store_op_t *op)
         op->status = DB_STORE_FAILED;
 
     } else {
-        snprintf(name, sizeof(name), "%.*s", (int) op->collection->name.len,
-                 op->collection->name.data);
-
         call.client = client;
-        call.collection = mongoc_client_get_collection(client, store->database,
-                                                       name);
+        bson_init(&call.reply);
+
         op->status = db_mongo_call(&call);
 
-        mongoc_collection_destroy(call.collection);
+        if (call.collection) {
+            mongoc_collection_destroy(call.collection);
+        }
+
+        bson_destroy(&call.reply);
         db_arena_destroy(call.arena);
     }
 
@@ -361,24 +383,18 @@ db_mongo_configure(db_mongo_t *store, db_str_t text, char *error, size_t size)
 }
 
 
-/* Signals are the nginx thread's; the driver's threads inherit the mask. */
+/* The driver's threads inherit what signals these take: none. */
 
 static int
 db_mongo_start(db_mongo_t *store, char *error, size_t size)
 {
-    int       err;
-    sigset_t  all, old;
-
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old);
+    int  err;
 
     for (err = 0; err == 0 && store->nthreads < DB_MONGO_WRITERS; ) {
-        err = pthread_create(&store->threads[store->nthreads], NULL,
-                             db_mongo_writer, store);
+        err = db_thread_start(&store->threads[store->nthreads],
+                              db_mongo_writer, store);
         store->nthreads += (err == 0);
     }
-
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
 
     if (err) {
         snprintf(error, size, "mongodb store \"%s\": cannot start a thread:"

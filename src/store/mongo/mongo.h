@@ -87,13 +87,16 @@ typedef struct {
     db_store_op_t          *op;
     db_arena_t             *arena;
     mongoc_client_t        *client;
-    mongoc_collection_t    *collection;
+    mongoc_collection_t    *collection;   /* when it is asked for */
     uint64_t                started;      /* ns */
+    bson_t                  reply;        /* of the last find */
     bson_error_t            error;
 } db_mongo_call_t;
 
 
 uint64_t db_mongo_now(void);
+
+mongoc_collection_t *db_mongo_collection(db_mongo_call_t *call);
 
 /* Bytes as libbson has them; DB_ERROR when there was no memory for them. */
 int db_mongo_bson(bson_t *bson, const db_buf_t *buf);

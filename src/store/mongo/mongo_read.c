@@ -2,6 +2,10 @@
  * GET and LIST.  Filters and options are written as bytes and only looked at
  * by libbson; documents go from its bytes to JSON text at once.  Runs on any
  * thread that may block, with a client of its own.
+ *
+ * What one reply holds is asked for by a command: a cursor of the driver's,
+ * which is for the rest, copies the description of the server once more, and
+ * costs as much again as sending and receiving.
  */
 
 #include "store/mongo/bson.h"
@@ -11,6 +15,15 @@
 
 
 #define DB_MONGO_BATCH  1000         /* documents of a reply */
+
+
+/* What there is of a page. */
+
+typedef struct {
+    size_t       start;               /* in the answer */
+    uint64_t     n;                   /* documents */
+    db_value_t  *last;                /* of the page: what it is sorted by */
+} db_mongo_page_t;
 
 
 int
@@ -53,50 +66,6 @@ db_mongo_by_id(db_mongo_call_t *call, db_buf_t *out, size_t *start)
 }
 
 
-/* The one document of an id, which the caller destroys with the cursor. */
-
-static db_store_status_t
-db_mongo_find_one(db_mongo_call_t *call, const db_buf_t *members,
-    mongoc_cursor_t **cursor, const bson_t **found)
-{
-    bson_t    filter, opts;
-    size_t    start;
-    db_buf_t  by_id, text;
-
-    *cursor = NULL;
-
-    if (db_mongo_by_id(call, &by_id, &start) != DB_OK) {
-        return DB_STORE_NOT_FOUND;
-    }
-
-    db_bson_end(&by_id, start);
-
-    db_buf_init(&text, call->arena, 128);
-    start = db_bson_begin(&text);
-    db_buf_append(&text, members->data, members->len);
-    db_bson_integer(&text, db_string("limit"), 1);
-    db_bson_bool(&text, db_string("singleBatch"), 1);
-    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
-    db_bson_end(&text, start);
-
-    if (members->failed || db_mongo_bson(&filter, &by_id) != DB_OK
-        || db_mongo_bson(&opts, &text) != DB_OK)
-    {
-        return db_mongo_no_memory(call);
-    }
-
-    *cursor = mongoc_collection_find_with_opts(call->collection, &filter,
-                                               &opts, NULL);
-
-    if (mongoc_cursor_next(*cursor, found)) {
-        return DB_STORE_OK;
-    }
-
-    return mongoc_cursor_error(*cursor, &call->error)
-           ? db_mongo_failed(call, "a read") : DB_STORE_NOT_FOUND;
-}
-
-
 static db_str_t
 db_mongo_bytes(const bson_t *bson)
 {
@@ -104,13 +73,116 @@ db_mongo_bytes(const bson_t *bson)
 }
 
 
+/* Its documents are in call->reply; *rest: a cursor for more, or 0. */
+
+static db_store_status_t
+db_mongo_find(db_mongo_call_t *call, const db_buf_t *filter,
+    const db_buf_t *members, bson_iter_t *documents, uint64_t *rest)
+{
+    bson_t       command;
+    size_t       start;
+    db_buf_t     text;
+    db_value_t   name;
+    bson_iter_t  reply, cursor, batch;
+
+    name = (db_value_t) { .kind = DB_VALUE_TEXT,
+                          .text = call->op->collection->name };
+
+    db_buf_init(&text, call->arena, filter->len + members->len + 128);
+    start = db_bson_begin(&text);
+    db_bson_value(&text, db_string("find"), &name);
+    db_bson_name(&text, DB_BSON_OBJECT, db_string("filter"));
+    db_buf_append(&text, filter->data, filter->len);
+    db_buf_append(&text, members->data, members->len);
+    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
+    db_bson_end(&text, start);
+
+    if (filter->failed || members->failed
+        || db_mongo_bson(&command, &text) != DB_OK)
+    {
+        return db_mongo_no_memory(call);
+    }
+
+    bson_destroy(&call->reply);
+
+    if (!mongoc_client_read_command_with_opts(call->client,
+                                              call->store->database, &command,
+                                              NULL, NULL, &call->reply,
+                                              &call->error))
+    {
+        return db_mongo_failed(call, "a read");
+    }
+
+    if (!bson_iter_init_find(&reply, &call->reply, "cursor")
+        || !bson_iter_recurse(&reply, &cursor)
+        || !bson_iter_find(&cursor, "firstBatch")
+        || !bson_iter_recurse(&cursor, documents)
+        || !bson_iter_recurse(&reply, &batch)
+        || !bson_iter_find(&batch, "id"))
+    {
+        db_mongo_log(call->store, DB_LOG_ERROR, "a read",
+                     "the reply has no documents");
+        return DB_STORE_FAILED;
+    }
+
+    *rest = (uint64_t) bson_iter_as_int64(&batch);
+
+    return DB_STORE_OK;
+}
+
+
+static int
+db_mongo_next(bson_iter_t *documents, bson_t *found)
+{
+    uint32_t        len;
+    const uint8_t  *data;
+
+    if (!bson_iter_next(documents) || !BSON_ITER_HOLDS_DOCUMENT(documents)) {
+        return 0;
+    }
+
+    bson_iter_document(documents, &len, &data);
+
+    return bson_init_static(found, data, len);
+}
+
+
+/* The one document of an id, in call->reply. */
+
+static db_store_status_t
+db_mongo_find_one(db_mongo_call_t *call, db_buf_t *members, bson_t *found)
+{
+    size_t              start;
+    db_buf_t            by_id;
+    uint64_t            rest;
+    bson_iter_t         documents;
+    db_store_status_t   status;
+
+    if (db_mongo_by_id(call, &by_id, &start) != DB_OK) {
+        return DB_STORE_NOT_FOUND;
+    }
+
+    db_bson_end(&by_id, start);
+
+    db_bson_integer(members, db_string("limit"), 1);
+    db_bson_bool(members, db_string("singleBatch"), 1);
+
+    status = db_mongo_find(call, &by_id, members, &documents, &rest);
+
+    if (status == DB_STORE_OK && !db_mongo_next(&documents, found)) {
+        status = DB_STORE_NOT_FOUND;
+    }
+
+    return status;
+}
+
+
 db_store_status_t
 db_mongo_look(db_mongo_call_t *call, int whole, db_str_t *bson)
 {
+    bson_t              found;
     size_t              start;
     db_buf_t            members;
-    const bson_t       *found;
-    mongoc_cursor_t    *cursor;
     db_store_status_t   status;
 
     db_buf_init(&members, call->arena, 64);
@@ -122,18 +194,14 @@ db_mongo_look(db_mongo_call_t *call, int whole, db_str_t *bson)
         db_bson_end(&members, start);
     }
 
-    status = db_mongo_find_one(call, &members, &cursor, &found);
+    status = db_mongo_find_one(call, &members, &found);
 
     if (status == DB_STORE_OK) {
-        *bson = db_arena_str(call->arena, db_mongo_bytes(found));
+        *bson = db_arena_str(call->arena, db_mongo_bytes(&found));
 
         if (bson->data == NULL) {
             status = db_mongo_no_memory(call);
         }
-    }
-
-    if (cursor) {
-        mongoc_cursor_destroy(cursor);
     }
 
     return status;
@@ -227,25 +295,18 @@ db_mongo_members(db_mongo_call_t *call, db_buf_t *out)
 db_store_status_t
 db_mongo_get(db_mongo_call_t *call)
 {
+    bson_t              found;
     db_buf_t            members;
-    const bson_t       *found;
-    mongoc_cursor_t    *cursor;
     db_store_status_t   status;
 
-    db_buf_init(&members, call->arena, 0);
+    db_buf_init(&members, call->arena, 64);
     db_mongo_members(call, &members);
 
-    status = db_mongo_find_one(call, &members, &cursor, &found);
+    status = db_mongo_find_one(call, &members, &found);
 
-    if (status == DB_STORE_OK) {
-        status = db_mongo_tell(call, found, &call->op->version);
-    }
-
-    if (cursor) {
-        mongoc_cursor_destroy(cursor);
-    }
-
-    return status;
+    return status == DB_STORE_OK ? db_mongo_tell(call, &found,
+                                                 &call->op->version)
+                                 : status;
 }
 
 
@@ -276,8 +337,9 @@ db_mongo_count(db_mongo_call_t *call)
         return db_mongo_no_memory(call);
     }
 
-    total = mongoc_collection_count_documents(call->collection, &filter, &opts,
-                                              NULL, NULL, &call->error);
+    total = mongoc_collection_count_documents(db_mongo_collection(call),
+                                              &filter, &opts, NULL, NULL,
+                                              &call->error);
     if (total < 0) {
         return db_mongo_failed(call, "a count");
     }
@@ -293,11 +355,10 @@ db_mongo_count(db_mongo_call_t *call)
 static void
 db_mongo_list_options(db_mongo_call_t *call, db_buf_t *out)
 {
-    size_t          start, sort;
+    size_t          sort;
     db_store_op_t  *op;
 
     op = call->op;
-    start = db_bson_begin(out);
 
     db_bson_name(out, DB_BSON_OBJECT, db_string("sort"));
     sort = db_bson_begin(out);
@@ -315,9 +376,6 @@ db_mongo_list_options(db_mongo_call_t *call, db_buf_t *out)
     if (op->limit < DB_MONGO_BATCH) {
         db_bson_integer(out, db_string("batchSize"), op->limit + 1);
     }
-
-    db_bson_integer(out, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
-    db_bson_end(out, start);
 }
 
 
@@ -423,60 +481,151 @@ db_mongo_last(db_mongo_call_t *call, const bson_t *found)
 }
 
 
+/* The next document of the page; the one behind it is not told. */
+
 static db_store_status_t
-db_mongo_page(db_mongo_call_t *call, mongoc_cursor_t *cursor)
+db_mongo_page(db_mongo_call_t *call, db_mongo_page_t *page,
+    const bson_t *found)
 {
-    size_t              start;
-    uint64_t            n, version;
-    db_value_t         *last;
-    const bson_t       *found;
+    uint64_t            version;
     db_store_op_t      *op;
     db_store_status_t   status;
 
     op = call->op;
-    start = op->out->len;
-    last = NULL;
-    n = 0;
 
-    while (mongoc_cursor_next(cursor, &found)) {
+    if (page->n++ >= op->limit) {
+        op->last = page->last;
+        return DB_STORE_OK;
+    }
 
-        if (n++ == op->limit) {
-            op->last = last;
-            return DB_STORE_OK;
-        }
+    if (op->out->len != page->start) {
+        db_buf_putc(op->out, ',');
+    }
 
-        if (op->out->len != start) {
-            db_buf_putc(op->out, ',');
-        }
+    status = db_mongo_tell(call, found, &version);
 
-        status = db_mongo_tell(call, found, &version);
+    if (status == DB_STORE_OK && page->n == op->limit) {
+        page->last = db_mongo_last(call, found);
 
-        if (status != DB_STORE_OK) {
-            return status;
-        }
-
-        if (n == op->limit) {
-            last = db_mongo_last(call, found);
-
-            if (last == NULL) {
-                return db_mongo_no_memory(call);
-            }
+        if (page->last == NULL) {
+            return db_mongo_no_memory(call);
         }
     }
 
-    return mongoc_cursor_error(cursor, &call->error)
-           ? db_mongo_failed(call, "a read") : DB_STORE_OK;
+    return status;
+}
+
+
+/* It ends by itself, too, after some minutes. */
+
+static void
+db_mongo_kill_cursor(db_mongo_call_t *call, uint64_t id)
+{
+    char        index[DB_BSON_INDEX];
+    bson_t      command;
+    size_t      start, ids;
+    db_buf_t    text;
+    db_value_t  name;
+
+    name = (db_value_t) { .kind = DB_VALUE_TEXT,
+                          .text = call->op->collection->name };
+
+    db_buf_init(&text, call->arena, 128);
+    start = db_bson_begin(&text);
+    db_bson_value(&text, db_string("killCursors"), &name);
+    db_bson_name(&text, DB_BSON_ARRAY, db_string("cursors"));
+    ids = db_bson_begin(&text);
+    db_bson_integer(&text, db_bson_index(index, 0), id);
+    db_bson_end(&text, ids);
+    db_bson_end(&text, start);
+
+    if (db_mongo_bson(&command, &text) == DB_OK) {
+        (void) mongoc_client_read_command_with_opts(call->client,
+                                                    call->store->database,
+                                                    &command, NULL, NULL,
+                                                    NULL, NULL);
+    }
+}
+
+
+/* LATER when one reply does not hold the page. */
+
+static db_store_status_t
+db_mongo_list_at_once(db_mongo_call_t *call, const db_buf_t *filter,
+    const db_buf_t *members)
+{
+    bson_t              found;
+    uint64_t            rest;
+    bson_iter_t         documents;
+    db_mongo_page_t     page;
+    db_store_status_t   status;
+
+    status = db_mongo_find(call, filter, members, &documents, &rest);
+
+    if (status == DB_STORE_OK && rest) {
+        db_mongo_kill_cursor(call, rest);
+        return DB_STORE_LATER;
+    }
+
+    page = (db_mongo_page_t) { .start = call->op->out->len };
+
+    while (status == DB_STORE_OK && db_mongo_next(&documents, &found)) {
+        status = db_mongo_page(call, &page, &found);
+    }
+
+    return status;
+}
+
+
+static db_store_status_t
+db_mongo_list_on(db_mongo_call_t *call, const db_buf_t *filter,
+    const db_buf_t *members)
+{
+    bson_t              by, opts;
+    size_t              start;
+    db_buf_t            text;
+    const bson_t       *found;
+    db_mongo_page_t     page;
+    mongoc_cursor_t    *cursor;
+    db_store_status_t   status;
+
+    db_buf_init(&text, call->arena, members->len + 64);
+    start = db_bson_begin(&text);
+    db_buf_append(&text, members->data, members->len);
+    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
+    db_bson_end(&text, start);
+
+    if (members->failed || db_mongo_bson(&by, filter) != DB_OK
+        || db_mongo_bson(&opts, &text) != DB_OK)
+    {
+        return db_mongo_no_memory(call);
+    }
+
+    page = (db_mongo_page_t) { .start = call->op->out->len };
+    status = DB_STORE_OK;
+    cursor = mongoc_collection_find_with_opts(db_mongo_collection(call), &by,
+                                              &opts, NULL);
+
+    while (status == DB_STORE_OK && mongoc_cursor_next(cursor, &found)) {
+        status = db_mongo_page(call, &page, found);
+    }
+
+    if (status == DB_STORE_OK && mongoc_cursor_error(cursor, &call->error)) {
+        status = db_mongo_failed(call, "a read");
+    }
+
+    mongoc_cursor_destroy(cursor);
+
+    return status;
 }
 
 
 db_store_status_t
 db_mongo_list(db_mongo_call_t *call)
 {
-    bson_t              filter, opts;
     size_t              start;
-    db_buf_t            out, text;
+    db_buf_t            filter, members;
     db_store_op_t      *op;
-    mongoc_cursor_t    *cursor;
     db_store_status_t   status;
     db_mongo_filter_t   f;
 
@@ -491,26 +640,20 @@ db_mongo_list(db_mongo_call_t *call)
         }
     }
 
-    db_buf_init(&out, call->arena, 256);
-    f = (db_mongo_filter_t) { &out, op->collection, 0 };
+    db_buf_init(&filter, call->arena, 256);
+    f = (db_mongo_filter_t) { &filter, op->collection, 0 };
 
-    start = db_bson_begin(&out);
+    start = db_bson_begin(&filter);
     db_mongo_conditions(&f, op, op->after != NULL);
-    db_bson_end(&out, start);
+    db_bson_end(&filter, start);
 
-    db_buf_init(&text, call->arena, 256);
-    db_mongo_list_options(call, &text);
+    db_buf_init(&members, call->arena, 256);
+    db_mongo_list_options(call, &members);
 
-    if (db_mongo_bson(&filter, &out) != DB_OK
-        || db_mongo_bson(&opts, &text) != DB_OK)
-    {
-        return db_mongo_no_memory(call);
-    }
+    status = op->limit < DB_MONGO_BATCH
+             ? db_mongo_list_at_once(call, &filter, &members)
+             : DB_STORE_LATER;
 
-    cursor = mongoc_collection_find_with_opts(call->collection, &filter, &opts,
-                                              NULL);
-    status = db_mongo_page(call, cursor);
-    mongoc_cursor_destroy(cursor);
-
-    return status;
+    return status == DB_STORE_LATER ? db_mongo_list_on(call, &filter, &members)
+                                    : status;
 }

@@ -109,8 +109,8 @@ db_mongo_take_out(db_mongo_call_t *call, unsigned n)
     if (db_mongo_bson(&filter, &out) != DB_OK) {
         (void) db_mongo_no_memory(call);
 
-    } else if (!mongoc_collection_delete_many(call->collection, &filter, NULL,
-                                              NULL, &error))
+    } else if (!mongoc_collection_delete_many(db_mongo_collection(call),
+                                              &filter, NULL, NULL, &error))
     {
         db_mongo_log(call->store, DB_LOG_ERROR, "of a list that could not be"
                      " inserted the first documents are left over",
@@ -170,8 +170,9 @@ db_mongo_insert(db_mongo_call_t *call)
 
     status = DB_STORE_OK;
 
-    if (!mongoc_collection_insert_many(call->collection, list, op->nitems,
-                                       &opts, &reply, &call->error))
+    if (!mongoc_collection_insert_many(db_mongo_collection(call), list,
+                                       op->nitems, &opts, &reply,
+                                       &call->error))
     {
         item = db_mongo_refused(&reply);
         status = db_mongo_write_failed(call, "an insert");
@@ -408,8 +409,9 @@ db_mongo_replace(db_mongo_call_t *call, const db_mongo_seen_t *seen)
 
     bson_init_static(&opts, db_mongo_unchecked, sizeof(db_mongo_unchecked));
 
-    if (!mongoc_collection_replace_one(call->collection, &filter, &document,
-                                       &opts, &reply, &call->error))
+    if (!mongoc_collection_replace_one(db_mongo_collection(call), &filter,
+                                       &document, &opts, &reply,
+                                       &call->error))
     {
         status = db_mongo_write_failed(call, "a replacement");
 
@@ -445,8 +447,8 @@ db_mongo_upsert(db_mongo_call_t *call)
 
     bson_init_static(&opts, db_mongo_unchecked, sizeof(db_mongo_unchecked));
 
-    if (mongoc_collection_insert_one(call->collection, &document, &opts, NULL,
-                                     &call->error))
+    if (mongoc_collection_insert_one(db_mongo_collection(call), &document,
+                                     &opts, NULL, &call->error))
     {
         op->version = 1;
         op->created = 1;
@@ -537,8 +539,8 @@ db_mongo_remove(db_mongo_call_t *call)
 
     status = DB_STORE_OK;
 
-    if (!mongoc_collection_delete_one(call->collection, &filter, NULL, &reply,
-                                      &call->error))
+    if (!mongoc_collection_delete_one(db_mongo_collection(call), &filter, NULL,
+                                      &reply, &call->error))
     {
         status = db_mongo_write_failed(call, "a removal");
 
