@@ -601,7 +601,7 @@ db_filter_json(db_filter_t *f, db_str_t text, db_condition_t ***tail)
 
     if (rc == DB_DECLINED) {
         return error.fault == DB_JSON_SYNTAX
-               ? db_filter_error(f, "filter is not JSON: %s at character %zu",
+               ? db_filter_error(f, "filter is not JSON: %s: character %zu",
                                  error.message, error.position)
                : db_filter_error(f, "filter is not JSON that can be read");
     }

@@ -794,7 +794,7 @@ db_crud_compile(db_str_t schema, char *error, size_t size)
 
     if (rc == DB_DECLINED) {
         if (fault.fault == DB_JSON_SYNTAX) {
-            db_compile_error(&c, "the schema is not JSON: %s at character "
+            db_compile_error(&c, "the schema is not JSON: %s: character "
                              "%zu", fault.message, fault.position);
 
         } else {

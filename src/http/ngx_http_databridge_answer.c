@@ -240,7 +240,7 @@ ngx_http_databridge_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             != DB_OK)
         {
             ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
-                               "invalid JSON \"%V\": %s at character %uz",
+                               "invalid JSON \"%V\": %s: character %uz",
                                &value[1], error.message, error.position);
             return NGX_CONF_ERROR;
         }

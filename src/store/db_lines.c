@@ -140,7 +140,7 @@ db_lines_read(db_arena_t *arena, const db_collection_t *collection,
     if (rc == DB_DECLINED) {
 
         if (fault.fault == DB_JSON_SYNTAX) {
-            snprintf(error, size, "not JSON: %s at character %zu",
+            snprintf(error, size, "not JSON: %s: character %zu",
                      fault.message, fault.position);
         } else {
             snprintf(error, size, "not JSON in UTF-8, or an int that is too"
