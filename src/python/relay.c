@@ -299,7 +299,9 @@ db_py_relay_next(db_py_relay_t *relay)
 {
     db_py_run_t  *run;
 
-    if (relay->task == NULL || !db_py_relay_clean(relay)) {
+    if (relay->task == NULL || !db_py_more_requests()
+        || !db_py_relay_clean(relay))
+    {
         return 0;
     }
 
