@@ -148,18 +148,21 @@ def build(python: str, directory: Path) -> str:
 
 
 SMOKE = """
-import asyncio, sys
+import asyncio, sys, threading, time
 import databridge
 
 async def main():
     loop = asyncio.get_running_loop()
     assert isinstance(loop, databridge.PyLoop)
+    loop.slow_callback_duration = 60
     loop.call_later(0.001, int).cancel()
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         group.create_task(asyncio.sleep(0.001))
         assert await asyncio.to_thread(int) == 0
     child = await asyncio.create_subprocess_exec("/bin/echo", "hi", stdout=-1)
     assert (await child.communicate())[0] == b"hi\\n"
+    if sys.version_info >= (3, 14):
+        await since_3_14(loop)
 
     async def answer(reader, writer):
         writer.write(await reader.readline())
@@ -171,6 +174,33 @@ async def main():
     assert await reader.read() == b"line\\n"
     writer.close()
     server.close()
+
+async def since_3_14(loop):
+    seen = []
+
+    async def eager():
+        seen.append(asyncio.current_task())
+
+    task = loop.create_task(eager(), name="eager", eager_start=True)
+    assert seen == [task] and task.done() and task.get_name() == "eager"
+
+    # who cancels what another thread is running waits for its end
+    begun, both = threading.Event(), asyncio.Event()
+
+    def callback():
+        begun.set()
+        time.sleep(0.05)
+        seen.append("ran")
+        both.set()
+
+    def thread():
+        handle = loop.call_soon_threadsafe(callback)
+        begun.wait()
+        handle.cancel()
+        seen.append("cancelled")
+
+    await asyncio.gather(asyncio.to_thread(thread), both.wait())
+    assert seen == [task, "ran", "cancelled"]
 
 databridge.run(main(), debug=True)
 with asyncio.Runner(loop_factory=databridge.new_event_loop) as runner:
