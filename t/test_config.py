@@ -493,7 +493,10 @@ class Run:
             self.output += line
 
     def wait(self) -> int:
-        self.output += self.process.communicate(timeout=20)[0]
+        try:
+            self.output += self.process.communicate(timeout=20)[0]
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"{self.output}{error.output!r}") from error
         return self.process.returncode
 
     def left(self) -> list[str]:
