@@ -235,6 +235,35 @@ def test_the_user_of_basic_authentication_is_a_scope(make_nginx: Callable[..., N
     assert server.client.get("/own/1").status_code == 401
 
 
+def test_a_user_whose_name_is_no_text_is_none(make_nginx: Callable[..., Nginx]) -> None:
+    code = APP.replace(
+        "app.crud_routes(Own,",
+        """
+@app.crud(Item, prefix="/hybrid", collection="hybrid", scope={"text": "$http_x_user"})
+class Hybrid:
+    def before_create(self, item: Item): ...
+    def before_patch(self, item: Item): ...
+    def before_delete(self, id: int): ...
+
+app.crud_routes(Own,""",
+    )
+    server = make_nginx()
+    server.write({"app.py": code})
+    server.configure(
+        "databridge_app app:app;", http=f"databridge_store main sqlite:{server.prefix}/test.db;"
+    )
+    server.start("/")
+    for path in ("/own", "/hybrid"):
+        for method, url, body in (
+            ("GET", path, None),
+            ("POST", path, {"id": 1}),
+            ("PATCH", f"{path}/1", {}),
+            ("DELETE", f"{path}/1", None),
+        ):
+            answer = server.client.request(method, url, json=body, headers={"X-User": b"\xff"})
+            assert (answer.status_code, answer.json()) == (403, {"detail": "Forbidden"})
+
+
 @pytest.mark.parametrize("guard", ["", "satisfy any; allow 127.0.0.1; deny all;"])
 def test_a_user_whom_nobody_has_authenticated_is_none(
     make_nginx: Callable[..., Nginx], guard: str

@@ -267,7 +267,7 @@ class Hybrid:
         """What nginx says of this request's caller, in the order of the resource's scope."""
         told = request.scope.get("extensions", {}).get("databridge", {})
         values: list[str] = told.get("scope", [])
-        if len(values) != len(self.members.scope) or not all(values):
+        if len(values) != len(self.members.scope) or not all(map(_is_text, values)):
             raise HTTPException(403)
         return values
 
@@ -281,6 +281,14 @@ class Hybrid:
                 return Answer(*await self.resource.call(operation, **values))
         except TimeoutError:
             raise HTTPException(504) from None
+
+
+def _is_text(value: str) -> bool:
+    """Bytes that were not UTF-8 are lone surrogates."""
+    try:
+        return len(value.encode()) > 0
+    except UnicodeEncodeError:
+        return False
 
 
 def _conditions(request: Request) -> dict[str, str | None]:
