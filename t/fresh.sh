@@ -41,11 +41,13 @@ if [ ! -f "$root/.complete" ]; then
     apt-config dump Acquire::http Acquire::https \
         >"$root/etc/apt/apt.conf.d/99host"
 
-    for file in /etc/resolv.conf /etc/hosts /etc/pip.conf \
-                /etc/ssl/certs/ca-certificates.crt
-    do
+    for file in /etc/resolv.conf /etc/hosts /etc/pip.conf; do
         [ ! -f "$file" ] || cp -L "$file" "$root$file"
     done
+
+    certificates=/usr/local/share/ca-certificates
+    cp -RL "$certificates/." "$root$certificates/"
+    chroot "$root" update-ca-certificates >/dev/null
 
     touch "$root/.complete"
 fi
