@@ -460,8 +460,7 @@ class Run:
         def prepare() -> None:
             if terminal is not None:
                 fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-            if nohup:
-                signal.signal(signal.SIGHUP, signal.SIG_IGN)
+            signal.signal(signal.SIGHUP, signal.SIG_IGN if nohup else signal.SIG_DFL)
             if not children:
                 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 
