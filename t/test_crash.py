@@ -174,6 +174,11 @@ async def terminate():
 """
 
 
+# Nobody is sent away for having asked a thousand times.
+
+LASTING = "keepalive_requests 10000000;"
+
+
 class Others:
     """Asks the worker that does not die, all the time, over kept connections."""
 
@@ -267,21 +272,21 @@ CRASHES = {
 def test_a_worker_that_crashes_is_replaced_and_the_others_do_not_notice(
     app: StartApp, path: str
 ) -> None:
-    server = app(APP, workers=2)
+    server = app(APP, http=LASTING, workers=2)
     server.expect_alert(f"exited on signal {CRASHES[path]}")
     dies(server, path, f"on signal {CRASHES[path]}")
 
 
 @pytest.mark.parametrize("status", [0, 1, 3])
 def test_a_worker_that_user_code_ends_is_replaced(app: StartApp, status: int) -> None:
-    server = app(APP, workers=2)
+    server = app(APP, http=LASTING, workers=2)
     if status:
         server.expect_alert(f"exited with code {status}")
     dies(server, f"/exit/{status}", f"with code {status}")
 
 
 def test_the_status_that_nginx_does_not_replace_is_another_one(app: StartApp) -> None:
-    server = app(APP, workers=2)
+    server = app(APP, http=LASTING, workers=2)
     server.expect_alert("exited with code 1")
     dies(server, "/exit/2", "with code 1")
 
@@ -327,7 +332,7 @@ def test_sys_exit_in_a_callback_does_not_end_the_worker(shared_app: Nginx) -> No
 def test_a_worker_that_terminates_itself_ends_its_lifespan_and_is_replaced(
     app: StartApp, number: signal.Signals
 ) -> None:
-    server = app(APP, workers=2)
+    server = app(APP, http=LASTING, workers=2)
     server.expect_new_workers()
     victim, other = server.workers()
     with connection(server, victim) as client, Others(server, other) as others:
@@ -340,7 +345,7 @@ def test_a_worker_that_terminates_itself_ends_its_lifespan_and_is_replaced(
 
 
 def test_a_worker_that_quits_by_itself_answers_first_and_is_replaced(app: StartApp) -> None:
-    server = app(APP, workers=2)
+    server = app(APP, http=LASTING, workers=2)
     server.expect_new_workers()
     victim, other = server.workers()
     with connection(server, victim) as client:
