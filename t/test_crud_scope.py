@@ -260,7 +260,7 @@ app.crud_routes(Own,""",
             ("PATCH", f"{path}/1", {}),
             ("DELETE", f"{path}/1", None),
         ):
-            answer = server.client.request(method, url, json=body, headers={"X-User": b"\xff"})
+            answer = server.client.request(method, url, json=body, headers={b"X-User": b"\xff"})
             assert (answer.status_code, answer.json()) == (403, {"detail": "Forbidden"})
 
 
