@@ -6,6 +6,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from harness import processes
@@ -54,11 +55,10 @@ class MongoServer:
         self.process.send_signal(signal.SIGCONT)
 
 
-class OddServer:
-    """Accepts connections and answers each with these bytes, or never."""
+class _Listener:
+    """Accepts connections in a thread of its own, and closes them all at the end."""
 
-    def __init__(self, answer: bytes = b"") -> None:
-        self.answer = answer
+    def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = int(self.listener.getsockname()[1])
         self.connections: list[socket.socket] = []
@@ -73,12 +73,10 @@ class OddServer:
                 return
 
             self.connections.append(connection)
+            self._accepted(connection)
 
-            if self.answer:
-                try:
-                    connection.sendall(self.answer)
-                except OSError:
-                    continue
+    def _accepted(self, connection: socket.socket) -> None:
+        raise NotImplementedError
 
     def stop(self) -> None:
         self.listener.shutdown(socket.SHUT_RDWR)
@@ -89,31 +87,34 @@ class OddServer:
             connection.close()
 
 
-class Between:
+class OddServer(_Listener):
+    """Accepts connections and answers each with these bytes, or never."""
+
+    def __init__(self, answer: bytes = b"") -> None:
+        self.answer = answer
+        super().__init__()
+
+    def _accepted(self, connection: socket.socket) -> None:
+        if self.answer:
+            with suppress(OSError):
+                connection.sendall(self.answer)
+
+
+class Between(_Listener):
     """Passes messages on to a server; what it answers goes through a function."""
 
     def __init__(self, port: int, answers: Callable[[bytes], bytes]) -> None:
         self.to = port
         self.answers = answers
         self.asked: list[bytes] = []
-        self.listener = socket.create_server(("127.0.0.1", 0))
-        self.port = int(self.listener.getsockname()[1])
-        self.ends: list[socket.socket] = []
-        self.thread = threading.Thread(target=self._serve, daemon=True)
-        self.thread.start()
+        super().__init__()
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                client, _ = self.listener.accept()
-            except OSError:
-                return
+    def _accepted(self, connection: socket.socket) -> None:
+        server = socket.create_connection(("127.0.0.1", self.to))
+        self.connections.append(server)
 
-            server = socket.create_connection(("127.0.0.1", self.to))
-            self.ends += [client, server]
-
-            for ends in ((client, server), (server, client)):
-                threading.Thread(target=self._pass, args=ends, daemon=True).start()
+        for ends in ((connection, server), (server, connection)):
+            threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
     def _pass(self, source: socket.socket, target: socket.socket) -> None:
         back = source.getpeername()[1] == self.to
@@ -140,11 +141,3 @@ class Between:
             data += more
 
         return data
-
-    def stop(self) -> None:
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
-        self.thread.join()
-
-        for end in self.ends:
-            end.close()
