@@ -15,7 +15,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 from statistics import median
 from time import monotonic
@@ -25,6 +24,7 @@ from bench.rounds import conduct, rounds
 
 from harness import BUILD, DATABRIDGE, ROOT, Nginx, Uvicorn, processes
 from harness.server import Command
+from harness.tools import compiled, rate_tool
 
 SERVER_CORE, LOAD_CORE = 0, 1
 LOADS = (0.5, 0.8)
@@ -294,7 +294,7 @@ def number(text: str, pattern: str) -> float:
 def open_loop(port: int, path: str, rate: int, seconds: float, connections: int) -> list[str]:
     """What bench/rate.c prints, when no request has failed."""
     load = [str(argument) for argument in (port, path, rate, max(1, round(seconds)), connections)]
-    fields = run([compiled("rate", "src/core/db_thread.c"), *load], seconds).split()
+    fields = run([rate_tool(), *load], seconds).split()
 
     if fields[1] != "0":
         raise RuntimeError(f"{path}: {fields[1]} of {fields[0]} requests failed")
@@ -313,15 +313,6 @@ def steady(case: Case, rate: int, options: argparse.Namespace) -> tuple[float, f
     rounds = [latency(case.port, case.path, rate, options.seconds) for _ in range(options.rounds)]
     p50, p99, p999 = map(median, zip(*rounds, strict=True))
     return p50, p99, p999
-
-
-@cache
-def compiled(name: str, *more: str) -> Path:
-    tool = BUILD / "bench" / name
-    tool.parent.mkdir(parents=True, exist_ok=True)
-    sources = [ROOT / f"bench/{name}.c", *(ROOT / source for source in more)]
-    subprocess.run(["gcc", "-O2", f"-I{ROOT}/src", "-o", tool, *sources], check=True)
-    return tool
 
 
 def show(chosen: list[Case], rate: int) -> None:

@@ -17,7 +17,8 @@ import httpx
 import pytest
 
 from conftest import StartApp
-from harness import BUILD, ROOT, SLOWER, Nginx, Raw, Traffic, eventually, processes, until
+from harness import SLOWER, Nginx, Raw, Traffic, eventually, processes, until
+from harness.tools import rate_tool
 from harness.traffic import APP as TRAFFIC
 
 pytestmark = [pytest.mark.soak, pytest.mark.timeout(600 * SLOWER)]
@@ -299,10 +300,7 @@ def rate(tool: Path, server: Nginx, number: int, seconds: int, connections: int)
 
 
 def test_a_spike_is_refused_in_order_and_forgotten(app: StartApp) -> None:
-    tool = BUILD / "soak/rate"
-    tool.parent.mkdir(parents=True, exist_ok=True)
-    sources = [ROOT / "bench/rate.c", ROOT / "src/core/db_thread.c"]
-    subprocess.run(["gcc", "-O2", f"-I{ROOT}/src", "-o", tool, *sources], check=True)
+    tool = rate_tool()
     server = app(
         APP,
         http="databridge_queue 256; databridge_store main sqlite:notes.db; "
