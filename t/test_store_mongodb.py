@@ -410,6 +410,15 @@ def test_a_driver_that_is_missing_is_said_by_the_worker_and_not_by_nginx_t(
     assert server.client.get("/notes").status_code == 503
 
 
+def test_nothing_of_the_driver_stays_in_shared_memory(
+    start: Start, own_mongodb: MongoServer
+) -> None:
+    server = start(own_mongodb.uri("tests"))
+    worker = server.worker()
+    assert "libmongoc" in Path(f"/proc/{worker}/maps").read_text()
+    assert not Path(f"/dev/shm/mongoc-{worker}").exists()
+
+
 def test_the_driver_is_loaded_for_a_mongodb_alone(start: Start, own_mongodb: MongoServer) -> None:
     server = start(own_mongodb.uri("tests"))
     maps = Path(f"/proc/{server.worker()}/maps").read_text()

@@ -14,6 +14,7 @@
 
 #include <dlfcn.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 
@@ -167,6 +168,14 @@ db_mongo_load(char *error, size_t size)
                  " module", path);
         return NULL;
     }
+
+    /*
+     * mongo-c-driver, which may begin as it is loaded, keeps its counters in
+     * a file of /dev/shm that is named by the process id and stays behind
+     * when the process is killed, in the way of the next of that id.
+     */
+
+    (void) setenv("MONGOC_DISABLE_SHM", "1", 1);
 
     object = dlopen(path, RTLD_NOW|RTLD_LOCAL|RTLD_NODELETE);
 
