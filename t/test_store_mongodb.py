@@ -4,6 +4,7 @@ is answered in time, and service resumes by itself.
 """
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -21,7 +22,10 @@ from bson import ObjectId
 from pymongo import MongoClient
 
 from harness import DATABRIDGE, MODULE, SLOWER, Between, MongoServer, Nginx, OddServer, until
+from harness.nginx import config_error
 from harness.settings import server_env
+
+DRIVER = MODULE.parent / "databridge_mongo.so"
 
 APP = """
 from databridge import App, Model
@@ -351,6 +355,8 @@ WRONG = [
     ("mongodb:///tests", "names no host"),
     ("mongodb://user:hush@/tests", "names no host"),
     ("mongodb://user:hu/sh@127.0.0.1/tests", "%2F"),
+    ("mongodb://user:hush%@127.0.0.1/tests", "the driver refuses its URI: its user name, password"),
+    ("mongodb://127.0.0.1/tests?maxPoolSize=few", "the driver refuses its URI"),
 ]
 
 
@@ -362,17 +368,11 @@ def test_nginx_refuses_a_uri_without_repeating_it(
     server.configure(http=f'databridge_store main "{uri}";')
     result = server.test()
     assert result.returncode != 0
-    assert "databridge_store" in result.stderr or 'invalid store "main"' in result.stderr
-    assert message in result.stderr and "hu" not in result.stderr
+    said, line = config_error(result.stderr)
+    assert 'invalid store "main"' in said and message in said
+    assert "hu" not in result.stderr
+    assert uri in server.config.read_text().splitlines()[line - 1]
     server.expect_alert(r"\[emerg\]")
-
-
-def test_what_the_driver_refuses_is_said_without_the_password(start: Start) -> None:
-    server = start("mongodb://user:hush%@127.0.0.1/tests")
-    server.expect_alert(r"\[emerg\]")
-    server.logged("mongodb store: the driver refuses its URI: its user name, password")
-    assert server.client.get("/notes").status_code == 503
-    assert "hush" not in server.output()
 
 
 def test_a_password_that_is_refused_is_a_500_and_not_in_the_log(
@@ -384,30 +384,89 @@ def test_a_password_that_is_refused_is_a_500_and_not_in_the_log(
     assert "hush" not in server.output()
 
 
+Moved = Callable[[str], Nginx]
+
+
 @pytest.fixture
-def moved(tmp_path: Path) -> Path:
-    """The module alone, without what lies beside it."""
-    folder = tmp_path / "modules"
-    folder.mkdir()
-    shutil.copy(MODULE, folder)
-    return folder
+def moved(make_nginx: Callable[[], Nginx], schema: str, tmp_path: Path) -> Moved:
+    """nginx with a module beside which its driver lies, until a test takes it away."""
+    for file in (MODULE, DRIVER):
+        shutil.copy(file, tmp_path)
+
+    def configure(uri: str) -> Nginx:
+        server = make_nginx()
+        server.configure(http=f'databridge_store main "{uri}";', server=NOTES % schema)
+        config = server.config.read_text()
+        server.config.write_text(config.replace(str(MODULE), str(tmp_path / MODULE.name)))
+        server.expect_alert(r"\[emerg\]")
+        return server
+
+    return configure
 
 
-def test_a_driver_that_is_missing_is_said_by_the_worker_and_not_by_nginx_t(
-    make_nginx: Callable[[], Nginx], schema: str, moved: Path
+AWAY = "mongodb://127.0.0.1/tests"
+BROKEN = [
+    (b"", "cannot load its driver: "),
+    (None, 'databridge_mongo.so" is missing: install libmongoc-dev and build again'),
+]
+
+
+@pytest.mark.parametrize(("content", "message"), BROKEN, ids=["broken", "missing"])
+def test_a_driver_that_does_not_load_is_refused_with_the_line_of_its_store(
+    moved: Moved, tmp_path: Path, content: bytes | None, message: str
 ) -> None:
-    server = make_nginx()
-    server.configure(
-        http='databridge_store main "mongodb://127.0.0.1/tests";', server=NOTES % schema
-    )
-    config = server.config.read_text()
-    server.config.write_text(config.replace(str(MODULE), str(moved / MODULE.name)))
+    server = moved(AWAY)
+    assert server.test().returncode == 0
+    driver = tmp_path / DRIVER.name
+    driver.unlink()
+    if content is not None:
+        driver.write_bytes(content)
     result = server.test()
-    assert result.returncode == 0, result.stderr
+    assert result.returncode == 1
+    said, line = config_error(result.stderr)
+    assert message in said
+    assert "databridge_store" in server.config.read_text().splitlines()[line - 1]
+
+
+def test_a_driver_that_ends_its_process_is_refused(moved: Moved, tmp_path: Path) -> None:
+    (tmp_path / "end.c").write_text("void _exit(int);\n[[gnu::constructor]] void f() {_exit(0);}")
+    subprocess.run(
+        ["cc", "-shared", "-fPIC", "-o", tmp_path / DRIVER.name, tmp_path / "end.c"], check=True
+    )
+    result = moved(AWAY).test()
+    assert result.returncode == 1
+    assert "a process that loads databridge_mongo.so ends" in config_error(result.stderr)[0]
+
+
+def test_a_reload_without_the_driver_leaves_the_old_workers_serving(
+    moved: Moved, tmp_path: Path, own_mongodb: MongoServer
+) -> None:
+    server = moved(own_mongodb.uri("tests"))
     server.start()
-    server.expect_alert(r"\[emerg\]")
-    server.logged('databridge_mongo.so" is missing: install libmongoc-dev')
+    server.allow_descriptors(tcp=40)
+    (worker,) = server.workers()
+    (tmp_path / DRIVER.name).unlink()
+    server.kill(signal.SIGHUP)
+    server.logged(r'\[emerg\].*invalid store "main".*is missing: install libmongoc-dev')
+    assert serves(server) and server.workers() == [worker]
+
+
+def test_a_worker_that_finds_no_driver_says_so_and_refuses(moved: Moved, tmp_path: Path) -> None:
+    server = moved(AWAY)
+    server.start()
+    server.expect_alert("exited on signal 9")
+    server.expect_new_workers()
+    (worker,) = server.workers()
+    (tmp_path / DRIVER.name).unlink()
+    os.kill(worker, signal.SIGKILL)
+    server.logged(r'\[emerg\].*databridge_mongo.so" is missing: install libmongoc-dev')
     assert server.client.get("/notes").status_code == 503
+
+
+def test_the_master_does_not_hold_the_driver(start: Start, own_mongodb: MongoServer) -> None:
+    server = start(own_mongodb.uri("tests"))
+    assert server.process
+    assert "libmongoc" not in Path(f"/proc/{server.process.pid}/maps").read_text()
 
 
 def test_nothing_of_the_driver_stays_in_shared_memory(

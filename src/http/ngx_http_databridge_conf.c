@@ -415,6 +415,7 @@ ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_databridge_main_conf_t *dmcf = conf;
 
     char                          error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
+    db_str_t                      uri;
     ngx_str_t                    *value;
     ngx_uint_t                    i;
     ngx_http_databridge_store_t  *store;
@@ -432,9 +433,13 @@ ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    if (db_store_check_uri(ngx_http_databridge_str(value[2]), error,
-                           sizeof(error))
-        != DB_OK)
+    uri = ngx_http_databridge_str(value[2]);
+
+    /* "nginx -s quit" comes here as well, and needs no driver */
+
+    if (db_store_check_uri(uri, error, sizeof(error)) != DB_OK
+        || (ngx_process != NGX_PROCESS_SIGNALLER
+            && db_store_try(uri, error, sizeof(error)) != DB_OK))
     {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid store \"%V\": %s",
                            &value[1], error);

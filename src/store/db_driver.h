@@ -12,13 +12,14 @@
 
 
 /* Raised when db_store.h or this file changes: a driver may be a file. */
-#define DB_STORE_DRIVER  5
+#define DB_STORE_DRIVER  6
 
 
 typedef struct {
     unsigned      version;         /* DB_STORE_DRIVER */
 
     int         (*check_uri)(db_str_t uri, char *error, size_t size);
+    int         (*try)(db_str_t uri, char *error, size_t size);  /* or NULL */
     db_store_t *(*open)(db_str_t uri, db_log_pt log, void *log_ctx,
                         char *error, size_t size);
     void        (*close)(db_store_t *store);

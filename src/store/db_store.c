@@ -62,6 +62,21 @@ db_store_check_uri(db_str_t uri, char *error, size_t size)
 }
 
 
+int
+db_store_try(db_str_t uri, char *error, size_t size)
+{
+    const db_store_driver_t  *driver;
+
+    driver = db_store_driver(uri, error, size);
+
+    if (driver == NULL) {
+        return DB_ERROR;
+    }
+
+    return driver->try ? driver->try(uri, error, size) : DB_OK;
+}
+
+
 db_store_t *
 db_store_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
     size_t size)

@@ -324,6 +324,13 @@ void db_store_close(db_store_t *store);
 int db_store_check_uri(db_str_t uri, char *error, size_t size);
 
 /*
+ * Whether what the driver needs is installed, and it takes the URI: opens
+ * nothing that is seen from outside.  Forks, so for a process without
+ * threads.
+ */
+int db_store_try(db_str_t uri, char *error, size_t size);
+
+/*
  * Makes the collection ready, creating what is missing.  May block: not for
  * the nginx thread once it serves.  DB_OK, or DB_ERROR with a message.
  */

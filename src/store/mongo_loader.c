@@ -3,6 +3,9 @@
  * that it needs: a shared object beside the module, loaded when the first
  * such store is opened, by whatever thread that is, and never unloaded.
  *
+ * Whether that will do is tried by a child, so that nginx's master, which
+ * wants to know before it takes a configuration, does not hold the driver.
+ *
  * What is said about a URI does not repeat it: it may hold a password.
  */
 
@@ -13,12 +16,16 @@
 #include "store/db_driver.h"
 
 #include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 
 #define DB_MONGO_DATABASE_LENGTH  63
+#define DB_MONGO_ERROR_LENGTH     512
 
 
 static int
@@ -214,8 +221,94 @@ db_mongo_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
 }
 
 
+/* The child: its answer is what is wrong, if anything is, and a NUL. */
+
+static void
+db_mongo_try_child(db_str_t uri, int fd)
+{
+    char    error[DB_MONGO_ERROR_LENGTH];
+    size_t  len;
+
+    error[0] = '\0';
+
+    (void) db_mongo_open(uri, NULL, NULL, error, sizeof(error));
+
+    len = strlen(error) + 1;
+
+    _exit(write(fd, error, len) == (ssize_t) len ? 0 : 1);
+}
+
+
+/* The status of a child is for who has SIGCHLD: its answer tells enough. */
+
+static int
+db_mongo_try_wait(pid_t pid, int fd, char *error, size_t size)
+{
+    char     answer[DB_MONGO_ERROR_LENGTH];
+    ssize_t  n;
+
+    do {
+        n = read(fd, answer, sizeof(answer));
+    } while (n == -1 && errno == EINTR);
+
+    while (waitpid(pid, NULL, 0) == -1 && errno == EINTR) {
+        /* void */
+    }
+
+    if (n <= 0 || answer[n - 1] != '\0') {
+        snprintf(error, size, "mongodb store: a process that loads "
+                 DB_MONGO_FILE " ends: install libmongoc-1.0-0, or what it"
+                 " was built with");
+        return DB_ERROR;
+    }
+
+    if (n > 1) {
+        snprintf(error, size, "%s", answer);
+        return DB_ERROR;
+    }
+
+    return DB_OK;
+}
+
+
+static int
+db_mongo_try(db_str_t uri, char *error, size_t size)
+{
+    int    fds[2], rc;
+    pid_t  pid;
+
+    if (pipe2(fds, O_CLOEXEC) == -1) {
+        snprintf(error, size, "mongodb store: pipe2() failed: %s",
+                 strerror(errno));
+        return DB_ERROR;
+    }
+
+    pid = fork();
+
+    if (pid == 0) {
+        db_mongo_try_child(uri, fds[1]);
+    }
+
+    (void) close(fds[1]);
+
+    if (pid == -1) {
+        snprintf(error, size, "mongodb store: fork() failed: %s",
+                 strerror(errno));
+        rc = DB_ERROR;
+
+    } else {
+        rc = db_mongo_try_wait(pid, fds[0], error, size);
+    }
+
+    (void) close(fds[0]);
+
+    return rc;
+}
+
+
 const db_store_driver_t  db_mongo_loader = {
     .version = DB_STORE_DRIVER,
     .check_uri = db_mongo_check_uri,
+    .try = db_mongo_try,
     .open = db_mongo_open,
 };

@@ -1044,6 +1044,10 @@ test_the_uri_of_a_mongodb_is_checked_without_its_driver(void **state)
 
     /* beside a unit test there is none */
 
+    assert_int_equal(db_store_try(str(good[0]), error, sizeof(error)),
+                     DB_ERROR);
+    assert_non_null(strstr(error, "databridge_mongo.so\" is missing"));
+
     assert_null(db_store_open(str(good[0]), NULL, NULL, error,
                               sizeof(error)));
     assert_non_null(strstr(error, "databridge_mongo.so\" is missing"));
