@@ -173,7 +173,7 @@ def test_an_application_is_checked_even_if_children_are_ignored(
     """As nginx's own parent may have left it; the check is of a first start."""
     server = make_nginx()
     server.write({"app.py": "async def app(scope, receive, send): ...\n"})
-    server.configure("databridge_app app:app;", check=True)
+    server.configure("databridge_app app:app;", check="30s")
     command = ["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh", *server._command(), "-t"]
     result = subprocess.run(command, env=server_env(), capture_output=True, text=True)
     assert result.returncode == 0, result.stderr

@@ -270,7 +270,7 @@ def test_reload_lets_the_old_workers_requests_finish(app: StartApp) -> None:
 
 
 def test_reload_refuses_an_application_that_does_not_load(app: StartApp) -> None:
-    server = app(APP, check=True)
+    server = app(APP, check="30s")
     before = server.worker()
     server.write({"app.py": "import no_such_module_anywhere"})
     server.expect_alert(r"\[emerg\]")
@@ -289,7 +289,7 @@ def test_a_first_start_with_a_broken_application_binds_no_port(
 ) -> None:
     server = make_nginx()
     server.write({"app.py": "import no_such_module_anywhere"})
-    server.configure("databridge_app app:app;", check=True)
+    server.configure("databridge_app app:app;", check="30s")
     server.expect_alert(r"\[emerg\]")
     with pytest.raises(StartError, match="no_such_module_anywhere"):
         server.start()
@@ -303,7 +303,7 @@ def test_an_application_that_does_not_load_in_time_is_refused(
 ) -> None:
     server = make_nginx()
     server.write({"app.py": "import time\ntime.sleep(60)"})
-    server.configure("databridge_app app:app;", http="", check=True)
+    server.configure("databridge_app app:app;", http="", check="30s")
     text = server.config.read_text()
     server.config.write_text(text.replace("databridge_check 30s", "databridge_check 1s"))
     server.expect_alert(r"\[emerg\].*did not load")

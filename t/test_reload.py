@@ -56,7 +56,7 @@ BROKEN = {
 
 @pytest.mark.parametrize("kind", BROKEN)
 def test_code_that_does_not_load_leaves_the_old_workers_serving(app: StartApp, kind: str) -> None:
-    server = app(APP, check=True)
+    server = app(APP, check="30s")
     old = server.workers()
     server.expect_alert(r"\[emerg\].*does not load")
     server.write({"app.py": BROKEN[kind]})
@@ -131,17 +131,47 @@ def test_reloads_that_overtake_each_other_end_with_the_last(app: StartApp) -> No
     assert traffic.lost() == []
 
 
-def test_a_worker_whose_application_hangs_at_start_does_not_keep_the_old_ones(
+CHECK = 3 * int(SLOWER)
+
+HANGS = """
+import asyncio
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+
+@asynccontextmanager
+async def lifespan(app):
+    await asyncio.Event().wait()
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
+"""
+
+
+def test_the_old_workers_serve_until_the_new_have_started_however_long_that_takes(
     app: StartApp,
 ) -> None:
-    server = app(APP, http="databridge_shutdown_timeout 2s;")
-    server.write({"app.py": "import time\n\ntime.sleep(60)\n"})
+    """An import that hangs is found by the check: this one's startup does."""
+    server = app(APP, http="databridge_shutdown_timeout 500ms;", check=f"{CHECK}s")
+    server.expect_alert(r"\[emerg\].*stopped before it had started")
+    server.write({"app.py": HANGS})
     server.expect_new_workers()
     (old,) = server.workers()
-    server.kill(signal.SIGHUP)
-    until("the new worker", lambda: len(server.workers()) == 2)
-    assert server.client.get("/").json() == old
-    until("the old worker's end", lambda: not processes.alive(old), 20)
+
+    with Traffic(server.port, server.app / "seen", kinds=("quick",)) as traffic:
+        server.kill(signal.SIGHUP)
+        server.logged(f"after {CHECK}000 ms.* the old workers go on serving", 30)
+        goal = traffic.total() + 50
+        until("answers", lambda: traffic.total() > goal, 30)
+        assert server.client.get("/").json() == old
+        server.write({"app.py": APP})
+        server.kill(signal.SIGHUP)
+        until("the old worker's end", lambda: not processes.alive(old), 30)
+        until("one worker", lambda: len(server.workers()) == 1, 30)
+
+    assert (traffic.lost(), server.client.get("/").json()) == ([], server.worker())
 
 
 def test_a_killed_new_worker_is_replaced_and_waited_for(app: StartApp) -> None:

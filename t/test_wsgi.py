@@ -901,7 +901,7 @@ def test_the_interface_is_found(nginx: StartNginx) -> None:
         f"location = /{index} {{ databridge_app app:{words}; }}\n"
         for index, words in enumerate(FOUND)
     )
-    server = nginx(files={"app.py": ANY}, server=locations, ready="/0", check=True)
+    server = nginx(files={"app.py": ANY}, server=locations, ready="/0", check="30s")
     found = [server.client.get(f"/{index}").text for index in range(len(FOUND))]
     assert found == list(FOUND.values())
 
@@ -920,7 +920,7 @@ def test_a_configuration_with_an_unclear_interface_is_refused(
 ) -> None:
     server = make_nginx()
     server.write({"app.py": ANY})
-    server.configure(f"databridge_app app:{words};", check=True)
+    server.configure(f"databridge_app app:{words};", check="30s")
     server.expect_alert(r"\[emerg\].*does not load")
     result = server.test()
     assert result.returncode == 1 and message in result.stderr

@@ -197,7 +197,7 @@ typedef struct {
     size_t                            max_rss;   /* 0: any size */
     ngx_event_t                       recycle;   /* when it is time to go */
     ngx_event_t                       handover;  /* puts off quitting */
-    ngx_event_t                       held;      /* does not accept yet */
+    ngx_msec_t                        put_off;   /* since then */
 
     db_python_conf_t                  python;
     ngx_thread_task_t                 loop_task;
@@ -208,7 +208,9 @@ typedef struct {
     unsigned                          stopping:1;
     unsigned                          stopped:1;
     unsigned                          exiting:1;
+    unsigned                          held:1;    /* does not accept yet */
     unsigned                          handed_over:1;
+    unsigned                          impatient:1;  /* has said so */
 } ngx_http_databridge_worker_t;
 
 

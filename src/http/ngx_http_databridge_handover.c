@@ -2,7 +2,8 @@
  * A reload without a pause.  nginx tells the old workers to quit 100 ms after
  * it has started the new ones, which may need seconds to import what they
  * serve.  So the new workers do not accept until their applications are
- * ready, and the old ones put off quitting until all of the new ones are.
+ * ready, and the old ones put off quitting until all of the new ones are: for
+ * as long as that takes, for who leaves sooner leaves nobody to serve.
  *
  * A zone that outlives the configurations says how many workers of the
  * newest generation there will be, and how many are ready.  The master writes
@@ -31,7 +32,6 @@ static ngx_int_t ngx_http_databridge_handover_init_zone(
 static void ngx_http_databridge_handover_hook(ngx_event_t *ev);
 static void ngx_http_databridge_handover_channel(ngx_event_t *rev);
 static void ngx_http_databridge_handover_look(ngx_event_t *ev);
-static void ngx_http_databridge_handover_expire(ngx_event_t *ev);
 static void ngx_http_databridge_accept(ngx_cycle_t *cycle, ngx_uint_t on);
 
 
@@ -140,13 +140,7 @@ ngx_http_databridge_handover_start(ngx_http_databridge_worker_t *worker)
     }
 
     ngx_http_databridge_accept(worker->cycle, 0);
-
-    worker->held.handler = ngx_http_databridge_handover_expire;
-    worker->held.data = worker;
-    worker->held.log = worker->cycle->log;
-    worker->held.cancelable = 1;
-
-    ngx_add_timer(&worker->held, dmcf->shutdown_timeout);
+    worker->held = 1;
 }
 
 
@@ -170,14 +164,10 @@ ngx_http_databridge_handover_ready(ngx_http_databridge_worker_t *worker)
         (void) ngx_atomic_fetch_add(&handover->ready, 1);
     }
 
-    if (worker->held.timer_set) {
-        ngx_del_timer(&worker->held);
+    /* one that quits has closed its listening sockets */
 
-        /* one that quits has closed its listening sockets */
-
-        if (!ngx_exiting) {
-            ngx_http_databridge_accept(worker->cycle, 1);
-        }
+    if (worker->held && !ngx_exiting) {
+        ngx_http_databridge_accept(worker->cycle, 1);
     }
 }
 
@@ -226,7 +216,7 @@ ngx_http_databridge_handover_channel(ngx_event_t *rev)
     ev = &worker->handover;
 
     if (!ev->timer_set) {
-        worker->deadline = ngx_current_msec + worker->conf->shutdown_timeout;
+        worker->put_off = ngx_current_msec;
 
         ev->handler = ngx_http_databridge_handover_look;
         ngx_add_timer(ev, NGX_HTTP_DATABRIDGE_HANDOVER_STEP);
@@ -237,33 +227,31 @@ ngx_http_databridge_handover_channel(ngx_event_t *rev)
 static void
 ngx_http_databridge_handover_look(ngx_event_t *ev)
 {
+    ngx_msec_t                       check;
     ngx_http_databridge_worker_t    *worker;
     ngx_http_databridge_handover_t  *handover;
 
     worker = ev->data;
+    check = worker->conf->check;
     handover = worker->conf->handover_zone->data;
 
-    if (handover->ready >= handover->workers
-        || (ngx_msec_int_t) (worker->deadline - ngx_current_msec) <= 0)
-    {
+    if (handover->ready >= handover->workers) {
         ngx_quit = 1;
         return;
     }
 
+    if (check && !worker->impatient
+        && ngx_current_msec - worker->put_off >= check)
+    {
+        worker->impatient = 1;
+
+        ngx_log_error(NGX_LOG_WARN, ev->log, 0,
+                      "databridge: after %M ms, see \"databridge_check\", the "
+                      "new workers' applications have not started: the old "
+                      "workers go on serving", check);
+    }
+
     ngx_add_timer(ev, NGX_HTTP_DATABRIDGE_HANDOVER_STEP);
-}
-
-
-/* The old workers leave without waiting any longer. */
-
-static void
-ngx_http_databridge_handover_expire(ngx_event_t *ev)
-{
-    ngx_http_databridge_worker_t  *worker;
-
-    worker = ev->data;
-
-    ngx_http_databridge_accept(worker->cycle, 1);
 }
 
 

@@ -115,7 +115,7 @@ class Nginx:
         http: str = "",
         main: str = "",
         databridge: str | None = None,
-        check: bool = False,
+        check: str = "off",
         workers: int = 1,
         master: bool = True,
         connections: int = 1024,
@@ -147,12 +147,12 @@ class Nginx:
             )
         )
 
-    def _databridge(self, check: bool) -> str:
+    def _databridge(self, check: str) -> str:
         return "\n    ".join(
             [
                 f"databridge_venv {VENV};",
                 f"databridge_python_path {self.app};",
-                f"databridge_check {'30s' if check else 'off'};",
+                f"databridge_check {check};",
                 *(f"databridge_env {name}={value};" for name, value in worker_env().items()),
             ]
         )
