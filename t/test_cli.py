@@ -14,6 +14,7 @@ import pytest
 
 from conftest import StartServer
 from harness import DATABRIDGE, PYTHON, ROOT, SANITIZED, SLOWER, Server, processes, until
+from harness.apps import NOTES
 from harness.settings import server_env
 
 APP = """
@@ -265,19 +266,7 @@ def test_a_store_that_cannot_be_opened_is_said_without_a_traceback(
     make_server: Callable[[], Server],
 ) -> None:
     server = make_server()
-    server.write(
-        {
-            "app.py": """
-            from databridge import App, Model
-
-            class Note(Model):
-                text: str
-
-            app = App()
-            app.crud_routes(Note)
-            """
-        }
-    )
+    server.write({"app.py": NOTES})
     server.log.expect(r"\[emerg\].*failed to start")
     uri = f"sqlite:{server.folder}/missing/x.db"
     output = server.fail("run", "app:app", "--port", str(server.port), "--store", uri)

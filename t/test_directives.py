@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from harness import Nginx
+from harness.apps import NOTES, SILENT
 from harness.nginx import config_error
 from harness.settings import server_env
 
@@ -102,7 +103,7 @@ BAD = [
 
 def configured(make_nginx: Callable[..., Nginx], place: str, text: str) -> Nginx:
     server = make_nginx()
-    server.write({"app.py": "async def app(scope, receive, send): ...\n"})
+    server.write({"app.py": SILENT})
     server.configure(**{place: f"\n{text}"})  # type: ignore[arg-type]
     return server
 
@@ -144,26 +145,14 @@ def test_a_store_lies_below_the_prefix_wherever_nginx_works(
     make_nginx: Callable[..., Nginx],
 ) -> None:
     server = make_nginx()
-    server.write(
-        {
-            "app.py": """
-            from databridge import App, Model
-
-            class Note(Model):
-                text: str
-
-            app = App()
-            app.crud_routes(Note)
-            """
-        }
-    )
+    server.write({"app.py": NOTES})
     server.configure(
         "databridge_app app:app;",
         http="databridge_store main sqlite:tmp/x.db?synchronous=normal;",
         main="working_directory /;",
     )
-    server.start("/note")
-    assert server.client.post("/note", json={"text": "a"}).status_code == 201
+    server.start("/notes")
+    assert server.client.post("/notes", json={"text": "a"}).status_code == 201
     assert (server.prefix / "tmp/x.db").exists()
 
 
@@ -172,7 +161,7 @@ def test_an_application_is_checked_even_if_children_are_ignored(
 ) -> None:
     """As nginx's own parent may have left it; the check is of a first start."""
     server = make_nginx()
-    server.write({"app.py": "async def app(scope, receive, send): ...\n"})
+    server.write({"app.py": SILENT})
     server.configure("databridge_app app:app;", check="30s")
     command = ["/bin/sh", "-c", "trap '' CHLD; exec \"$@\"", "sh", *server._command(), "-t"]
     result = subprocess.run(command, env=server_env(), capture_output=True, text=True)
@@ -201,7 +190,7 @@ def test_a_server_that_drops_request_headers_is_warned_of_once(
     make_nginx: Callable[..., Nginx],
 ) -> None:
     server = make_nginx()
-    server.write({"app.py": "async def app(scope, receive, send): ...\n"})
+    server.write({"app.py": SILENT})
     port = server.port
     server.configure(
         "databridge_app app:app;",
