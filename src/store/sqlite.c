@@ -125,6 +125,7 @@ db_connection_t *
 db_sqlite_connect(db_sqlite_t *store, db_role_t role, char *error, size_t size)
 {
     int               rc, flags;
+    const char       *vfs;
     db_connection_t  *conn;
 
     conn = calloc(1, sizeof(db_connection_t));
@@ -136,14 +137,15 @@ db_sqlite_connect(db_sqlite_t *store, db_role_t role, char *error, size_t size)
     conn->store = store;
     conn->role = role;
 
+    vfs = NULL;
     flags = SQLITE_OPEN_READWRITE|SQLITE_OPEN_NOMUTEX;
 
     if (role == DB_ROLE_WRITER) {
+        vfs = store->frames.name;
         flags |= SQLITE_OPEN_CREATE;
     }
 
-    rc = sqlite3_open_v2(store->path, &conn->db,
-                         flags, NULL);
+    rc = sqlite3_open_v2(store->path, &conn->db, flags, vfs);
 
     if (rc == SQLITE_OK) {
         rc = db_sqlite_configure(conn);

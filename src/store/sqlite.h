@@ -135,6 +135,15 @@ typedef struct {
 } db_writer_lock_t;
 
 
+/* How the writer's connections write the log, sqlite_frames.c. */
+
+typedef struct {
+    sqlite3_vfs                vfs;       /* first */
+    sqlite3_vfs               *real;
+    char                       name[32];
+} db_frames_vfs_t;
+
+
 /* What moves the log into the database, sqlite_checkpoint.c. */
 
 typedef struct {
@@ -183,6 +192,7 @@ struct db_sqlite_s {
     db_log_pt                  log;
     void                      *log_ctx;
     db_writer_lock_t           lock;
+    db_frames_vfs_t            frames;    /* while the store is open */
     ino_t                      files[3];  /* the database, its log, the index
                                              of that; constant once opened */
 
@@ -383,6 +393,12 @@ int db_writer_lock(db_writer_lock_t *lock);
 void db_writer_unlock(db_writer_lock_t *lock);
 uint64_t db_writer_commits(const db_writer_lock_t *lock);
 void db_writer_committed(db_writer_lock_t *lock);
+
+
+/* sqlite_frames.c */
+
+int db_frames_register(db_frames_vfs_t *own);
+void db_frames_unregister(db_frames_vfs_t *own);
 
 
 /* sqlite_checkpoint.c */

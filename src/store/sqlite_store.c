@@ -103,6 +103,12 @@ db_sqlite_attach(db_sqlite_t *store, char *error, size_t size)
 {
     int  rc;
 
+    if (db_frames_register(&store->frames) != SQLITE_OK) {
+        snprintf(error, size, "sqlite store \"%s\": SQLite does not start",
+                 store->path);
+        return DB_ERROR;
+    }
+
     /* several workers start at once: one creates the database */
 
     if (db_writer_lock(&store->lock) != DB_OK) {
@@ -161,6 +167,8 @@ db_sqlite_detach(db_sqlite_t *store)
     if (store->writer) {
         db_sqlite_disconnect(store->writer);
     }
+
+    db_frames_unregister(&store->frames);
 }
 
 

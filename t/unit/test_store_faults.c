@@ -15,6 +15,7 @@ static struct {
     const sqlite3_io_methods   *real_methods;
     sqlite3_io_methods          methods;
 
+    atomic_uint                 log_writes;
     atomic_uint                 log_syncs;
     atomic_uint                 unsynced;      /* writes since the last */
     atomic_int                  fail_write;    /* an error code, or 0 */
@@ -34,6 +35,7 @@ shim_write(sqlite3_file *file, const void *data, int n, sqlite3_int64 offset)
     }
 
     atomic_fetch_add(&shim.unsynced, 1);
+    atomic_fetch_add(&shim.log_writes, 1);
 
     return shim.real_methods->xWrite(file, data, n, offset);
 }
@@ -189,6 +191,135 @@ test_a_group_shares_its_commit(void **state)
 }
 
 
+/* In one transaction, which takes more than SQLite keeps in memory. */
+
+#define MANY  600
+
+
+static void
+insert_many(fixture_t *f, size_t size)
+{
+    int               i;
+    char             *document;
+    char              ids[MANY][16];
+    call_t            call;
+    db_store_item_t   items[MANY];
+
+    document = malloc(size);
+    memset(document, 'x', size);
+    document[0] = document[size - 1] = '"';
+
+    for (i = 0; i < MANY; i++) {
+        snprintf(ids[i], sizeof(ids[i]), "m%03d", i);
+        items[i] = (db_store_item_t) { text_value(ids[i]),
+                                       { document, size } };
+    }
+
+    call_init(&call, DB_STORE_INSERT, "", "");
+    call.op.items = items;
+    call.op.nitems = MANY;
+
+    db_store_submit(f->store, &call.op);
+    call_wait(&call);
+
+    assert_int_equal(call.op.status, DB_STORE_OK);
+    free(document);
+}
+
+
+static void
+test_the_frames_of_a_commit_are_few_writes(void **state)
+{
+    unsigned    before;
+    fixture_t  *f = *state;
+
+    before = atomic_load(&shim.log_writes);
+    insert_many(f, 900);
+
+    /* 600 KB, 128 KiB at a time; one by one they would be 300 */
+
+    assert_in_range(atomic_load(&shim.log_writes) - before, 5, 15);
+}
+
+
+static void
+copy_file(const char *from, const char *to, const char *suffix)
+{
+    int      in, out;
+    char     path[200], data[65536];
+    ssize_t  n;
+
+    snprintf(path, sizeof(path), "%s%s", from, suffix);
+    in = open(path, O_RDONLY|O_CLOEXEC);
+    snprintf(path, sizeof(path), "%s%s", to, suffix);
+    out = open(path, O_WRONLY|O_CREAT|O_CLOEXEC, 0600);
+
+    assert_true(in >= 0 && out >= 0);
+
+    while ((n = read(in, data, sizeof(data))) > 0) {
+        assert_int_equal(write(out, data, (size_t) n), n);
+    }
+
+    close(in);
+    close(out);
+}
+
+
+/* What another process would find if this one were killed now. */
+
+static int
+count_in_files(fixture_t *f, const char *sql)
+{
+    int            n;
+    char           path[160];
+    sqlite3       *db;
+    sqlite3_stmt  *stmt;
+
+    snprintf(path, sizeof(path), "%s.copy", f->path);
+    copy_file(f->path, path, "");
+    copy_file(f->path, path, "-wal");
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &stmt, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_step(stmt), SQLITE_ROW);
+    n = sqlite3_column_int(stmt, 0);
+
+    sqlite3_finalize(stmt);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+    assert_int_equal(unlink(path), 0);
+
+    return n;
+}
+
+
+static void
+test_unsynced_commits_are_in_the_files(void **state)
+{
+    int         i;
+    char        id[16];
+    fixture_t  *f = *state;
+
+    fixture_close(f);
+    strcat(f->uri, "?synchronous=normal");
+    fixture_open(f);
+
+    for (i = 1; i <= 20; i++) {
+        snprintf(id, sizeof(id), "i%d", i);
+        insert(f, id, "{}");
+        assert_int_equal(count_in_files(f, "SELECT count(*) FROM texts"), i);
+    }
+
+    /* pages are written before the commit, and again with it */
+
+    insert_many(f, 50000);
+
+    assert_int_equal(count_in_files(f, "SELECT count(*) FROM texts"),
+                     20 + MANY);
+    assert_int_equal(count_in_files(f, "SELECT integrity_check = 'ok'"
+                                    " FROM pragma_integrity_check"), 1);
+}
+
+
 static void
 expect_all_fail(fixture_t *f, db_store_status_t status)
 {
@@ -297,6 +428,8 @@ main(void)
     const struct CMUnitTest  tests[] = {
         fault_test(test_an_acknowledged_write_is_synced),
         fault_test(test_a_group_shares_its_commit),
+        fault_test(test_the_frames_of_a_commit_are_few_writes),
+        fault_test(test_unsynced_commits_are_in_the_files),
         fault_test(test_a_full_disk_fails_the_whole_batch),
         fault_test(test_a_failed_sync_fails_the_whole_batch),
         fault_test(test_an_io_error_is_not_a_full_disk),
