@@ -148,6 +148,7 @@ db_sqlite_connect(db_sqlite_t *store, db_role_t role, char *error, size_t size)
     rc = sqlite3_open_v2(store->path, &conn->db, flags, vfs);
 
     if (rc == SQLITE_OK) {
+        db_frames_watch(conn->db);
         rc = db_sqlite_configure(conn);
     }
 

@@ -398,6 +398,7 @@ void db_writer_committed(db_writer_lock_t *lock);
 /* sqlite_frames.c */
 
 int db_frames_register(db_frames_vfs_t *own);
+void db_frames_watch(sqlite3 *db);
 void db_frames_unregister(db_frames_vfs_t *own);
 
 

@@ -8,6 +8,8 @@
  * Nobody misses them until then: only the wal-index tells others of frames,
  * after the commit, and what the connection itself reads, syncs or cuts off
  * comes after what is held.  Should the process die, so would the transaction.
+ * When it is rolled back, they are forgotten: their place in the log is for
+ * the next that writes, which may be another process.
  *
  * The VFS is the store's; a file is the connection's, of one thread at a time.
  */
@@ -111,7 +113,13 @@ db_frames_read(sqlite3_file *file, void *data, int n, sqlite3_int64 offset)
 
     int  rc;
 
-    rc = db_frames_flush(frames);
+    rc = SQLITE_OK;
+
+    /* elsewhere in the log may be read when the transaction is over */
+
+    if (offset < frames->start + frames->len && offset + n > frames->start) {
+        rc = db_frames_flush(frames);
+    }
 
     return rc == SQLITE_OK
            ? frames->real->pMethods->xRead(frames->real, data, n, offset)
@@ -313,6 +321,36 @@ db_frames_register(db_frames_vfs_t *own)
     own->vfs.xOpen = db_frames_open;
 
     return sqlite3_vfs_register(&own->vfs, 0);
+}
+
+
+static void
+db_frames_rolled_back(void *data)
+{
+    sqlite3 *db = data;
+
+    db_frames_t   *frames;
+    sqlite3_file  *file;
+
+    if (sqlite3_file_control(db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &file)
+        != SQLITE_OK
+        || file->pMethods != &db_frames_methods)
+    {
+        return;
+    }
+
+    frames = (db_frames_t *) file;
+    frames->len = 0;
+    frames->header = 0;
+}
+
+
+/* What a connection of this VFS holds is forgotten when it rolls back. */
+
+void
+db_frames_watch(sqlite3 *db)
+{
+    (void) sqlite3_rollback_hook(db, db_frames_rolled_back, db);
 }
 
 
