@@ -174,6 +174,20 @@ def test_the_old_workers_serve_until_the_new_have_started_however_long_that_take
     assert (traffic.lost(), server.client.get("/").json()) == ([], server.worker())
 
 
+def test_quit_ends_the_old_workers_while_the_new_hang_at_their_start(app: StartApp) -> None:
+    http = "databridge_shutdown_timeout 1s;"
+    server = app(APP, http=http, check=f"{CHECK}s", workers=2)
+    server.expect_alert(r"\[emerg\].*stopped before it had started")
+    server.write({"app.py": HANGS})
+    server.expect_new_workers()
+    old = server.workers()
+    server.kill(signal.SIGHUP)
+    server.logged("the old workers go on serving", 30)
+    assert server.client.get("/").json() in old
+    server.kill(signal.SIGQUIT)
+    assert server.wait(20) == 0
+
+
 def test_a_killed_new_worker_is_replaced_and_waited_for(app: StartApp) -> None:
     server = app(APP, workers=2)
     server.write({"app.py": APP + "\nimport time\n\ntime.sleep(1)\n"})
