@@ -73,33 +73,40 @@ db_mongo_bytes(const bson_t *bson)
 }
 
 
-/* Its documents are in call->reply; *rest: a cursor for more, or 0. */
+/* A command between its braces: its kind, and the collection. */
 
-static db_store_status_t
-db_mongo_find(db_mongo_call_t *call, const db_buf_t *filter,
-    const db_buf_t *members, bson_iter_t *documents, uint64_t *rest)
+static size_t
+db_mongo_command(db_mongo_call_t *call, db_buf_t *text, db_str_t kind)
 {
-    bson_t       command;
-    size_t       start;
-    db_buf_t     text;
-    db_value_t   name;
-    bson_iter_t  reply, cursor, batch;
+    size_t      start;
+    db_value_t  name;
 
     name = (db_value_t) { .kind = DB_VALUE_TEXT,
                           .text = call->op->collection->name };
 
-    db_buf_init(&text, call->arena, filter->len + members->len + 128);
-    start = db_bson_begin(&text);
-    db_bson_value(&text, db_string("find"), &name);
-    db_bson_name(&text, DB_BSON_OBJECT, db_string("filter"));
-    db_buf_append(&text, filter->data, filter->len);
-    db_buf_append(&text, members->data, members->len);
-    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
-    db_bson_end(&text, start);
+    start = db_bson_begin(text);
+    db_bson_value(text, kind, &name);
 
-    if (filter->failed || members->failed
-        || db_mongo_bson(&command, &text) != DB_OK)
-    {
+    return start;
+}
+
+
+/*
+ * The documents that a command finds are in call->reply; *rest: a cursor for
+ * more, or 0.
+ */
+
+static db_store_status_t
+db_mongo_ask(db_mongo_call_t *call, db_buf_t *text, size_t start,
+    bson_iter_t *documents, uint64_t *rest)
+{
+    bson_t       command;
+    bson_iter_t  reply, cursor, batch;
+
+    db_bson_integer(text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
+    db_bson_end(text, start);
+
+    if (db_mongo_bson(&command, text) != DB_OK) {
         return db_mongo_no_memory(call);
     }
 
@@ -128,6 +135,28 @@ db_mongo_find(db_mongo_call_t *call, const db_buf_t *filter,
     *rest = (uint64_t) bson_iter_as_int64(&batch);
 
     return DB_STORE_OK;
+}
+
+
+static db_store_status_t
+db_mongo_find(db_mongo_call_t *call, const db_buf_t *filter,
+    const db_buf_t *members, bson_iter_t *documents, uint64_t *rest)
+{
+    size_t    start;
+    db_buf_t  text;
+
+    if (filter->failed || members->failed) {
+        return db_mongo_no_memory(call);
+    }
+
+    db_buf_init(&text, call->arena, filter->len + members->len + 128);
+
+    start = db_mongo_command(call, &text, db_string("find"));
+    db_bson_name(&text, DB_BSON_OBJECT, db_string("filter"));
+    db_buf_append(&text, filter->data, filter->len);
+    db_buf_append(&text, members->data, members->len);
+
+    return db_mongo_ask(call, &text, start, documents, rest);
 }
 
 
@@ -310,41 +339,84 @@ db_mongo_get(db_mongo_call_t *call)
 }
 
 
+/* The filter of a list, with "after" of what follows its place. */
+
+static void
+db_mongo_list_filter(db_mongo_call_t *call, db_buf_t *out, int after)
+{
+    size_t              start;
+    db_mongo_filter_t   f;
+
+    f = (db_mongo_filter_t) { out, call->op->collection, 0 };
+
+    start = db_bson_begin(out);
+    db_mongo_conditions(&f, call->op, after);
+    db_bson_end(out, start);
+}
+
+
+/*
+ * How many documents the filter finds, as the driver counts them: the server's
+ * "count" goes by what it has noted down, which on shards, and after a crash,
+ * is not what there is.
+ */
+
 static db_store_status_t
 db_mongo_count(db_mongo_call_t *call)
 {
-    bson_t              filter, opts;
-    size_t              start;
-    int64_t             total;
-    db_buf_t            out, text;
-    db_mongo_filter_t   f;
+    char                index[DB_BSON_INDEX];
+    bson_t              counted;
+    size_t              start, pipeline, stage, group, sum;
+    db_buf_t            text;
+    uint64_t            rest;
+    bson_iter_t         documents, total;
+    db_store_status_t   status;
 
-    db_buf_init(&out, call->arena, 256);
-    f = (db_mongo_filter_t) { &out, call->op->collection, 0 };
+    db_buf_init(&text, call->arena, 512);
 
-    start = db_bson_begin(&out);
-    db_mongo_conditions(&f, call->op, 0);
-    db_bson_end(&out, start);
+    start = db_mongo_command(call, &text, db_string("aggregate"));
 
-    db_buf_init(&text, call->arena, 64);
-    start = db_bson_begin(&text);
-    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
-    db_bson_end(&text, start);
+    db_bson_name(&text, DB_BSON_ARRAY, db_string("pipeline"));
+    pipeline = db_bson_begin(&text);
 
-    if (db_mongo_bson(&filter, &out) != DB_OK
-        || db_mongo_bson(&opts, &text) != DB_OK)
+    db_bson_name(&text, DB_BSON_OBJECT, db_bson_index(index, 0));
+    stage = db_bson_begin(&text);
+    db_bson_name(&text, DB_BSON_OBJECT, db_string("$match"));
+    db_mongo_list_filter(call, &text, 0);
+    db_bson_end(&text, stage);
+
+    db_bson_name(&text, DB_BSON_OBJECT, db_bson_index(index, 1));
+    stage = db_bson_begin(&text);
+    db_bson_name(&text, DB_BSON_OBJECT, db_string("$group"));
+    group = db_bson_begin(&text);
+    db_bson_integer(&text, db_string("_id"), 1);
+    db_bson_name(&text, DB_BSON_OBJECT, db_string("n"));
+    sum = db_bson_begin(&text);
+    db_bson_integer(&text, db_string("$sum"), 1);
+    db_bson_end(&text, sum);
+    db_bson_end(&text, group);
+    db_bson_end(&text, stage);
+
+    db_bson_end(&text, pipeline);
+
+    db_bson_name(&text, DB_BSON_OBJECT, db_string("cursor"));
+    db_bson_end(&text, db_bson_begin(&text));
+
+    status = db_mongo_ask(call, &text, start, &documents, &rest);
+
+    if (status != DB_STORE_OK) {
+        return status;
+    }
+
+    /* no document, no group */
+
+    call->op->total = 0;
+
+    if (db_mongo_next(&documents, &counted)
+        && bson_iter_init_find(&total, &counted, "n"))
     {
-        return db_mongo_no_memory(call);
+        call->op->total = (uint64_t) bson_iter_as_int64(&total);
     }
-
-    total = mongoc_collection_count_documents(db_mongo_collection(call),
-                                              &filter, &opts, NULL, NULL,
-                                              &call->error);
-    if (total < 0) {
-        return db_mongo_failed(call, "a count");
-    }
-
-    call->op->total = (uint64_t) total;
 
     return DB_STORE_OK;
 }
@@ -525,14 +597,9 @@ db_mongo_kill_cursor(db_mongo_call_t *call, uint64_t id)
     bson_t      command;
     size_t      start, ids;
     db_buf_t    text;
-    db_value_t  name;
-
-    name = (db_value_t) { .kind = DB_VALUE_TEXT,
-                          .text = call->op->collection->name };
 
     db_buf_init(&text, call->arena, 128);
-    start = db_bson_begin(&text);
-    db_bson_value(&text, db_string("killCursors"), &name);
+    start = db_mongo_command(call, &text, db_string("killCursors"));
     db_bson_name(&text, DB_BSON_ARRAY, db_string("cursors"));
     ids = db_bson_begin(&text);
     db_bson_integer(&text, db_bson_index(index, 0), id);
@@ -552,12 +619,11 @@ db_mongo_kill_cursor(db_mongo_call_t *call, uint64_t id)
 
 static db_store_status_t
 db_mongo_list_at_once(db_mongo_call_t *call, const db_buf_t *filter,
-    const db_buf_t *members)
+    const db_buf_t *members, db_mongo_page_t *page)
 {
     bson_t              found;
     uint64_t            rest;
     bson_iter_t         documents;
-    db_mongo_page_t     page;
     db_store_status_t   status;
 
     status = db_mongo_find(call, filter, members, &documents, &rest);
@@ -567,10 +633,8 @@ db_mongo_list_at_once(db_mongo_call_t *call, const db_buf_t *filter,
         return DB_STORE_LATER;
     }
 
-    page = (db_mongo_page_t) { .start = call->op->out->len };
-
     while (status == DB_STORE_OK && db_mongo_next(&documents, &found)) {
-        status = db_mongo_page(call, &page, &found);
+        status = db_mongo_page(call, page, &found);
     }
 
     return status;
@@ -579,13 +643,12 @@ db_mongo_list_at_once(db_mongo_call_t *call, const db_buf_t *filter,
 
 static db_store_status_t
 db_mongo_list_on(db_mongo_call_t *call, const db_buf_t *filter,
-    const db_buf_t *members)
+    const db_buf_t *members, db_mongo_page_t *page)
 {
     bson_t              by, opts;
     size_t              start;
     db_buf_t            text;
     const bson_t       *found;
-    db_mongo_page_t     page;
     mongoc_cursor_t    *cursor;
     db_store_status_t   status;
 
@@ -601,13 +664,12 @@ db_mongo_list_on(db_mongo_call_t *call, const db_buf_t *filter,
         return db_mongo_no_memory(call);
     }
 
-    page = (db_mongo_page_t) { .start = call->op->out->len };
     status = DB_STORE_OK;
     cursor = mongoc_collection_find_with_opts(db_mongo_collection(call), &by,
                                               &opts, NULL);
 
     while (status == DB_STORE_OK && mongoc_cursor_next(cursor, &found)) {
-        status = db_mongo_page(call, &page, found);
+        status = db_mongo_page(call, page, found);
     }
 
     if (status == DB_STORE_OK && mongoc_cursor_error(cursor, &call->error)) {
@@ -620,40 +682,51 @@ db_mongo_list_on(db_mongo_call_t *call, const db_buf_t *filter,
 }
 
 
+/* A page with an end, or before any, says how many there are in all. */
+
+static int
+db_mongo_page_counts(const db_store_op_t *op, const db_mongo_page_t *page)
+{
+    return op->after == NULL && page->n <= op->limit
+           && (page->n || op->skip == 0);
+}
+
+
 db_store_status_t
 db_mongo_list(db_mongo_call_t *call)
 {
-    size_t              start;
     db_buf_t            filter, members;
     db_store_op_t      *op;
+    db_mongo_page_t     page;
     db_store_status_t   status;
-    db_mongo_filter_t   f;
 
     op = call->op;
     op->last = NULL;
 
-    if (op->count) {
-        status = db_mongo_count(call);
-
-        if (status != DB_STORE_OK) {
-            return status;
-        }
-    }
-
     db_buf_init(&filter, call->arena, 256);
-    f = (db_mongo_filter_t) { &filter, op->collection, 0 };
-
-    start = db_bson_begin(&filter);
-    db_mongo_conditions(&f, op, op->after != NULL);
-    db_bson_end(&filter, start);
+    db_mongo_list_filter(call, &filter, op->after != NULL);
 
     db_buf_init(&members, call->arena, 256);
     db_mongo_list_options(call, &members);
 
+    page = (db_mongo_page_t) { .start = op->out->len };
+
     status = op->limit < DB_MONGO_BATCH
-             ? db_mongo_list_at_once(call, &filter, &members)
+             ? db_mongo_list_at_once(call, &filter, &members, &page)
              : DB_STORE_LATER;
 
-    return status == DB_STORE_LATER ? db_mongo_list_on(call, &filter, &members)
-                                    : status;
+    if (status == DB_STORE_LATER) {
+        status = db_mongo_list_on(call, &filter, &members, &page);
+    }
+
+    if (status != DB_STORE_OK || !op->count) {
+        return status;
+    }
+
+    if (db_mongo_page_counts(op, &page)) {
+        op->total = op->skip + page.n;
+        return DB_STORE_OK;
+    }
+
+    return db_mongo_count(call);
 }
