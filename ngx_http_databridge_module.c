@@ -111,9 +111,9 @@ static ngx_command_t  ngx_http_databridge_commands[] = {
 
     { ngx_string("databridge_venv"),
       NGX_HTTP_MAIN_CONF|NGX_CONF_TAKE1,
-      ngx_conf_set_str_slot,
+      ngx_http_databridge_venv,
       NGX_HTTP_MAIN_CONF_OFFSET,
-      offsetof(ngx_http_databridge_main_conf_t, venv),
+      0,
       NULL },
 
     { ngx_string("databridge_python_path"),

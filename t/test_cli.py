@@ -229,6 +229,45 @@ def test_an_application_that_is_not_there_is_one_clear_message(
     server.log.path.write_text("")
 
 
+CRUD = """
+from databridge import App, Model
+
+app = App()
+
+
+class Note(Model):
+    text: str
+
+
+app.crud_routes(Note)
+app.crud_routes({})
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("Note", "/note is already the CRUD prefix of Note; choose another with prefix="),
+        ("str", "native CRUD takes a subclass of BaseModel"),
+        ("Note, prefix='/x', uniqe=['text']", "uniqe= is not an option of CRUD; it takes prefix,"),
+        ("Note, prefix='/x', unique=['title']", "'title' is not a field of Note"),
+    ],
+)
+def test_a_resource_that_is_refused_is_told_with_the_line_that_declares_it_alone(
+    folder: Path, arguments: str, message: str
+) -> None:
+    (folder / "app.py").write_text(CRUD.format(arguments))
+    result = command("check", "app:app", folder=folder)
+    assert result.returncode == 1
+    head, place, source, *_, error, summary = result.stderr.splitlines()
+    assert head.startswith("Traceback")
+    assert place == f'  File "{folder}/app.py", line 12, in <module>'
+    assert source.strip() == f"app.crud_routes({arguments})"
+    assert error.startswith("databridge.CrudError: ") and message in error
+    assert summary == f"databridge: error: app cannot be imported: {error}"
+    assert result.stderr.count("File ") == 1
+
+
 def test_a_taken_port_is_one_clear_message(make_server: Callable[[], Server]) -> None:
     server = make_server()
     server.write(FILES)
@@ -268,11 +307,23 @@ def test_a_store_that_cannot_be_opened_is_said_without_a_traceback(
     server = make_server()
     server.write({"app.py": NOTES})
     server.log.expect(r"\[emerg\].*failed to start")
+    (server.folder / "x.db").write_text("no database, however long it may be made\n" * 9)
+    output = server.fail("run", "app:app", "--port", str(server.port), "--store", "sqlite:x.db")
+    assert 'error: the application did not start: app:app: sqlite store "' in output
+    assert '/x.db": file is not a database: name another file' in output
+    assert "Traceback" not in output
+
+
+def test_a_store_whose_directory_is_missing_is_refused_before_anything_is_started(
+    make_server: Callable[[], Server],
+) -> None:
+    server = make_server()
+    server.write({"app.py": NOTES})
+    server.log.expect(r"\[emerg\].*invalid store")
     uri = f"sqlite:{server.folder}/missing/x.db"
     output = server.fail("run", "app:app", "--port", str(server.port), "--store", uri)
-    assert 'error: the application did not start: app:app: sqlite store "' in output
-    assert "create its directory, writable for the worker's user" in output
-    assert "Traceback" not in output
+    assert f'"{server.folder}/missing": No such file or directory: create this directory' in output
+    assert "start worker process" not in output and "Traceback" not in output
 
 
 @pytest.mark.parametrize(

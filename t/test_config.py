@@ -176,7 +176,7 @@ def test_a_relative_store_is_in_the_current_directory(uri: str, expected: str) -
     "uri", ["", "a.db", "redis://x", "sqlite:", "sqlite://host/a.db", "sqlite:/x/"]
 )
 def test_a_store_that_is_none_is_refused(uri: str) -> None:
-    with pytest.raises(ConfigError, match="the store"):
+    with pytest.raises(ConfigError, match="--store"):
         config.store_uri(uri)
 
 
@@ -190,14 +190,14 @@ def test_a_timeout_is_never_rounded_to_none(seconds: float, expected: str) -> No
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"port": 65536}, "port"),
+        ({"port": 65536}, "--port"),
         ({"port": -1}, "port"),
-        ({"workers": 0}, "worker"),
-        ({"timeout": -1}, "timeout"),
+        ({"workers": 0}, "--workers must be 1 or more, not 0"),
+        ({"timeout": -1}, "--timeout"),
         ({"timeout": float("nan")}, "timeout"),
-        ({"app_dirs": ("/no/such/folder",)}, "/no/such/folder"),
-        ({"host": "no.such.host.invalid"}, "unknown host"),
-        ({"store": "x"}, "the store"),
+        ({"app_dirs": ("/no/such/folder",)}, "--app-dir: there is no directory /no/such/folder"),
+        ({"host": "no.such.host.invalid"}, "--host: unknown host"),
+        ({"store": "x"}, "--store must be"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options: dict[str, Any], message: str) -> None:

@@ -573,12 +573,12 @@ def test_what_cannot_be_served_is_refused_naming_model_and_field(
 def test_a_database_that_cannot_be_opened_is_said_and_answered(nginx: StartNginx) -> None:
     server = nginx(
         "databridge_app app:app;",
-        files={"app.py": APP},
-        http="databridge_store main sqlite:/no/such/folder/test.db;",
+        files={"app.py": APP, "test.db": "no database, however long it may be made\n" * 9},
+        http="databridge_store main sqlite:app/test.db;",
     )
     server.expect_alert(r"\[emerg\]")
     until("an answer", lambda: server.client.get("/articles").status_code in (500, 503))
-    server.logged("/no/such/folder")
+    server.logged(r"/test.db\": file is not a database: name another file")
 
 
 @pytest.mark.parametrize("kind", ["application", "nginx.conf"])

@@ -9,7 +9,7 @@ import pytest
 from harness import Nginx
 from harness.apps import NOTES, SILENT
 from harness.nginx import config_error
-from harness.settings import server_env
+from harness.settings import PYTHON, VENV, server_env
 
 SCHEMA_ERROR = "article.schema.json"
 
@@ -63,6 +63,8 @@ BAD = [
     ("http", "databridge_store main;", "invalid number of arguments"),
     ("http", "databridge_store main redis://localhost;", "redis"),
     ("http", "databridge_store main sqlite:;", "sqlite"),
+    ("http", "databridge_store main sqlite:/no/such/x.db;", "create this directory"),
+    ("http", "databridge_store main sqlite:none/x.db;", "create this directory"),
     ("http", "databridge_store a sqlite:x; databridge_store a sqlite:y;", '"a"'),
     ("http", "databridge_app app:app;", "not allowed here"),
     ("http", "databridge_unknown on;", "unknown directive"),
@@ -126,6 +128,44 @@ def test_nginx_refuses(
     said, line = config_error(result.stderr)
     assert message in said
     assert text in server.config.read_text().splitlines()[line - 1]
+
+
+@pytest.mark.parametrize(
+    ("version", "message"),
+    [
+        (None, 'is not a virtual environment (no pyvenv.cfg): make one with "python3.'),
+        ("3.9.2", "is of Python 3.9, but this module embeds 3."),
+    ],
+)
+def test_what_is_no_environment_of_the_module_s_python_is_refused(
+    make_nginx: Callable[..., Nginx], version: str | None, message: str
+) -> None:
+    server = configured(make_nginx, "server", "location /a { databridge_app app:app; }")
+    if version:
+        (server.prefix / "pyvenv.cfg").write_text(f"home = /usr/bin\nversion = {version}\n")
+    place = f"databridge_venv {server.prefix};"
+    text = server.config.read_text().replace(f"databridge_venv {VENV};", place)
+    server.config.write_text(text)
+    server.expect_alert(r"\[emerg\]")
+    result = server.test()
+    assert result.returncode == 1
+    said, line = config_error(result.stderr)
+    assert f"databridge_venv {server.prefix} {message}" in said
+    assert place in text.splitlines()[line - 1]
+
+
+def test_an_environment_without_databridge_is_refused(make_nginx: Callable[..., Nginx]) -> None:
+    server = make_nginx()
+    venv = server.prefix / "venv"
+    subprocess.run([PYTHON, "-m", "venv", "--without-pip", venv], check=True)
+    server.configure("databridge_app app:app;", databridge=f"databridge_venv {venv};")
+    server.expect_alert(r"\[emerg\]")
+    result = server.test()
+    assert result.returncode == 1
+    assert (
+        f'"{venv}/bin/python -m databridge" exited with 1, is databridge installed there?'
+        ' see "databridge_venv"'
+    ) in result.stderr
 
 
 def test_a_store_that_is_not_declared_is_refused(make_nginx: Callable[..., Nginx]) -> None:

@@ -7,10 +7,31 @@ import tempfile
 from dataclasses import replace
 from typing import Any
 
-from databridge import config, installation
+from databridge import config, installation, loading
 from databridge.config import Settings, Site
+from databridge.interface import detect
 from databridge.loading import LoadError
-from databridge.supervisor import REPORT, nginx_environment
+from databridge.supervisor import REPORT, nginx_environment, say
+
+REFUSED = 3
+"""The status of a check that has said why; nginx's module takes any other for an accident."""
+
+
+def load(settings: Settings) -> Any:
+    """The application, when there is one and it is of the interface that was named."""
+    app = loading.load(settings.target, settings.app_dirs, factory=settings.factory)
+    detect(app, settings.interface, settings.target)
+    return app
+
+
+def check_app(settings: Settings) -> int:
+    """What nginx's module asks for before it takes a configuration; returns the status."""
+    try:
+        write_report(load(settings))
+    except LoadError as exc:
+        say(f"error: {exc}")
+        return REFUSED
+    return 0
 
 
 def write_report(app: Any) -> None:

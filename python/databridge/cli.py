@@ -25,7 +25,7 @@ from databridge import (
 from databridge.config import ConfigError, Settings, Site, render, validate
 from databridge.documents import DocumentError
 from databridge.installation import InstallationError
-from databridge.interface import Interface, detect
+from databridge.interface import Interface
 from databridge.loading import LoadError
 from databridge.supervisor import nginx_environment
 
@@ -181,11 +181,9 @@ def check_command(
 ) -> None:
     """Import an application, compile what it declares, and test nginx's configuration."""
     chosen = settings(target, app_dir, factory=factory, interface=interface)
-    app = loading.load(chosen.target, chosen.app_dirs, factory=chosen.factory)
-    detect(app, interface, chosen.target)
     if app_only:
-        check.write_report(app)
-        return
+        raise typer.Exit(check.check_app(chosen))
+    check.load(chosen)
     check.check_nginx(chosen)
     typer.echo(f"databridge: {chosen.target} is ready to be served", err=True)
 

@@ -210,19 +210,18 @@ def _user_lines(settings: Settings) -> list[str]:
 def validate(settings: Settings) -> None:
     """Refuses what nginx would refuse with a harder message."""
     if not 0 <= settings.port <= 65535:
-        raise ConfigError(f"the port must be between 0 and 65535, not {settings.port}")
-    if settings.workers < 1:
-        raise ConfigError(f"there must be at least one worker, not {settings.workers}")
+        raise ConfigError(f"--port must be between 0 and 65535, not {settings.port}")
     if settings.timeout is not None and not 0 <= settings.timeout < 2**31 / 1000:
-        raise ConfigError(f"the timeout must be 0 (none) or more seconds, not {settings.timeout}")
+        raise ConfigError(f"--timeout must be 0 (none) or more seconds, not {settings.timeout}")
     if settings.user is not None:
         if os.geteuid() != 0:
             raise ConfigError("only root can serve as another user: leave out --user")
         try:
             pwd.getpwnam(settings.user)
         except KeyError:
-            raise ConfigError(f"there is no user {settings.user!r}") from None
+            raise ConfigError(f"--user: there is no user {settings.user!r}") from None
     for name, least in (
+        ("workers", 1),
         ("queue", 1),
         ("sync_threads", 1),
         ("store_threads", 1),
@@ -245,13 +244,14 @@ def validate(settings: Settings) -> None:
         )
     for path in settings.app_dirs:
         if not os.path.isdir(path):
-            raise ConfigError(f"the application directory {path} does not exist")
+            raise ConfigError(f"--app-dir: there is no directory {path}")
         if ":" in path:
-            raise ConfigError(f"Python cannot import from {path}: its name holds a colon")
+            raise ConfigError(f"--app-dir: Python imports from no path with a colon, as {path} is")
     try:
         socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)
     except OSError as exc:
-        raise ConfigError(f"unknown host {settings.host!r}: {exc.strerror or exc}") from None
+        reason = exc.strerror or exc
+        raise ConfigError(f"--host: unknown host {settings.host!r}: {reason}") from None
     store_uri(settings.store)
 
 
@@ -261,11 +261,11 @@ def store_uri(uri: str) -> str:
     if scheme != "sqlite" or not colon:
         if scheme in ("mongodb", "mongodb+srv") and colon:
             return uri
-        raise ConfigError(f"the store must be sqlite:PATH or mongodb://HOST/DATABASE, not {uri!r}")
+        raise ConfigError(f"--store must be sqlite:PATH or mongodb://HOST/DATABASE, not {uri!r}")
     if rest.startswith("///"):
         rest = rest[2:]
     if not rest or rest.startswith("//") or rest.endswith("/"):
-        raise ConfigError(f"the store {uri!r} names no file, as sqlite:./databridge.db does")
+        raise ConfigError(f"--store: {uri!r} names no file, as sqlite:./databridge.db does")
     return f"sqlite:{os.path.abspath(rest)}"
 
 

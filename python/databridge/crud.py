@@ -111,7 +111,7 @@ def schema_for(
     except TypeError as exc:
         raise CrudError(f"{name}: an option has no JSON form: {exc}") from exc
     except ValueError as exc:
-        raise CrudError(str(exc)) from exc
+        raise CrudError(str(exc)) from None
     return schema
 
 

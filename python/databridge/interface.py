@@ -44,7 +44,9 @@ def _of(app: Any) -> str:
     if wsgi and not (inspect.isclass(app) and not hasattr(app, "__iter__")):
         return "wsgi"
     if _takes(signature, 0):
-        raise LoadError("looks like a factory of an application: say factory=on (--factory)")
+        raise LoadError(
+            "looks like a factory of an application: say factory=on (--factory of the command line)"
+        )
     if _takes(signature, 1) and (inspect.isclass(app) or _named(signature, ("scope",))):
         raise LoadError(
             "looks like ASGI 2: wrap it in asgiref.compatibility.guarantee_single_callable"

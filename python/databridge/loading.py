@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 DEVELOPMENT = "DATABRIDGE_DEVELOPMENT"
 """Set in the workers of `databridge dev`, and kept from those of `run`."""
 
+_PACKAGE = os.path.dirname(__file__)
+
 _importing = False
 
 
@@ -135,7 +137,7 @@ def _load_module(name: str) -> ModuleType:
             raise
         raise LoadError(
             f"there is no module {exc.name!r} in {sys.path[0]}; name the directory that"
-            " holds it with --app-dir"
+            " holds it with --app-dir, or databridge_python_path in an nginx.conf"
         ) from exc
 
 
@@ -173,18 +175,31 @@ def print_traceback(exc: BaseException) -> None:
 
 
 def own_frames(exc: BaseException) -> TracebackType | None:
-    """The frames of an exception, without ours and the import system's."""
+    """The frames of an exception, without those that led to the application.
+
+    What this package refuses, as a CrudError, ends where the application has asked for it.
+    """
     frames = exc.__traceback__
-    while frames is not None and _ours(frames):
+    while frames is not None and _imports(frames):
         frames = frames.tb_next
-    return frames
+    return _asking(frames) if type(exc).__module__ == __package__ else frames
 
 
-def _ours(frame: TracebackType) -> bool:
+def _imports(frame: TracebackType) -> bool:
     file = frame.tb_frame.f_code.co_filename
     return file in (__file__, importlib.__file__, contextlib.__file__) or file.startswith(
         "<frozen importlib"
     )
+
+
+def _asking(frame: TracebackType | None) -> TracebackType | None:
+    """The frames without the last of them that are this package's."""
+    if frame is None:
+        return None
+    rest = _asking(frame.tb_next)
+    if rest is None and os.path.dirname(frame.tb_frame.f_code.co_filename) == _PACKAGE:
+        return None
+    return TracebackType(rest, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
 
 
 def _summary(exc: BaseException) -> str:

@@ -86,6 +86,8 @@ _Core = Mapping[str, Any]
 class CrudError(TypeError):
     """A model, or an option of its resource, that native CRUD cannot serve."""
 
+    __module__ = "databridge"
+
 
 class _Python(Exception):
     """What a type has that only pydantic can validate: the message says what."""

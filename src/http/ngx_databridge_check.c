@@ -10,7 +10,8 @@
 #include <grp.h>
 
 
-#define NGX_DATABRIDGE_CHECK_STEP  5       /* ms between looks at the child */
+#define NGX_DATABRIDGE_CHECK_STEP     5    /* ms between looks at the child */
+#define NGX_DATABRIDGE_CHECK_REFUSED  3    /* its status: it has said why */
 
 
 static void ngx_databridge_check_children(void);
@@ -23,7 +24,7 @@ static char **ngx_databridge_check_env(ngx_cycle_t *cycle,
 static void ngx_databridge_check_exec(ngx_core_conf_t *ccf, char **argv,
     char **env);
 static ngx_int_t ngx_databridge_check_wait(ngx_cycle_t *cycle, ngx_pid_t pid,
-    ngx_msec_t timeout, db_app_conf_t *app);
+    ngx_msec_t timeout, db_app_conf_t *app, char *python);
 
 
 ngx_int_t
@@ -112,7 +113,8 @@ ngx_databridge_check_app(ngx_cycle_t *cycle,
         _exit(127);
 
     default:
-        return ngx_databridge_check_wait(cycle, pid, dmcf->check, app);
+        return ngx_databridge_check_wait(cycle, pid, dmcf->check, app,
+                                       argv[0]);
     }
 }
 
@@ -245,7 +247,7 @@ ngx_databridge_check_exec(ngx_core_conf_t *ccf, char **argv, char **env)
 
 static ngx_int_t
 ngx_databridge_check_wait(ngx_cycle_t *cycle, ngx_pid_t pid,
-    ngx_msec_t timeout, db_app_conf_t *app)
+    ngx_msec_t timeout, db_app_conf_t *app, char *python)
 {
     int         status;
     ngx_pid_t   rc;
@@ -285,9 +287,27 @@ ngx_databridge_check_wait(ngx_cycle_t *cycle, ngx_pid_t pid,
         return NGX_OK;
     }
 
-    ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
-                  "databridge_app \"%s\" does not load, the configuration is "
-                  "refused", app->target.data);
+    if (WIFEXITED(status)
+        && WEXITSTATUS(status) == NGX_DATABRIDGE_CHECK_REFUSED)
+    {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "databridge_app \"%s\" does not load, the "
+                      "configuration is refused", app->target.data);
+
+    } else if (WIFEXITED(status)) {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "databridge_app \"%s\" does not load, the "
+                      "configuration is refused: \"%s -m databridge\" exited "
+                      "with %d, is databridge installed there? see "
+                      "\"databridge_venv\"",
+                      app->target.data, python, WEXITSTATUS(status));
+
+    } else {
+        ngx_log_error(NGX_LOG_EMERG, cycle->log, 0,
+                      "databridge_app \"%s\" does not load, the "
+                      "configuration is refused: its import was ended by "
+                      "signal %d", app->target.data, WTERMSIG(status));
+    }
 
     return NGX_ERROR;
 }

@@ -357,6 +357,7 @@ char *ngx_http_databridge_app(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_databridge_crud(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);
+char *ngx_http_databridge_venv(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_databridge_env(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_databridge_python_path(ngx_conf_t *cf, ngx_command_t *cmd,
     void *conf);

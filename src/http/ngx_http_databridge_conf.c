@@ -415,7 +415,6 @@ ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_http_databridge_main_conf_t *dmcf = conf;
 
     char                          error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
-    db_str_t                      uri;
     ngx_str_t                    *value;
     ngx_uint_t                    i;
     ngx_http_databridge_store_t  *store;
@@ -433,17 +432,11 @@ ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         }
     }
 
-    uri = ngx_http_databridge_str(value[2]);
-
-    /* "nginx -s quit" comes here as well, and needs no driver */
-
-    if (db_store_check_uri(uri, error, sizeof(error)) != DB_OK
-        || (ngx_process != NGX_PROCESS_SIGNALLER
-            && db_store_try(uri, error, sizeof(error)) != DB_OK))
+    if (db_store_check_uri(ngx_http_databridge_str(value[2]), error,
+                           sizeof(error))
+        != DB_OK)
     {
-        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid store \"%V\": %s",
-                           &value[1], error);
-        return NGX_CONF_ERROR;
+        goto invalid;
     }
 
     store = ngx_array_push(&dmcf->stores);
@@ -455,8 +448,28 @@ ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     store->uri = value[2];
     store->store = NULL;
 
-    return ngx_http_databridge_store_uri(cf, &store->uri) == NGX_OK
-           ? NGX_CONF_OK : NGX_CONF_ERROR;
+    if (ngx_http_databridge_store_uri(cf, &store->uri) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    /* "nginx -s quit" comes here as well, and opens none */
+
+    if (ngx_process != NGX_PROCESS_SIGNALLER
+        && db_store_try(ngx_http_databridge_str(store->uri), error,
+                        sizeof(error))
+           != DB_OK)
+    {
+        goto invalid;
+    }
+
+    return NGX_CONF_OK;
+
+invalid:
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "invalid store \"%V\": %s",
+                       &value[1], error);
+
+    return NGX_CONF_ERROR;
 }
 
 
@@ -491,6 +504,38 @@ ngx_http_databridge_store_uri(ngx_conf_t *cf, ngx_str_t *uri)
                - uri->data - 1;
 
     return NGX_OK;
+}
+
+
+char *
+ngx_http_databridge_venv(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    ngx_http_databridge_main_conf_t *dmcf = conf;
+
+    char        error[NGX_HTTP_DATABRIDGE_ERROR_LEN];
+    ngx_str_t  *value;
+
+    if (dmcf->venv.data) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+    dmcf->venv = value[1];
+
+    if (ngx_conf_full_name(cf->cycle, &dmcf->venv, 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    if (ngx_process != NGX_PROCESS_SIGNALLER
+        && db_python_check_venv((char *) dmcf->venv.data, error,
+                                sizeof(error))
+           != DB_OK)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "%s", error);
+        return NGX_CONF_ERROR;
+    }
+
+    return NGX_CONF_OK;
 }
 
 
@@ -647,12 +692,6 @@ ngx_http_databridge_resolve(ngx_conf_t *cf,
         if (ngx_http_databridge_find_store(cf, dmcf, crud[i]) != NGX_OK) {
             return NGX_ERROR;
         }
-    }
-
-    if (dmcf->venv.len
-        && ngx_conf_full_name(cf->cycle, &dmcf->venv, 1) != NGX_OK)
-    {
-        return NGX_ERROR;
     }
 
     if (ngx_http_databridge_recycle_zone(cf, dmcf) != NGX_OK

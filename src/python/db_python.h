@@ -153,6 +153,13 @@ void db_ready_destroy(db_ready_t *ready);
 
 
 /*
+ * Whether the directory is a virtual environment of the Python that we embed:
+ * DB_OK, or DB_ERROR with a message.  Starts no interpreter.
+ */
+int db_python_check_venv(const char *venv, char *error, size_t size);
+
+
+/*
  * Runs Python on the calling thread, which becomes its main thread: start
  * the interpreter and PyLoop, start the applications, publish DB_MSG_READY,
  * serve until DB_MSG_STOP or DB_MSG_HALT, shut the applications down, publish

@@ -36,10 +36,8 @@ db_py_venv_value(const char *line, const char *key)
 }
 
 
-/* The venv's Python must be the one we embed. */
-
-static int
-db_py_venv_check(const char *venv, char *error, size_t size)
+int
+db_python_check_venv(const char *venv, char *error, size_t size)
 {
     int          major, minor;
     char         path[PATH_MAX], line[1024];
@@ -141,7 +139,7 @@ db_py_program(const db_python_conf_t *conf, char *program, char *home,
         }
 
         (void) snprintf(program, PATH_MAX, "%s/bin/python", conf->venv.data);
-        return db_py_venv_check(conf->venv.data, error, size);
+        return db_python_check_venv(conf->venv.data, error, size);
     }
 
     if (rc == DB_OK) {

@@ -19,7 +19,7 @@ typedef struct {
     unsigned      version;         /* DB_STORE_DRIVER */
 
     int         (*check_uri)(db_str_t uri, char *error, size_t size);
-    int         (*try)(db_str_t uri, char *error, size_t size);  /* or NULL */
+    int         (*try)(db_str_t uri, char *error, size_t size);
     db_store_t *(*open)(db_str_t uri, db_log_pt log, void *log_ctx,
                         char *error, size_t size);
     void        (*close)(db_store_t *store);

@@ -69,11 +69,7 @@ db_store_try(db_str_t uri, char *error, size_t size)
 
     driver = db_store_driver(uri, error, size);
 
-    if (driver == NULL) {
-        return DB_ERROR;
-    }
-
-    return driver->try ? driver->try(uri, error, size) : DB_OK;
+    return driver ? driver->try(uri, error, size) : DB_ERROR;
 }
 
 

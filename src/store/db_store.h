@@ -324,9 +324,9 @@ void db_store_close(db_store_t *store);
 int db_store_check_uri(db_str_t uri, char *error, size_t size);
 
 /*
- * Whether what the driver needs is installed, and it takes the URI: opens
- * nothing that is seen from outside.  Forks, so for a process without
- * threads.
+ * Whether what the store needs is there: the directory of a file, a driver
+ * that can be loaded and takes the URI.  Leaves no trace.  May fork, so for a
+ * process without threads.
  */
 int db_store_try(db_str_t uri, char *error, size_t size);
 

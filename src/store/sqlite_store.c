@@ -4,8 +4,10 @@
 
 #include "store/sqlite.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 
 
 /*
@@ -95,6 +97,52 @@ db_sqlite_check_uri(db_str_t uri, char *error, size_t size)
     unsigned  normal;
 
     return db_sqlite_path(uri, &normal, error, size).data ? DB_OK : DB_ERROR;
+}
+
+
+/*
+ * The directory is there: whether the workers may write to it is for them to
+ * say, who are another user than the one that asks.
+ */
+
+static int
+db_sqlite_try(db_str_t uri, char *error, size_t size)
+{
+    char        *directory, *slash;
+    db_str_t     path;
+    unsigned     normal;
+    struct stat  st;
+
+    path = db_sqlite_path(uri, &normal, error, size);
+
+    if (path.data == NULL) {
+        return DB_ERROR;
+    }
+
+    directory = strndup(path.data, path.len);
+    if (directory == NULL) {
+        snprintf(error, size, "out of memory");
+        return DB_ERROR;
+    }
+
+    slash = strrchr(directory, '/');
+
+    if (slash) {
+        slash[slash == directory] = '\0';
+    }
+
+    if (slash == NULL || stat(directory, &st) == 0) {
+        free(directory);
+        return DB_OK;
+    }
+
+    snprintf(error, size, "sqlite store \"%.*s\": \"%s\": %s: create this"
+             " directory, writable for the worker's user", (int) path.len,
+             path.data, directory, strerror(errno));
+
+    free(directory);
+
+    return DB_ERROR;
 }
 
 
@@ -451,6 +499,7 @@ db_sqlite_close(db_store_t *base)
 const db_store_driver_t  db_sqlite_driver = {
     .version = DB_STORE_DRIVER,
     .check_uri = db_sqlite_check_uri,
+    .try = db_sqlite_try,
     .open = db_sqlite_open,
     .close = db_sqlite_close,
     .prepare = db_sqlite_prepare,
