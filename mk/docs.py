@@ -42,7 +42,42 @@ def _default(flag: Flag) -> str:
     return f"`{flag.default}`"
 
 
-TABLES: dict[str, Callable[[], str]] = {"options": options}
+FIGURES = (
+    ("plans", "uvicorn", "databridge", "constant JSON, async", "`async def` that returns a dict"),
+    ("plans", "uvicorn", "databridge", "/items/42?q=abc&limit=5", "path and query parameters"),
+    ("plans", "uvicorn", "databridge", "body of 3 fields, echoed", "a model as body and answer"),
+    ("plans", "uvicorn", "databridge", "def handler", "`def`, in a thread"),
+    ("plans", "uvicorn", "databridge", "10 KB of dicts", "10 KB of JSON from dicts"),
+    ("crud", "beanie", "sqlite", "get by id", "native CRUD: get, on SQLite"),
+    ("crud", "beanie", "sqlite", "list of 20", "native CRUD: a list of 20, on SQLite"),
+    ("crud", "beanie", "sqlite", "create", "native CRUD: create, synced to disk, on SQLite"),
+)
+"""File of bench/results, its peer and we, the request there, and what README calls it."""
+
+
+def figures() -> str:
+    """The rows of bench/results that README begins with."""
+    rows = [
+        "| request | FastAPI on uvicorn | databridge | less CPU a request |",
+        "|---|---|---|---|",
+    ]
+    for name, peer, ours, request, called in FIGURES:
+        found = _results(name)
+        rows.append(
+            f"| {called} | {found[request, peer][0]}/s | {found[request, ours][0]}/s"
+            f" | {found[request, ours][2]} times |"
+        )
+    return "\n".join(rows) + "\n"
+
+
+def _results(name: str) -> dict[tuple[str, str], list[str]]:
+    """Requests a second, microseconds and factor by request and server."""
+    text = (ROOT / f"bench/results/{name}.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| ")]
+    return {(row[0], row[1]): row[2:5] for row in rows if len(row) >= 5}
+
+
+TABLES: dict[str, Callable[[], str]] = {"options": options, "figures": figures}
 
 
 def readme_block(section: str) -> str:

@@ -1,4 +1,4 @@
-"""Each example of docs/ is a file, and runs under nginx as its page says."""
+"""Each example of README and docs/ is a file, and runs under nginx as its page says."""
 
 import configparser
 import json
@@ -12,8 +12,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+import typer
 from websockets.sync.client import connect
 
+from databridge.cli import cli
 from harness import (
     DATABRIDGE,
     MODULE,
@@ -31,16 +33,7 @@ from harness.settings import VENV, server_env
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 
-PAGES = (
-    "getting-started.md",
-    "from-uvicorn.md",
-    "from-unit.md",
-    "directives.md",
-    "cli.md",
-    "performance.md",
-    "deployment.md",
-    "limits.md",
-)
+PAGES = (ROOT / "README.md", *DOCS.glob("*.md"))
 
 Serve = Callable[..., Nginx]
 
@@ -89,14 +82,13 @@ def serve(make_nginx: Callable[..., Nginx]) -> Serve:
 
 def test_every_block_of_a_page_is_a_file() -> None:
     for page in PAGES:
-        text = (DOCS / page).read_text()
-        blocks = re.findall(r"(?:<!-- (\S+) -->\n)?```(\w+)\n", text)
-        assert all(name for name, _ in blocks), page
-        assert all((ROOT / name).is_file() for name, _ in blocks), page
+        blocks = re.findall(r"(?:<!-- (\S+) -->\n)?```(\w+)\n", page.read_text())
+        assert all(name for name, _ in blocks), page.name
+        assert all((ROOT / name).is_file() for name, _ in blocks), page.name
 
 
 def test_every_file_is_in_a_page_or_belongs_to_one() -> None:
-    shown = "".join((DOCS / page).read_text() for page in PAGES)
+    shown = "".join(page.read_text() for page in PAGES)
     hidden = {"unit/api.py", "unit/shop.py"}
     for file in EXAMPLES.rglob("*.*"):
         name = str(file.relative_to(EXAMPLES))
@@ -111,22 +103,41 @@ def test_every_page_is_in_the_index() -> None:
 
 
 def test_every_link_leads_somewhere() -> None:
-    for page in (ROOT / "README.md", *DOCS.glob("*.md")):
+    for page in PAGES:
         for link in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             assert link.startswith("http") or (page.parent / link).exists(), (page.name, link)
 
 
-def test_the_first_app_passes_its_tests() -> None:
+COMMAND = re.compile(r"^    (?:.*(?:&&|\|) )?databridge (\w.*?)(?:  +#.*| \|.*)?$", re.MULTILINE)
+
+COMMANDS = sorted({found for page in PAGES for found in COMMAND.findall(page.read_text())})
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_a_page_is_one_that_the_command_line_takes(line: str) -> None:
+    """It is read, not run: a page names files and applications that are the reader's."""
+    command = typer.main.get_command(cli)
+    words = shlex.split(line)
+    while isinstance(command, typer.core.TyperGroup):
+        context = command.make_context("databridge", list(words), resilient_parsing=True)
+        _, found, words = command.resolve_command(context, words)
+        assert found is not None, line
+        command = found
+    command.make_context(line, words)
+
+
+@pytest.mark.parametrize(("folder", "tests"), [("started", 3), ("readme", 1)])
+def test_the_first_app_passes_its_tests(folder: str, tests: int) -> None:
     result = subprocess.run(
         [PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--rootdir", ".", "."],
-        cwd=EXAMPLES / "started",
+        cwd=EXAMPLES / folder,
         env=server_env(),
         capture_output=True,
         text=True,
         timeout=50 * SLOWER,
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "3 passed" in result.stdout
+    assert f"{tests} passed" in result.stdout
 
 
 def test_the_first_app_is_asked_as_the_page_says(make_server: Callable[[], Server]) -> None:
@@ -138,6 +149,106 @@ def test_the_first_app_is_asked_as_the_page_says(make_server: Callable[[], Serve
     page = server.client.get('/recipes?filter={"minutes":{"$lte":45},"tags":"warm"}&sort=minutes')
     assert [item["title"] for item in page.json()["items"]] == ["Soup"]
     assert server.client.get("/portions?guests=3").json() == {"portions": 3}
+
+
+def schema_of(model: str, folder: str, *options: str) -> str:
+    return subprocess.run(
+        [DATABRIDGE, "schema", model, *options],
+        cwd=EXAMPLES / folder,
+        env=server_env(),
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+
+
+def test_the_configuration_of_readme_serves_its_app_and_its_schema(serve: Serve) -> None:
+    files = {"article.schema.json": schema_of("main:Article", "readme")}
+    server = serve("readme", files=files, ready="/hello/ann")
+    assert server.client.get("/hello/ann?loud=1").json() == {"hello": "ANN"}
+    assert server.client.get("/hello/nobody").status_code == 404
+    created = server.client.post("/articles", json={"title": "x"})
+    assert server.client.get(created.headers["location"]).json()["views"] == 0
+    assert "do not reach the application" not in server.output()
+
+
+def test_the_resource_of_readme_has_its_options_and_its_list(
+    make_server: Callable[[], Server],
+) -> None:
+    server = make_server()
+    server.run("articles:app", "--app-dir", str(EXAMPLES / "readme"), ready="/articles")
+    body = {"title": "T", "slug": "s", "views": 12, "tags": ["c"], "author": {"name": "A"}}
+    created = server.client.post("/articles", json=body)
+    assert created.status_code == 201 and created.headers["etag"]
+    assert server.client.post("/articles", json=body).status_code == 409
+    (request,) = re.findall(r"^    GET (\S+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    page = server.client.get(request).json()
+    assert (page["total"], page["limit"]) == (1, 20)
+    assert page["items"] == [
+        {"id": created.json()["id"], "title": "T", "author": {"name": "A"}},
+    ]
+
+
+def test_the_hooks_of_readme_are_called(make_server: Callable[[], Server]) -> None:
+    server = make_server()
+    server.run("hooks:app", "--app-dir", str(EXAMPLES / "readme"), ready="/articles")
+    created = server.client.post("/articles", json={"title": "  T "})
+    assert created.json()["title"] == "T"
+    assert server.client.delete(created.headers["location"]).status_code == 204
+
+
+def test_the_hooks_of_their_page_are_called(make_server: Callable[[], Server]) -> None:
+    server = make_server()
+    server.run("main:app", "--app-dir", str(EXAMPLES / "hybrid"), ready="/articles")
+    client = server.client
+    assert client.post("/articles", json={"title": "x"}).status_code == 422
+    client.headers["X-Editor"] = "ann"
+    assert client.post("/articles", json={"title": "spam"}).status_code == 403
+    created = client.post("/articles", json={"title": "News"})
+    assert created.json()["slug"] == "news"
+    id = created.json()["id"]
+    assert client.delete(f"/articles/{id}").status_code == 204
+    until("what they print", lambda: server.log.find(f"ann has created {id}"))
+    until("what they print", lambda: server.log.find(f"{id} is about to go"))
+
+
+def test_the_loop_of_readme_runs_without_nginx() -> None:
+    subprocess.run([PYTHON, EXAMPLES / "readme/loop.py"], env=server_env(), check=True, timeout=30)
+
+
+PLACE = """
+from fastapi import FastAPI, Request
+
+app = FastAPI()
+
+
+@app.get("/me")
+async def me(request: Request) -> str:
+    return request.scope["root_path"] + request.url_for("me").path
+"""
+
+
+def test_the_places_of_readme_are_guarded_as_it_says(make_nginx: Callable[..., Nginx]) -> None:
+    server = make_nginx()
+    site = server.prefix / "site"
+    site.mkdir()
+    (site / "index.html").write_text("site")
+    (server.prefix / "users").write_text("ann:{PLAIN}secret\n")
+    schema = schema_of("main:Article", "readme", "--prefix", "/items", "--collection", "item")
+    (server.prefix / "item.schema.json").write_text(schema)
+    server.write({"api.py": PLACE, "admin.py": PLACE})
+    places = (EXAMPLES / "readme/places.conf").read_text().replace("/srv/site", str(site))
+    server.configure(server=places, http="databridge_store main sqlite:app.db;")
+    server.start("/api/me")
+    client = server.client
+    assert client.get("/api/me").json() == "/api/api/me"
+    assert client.get("/admin/me").status_code == 401
+    assert client.get("/admin/me", auth=("ann", "secret")).json() == "/admin/admin/me"
+    assert client.get("/anything").text == "site"
+    asks = {"Origin": "https://a.example", "Access-Control-Request-Method": "GET"}
+    assert client.options("/items", headers=asks).status_code == 200
+    assert client.get("/items").status_code == 401
+    assert client.get("/items", auth=("ann", "secret")).json()["items"] == []
 
 
 def test_an_app_answers_after_the_move_as_it_did_before(
@@ -182,14 +293,7 @@ def test_units_configuration_is_served_by_nginxs(serve: Serve) -> None:
 
 
 def test_the_configuration_of_directives_does_what_its_page_says(serve: Serve) -> None:
-    schema = subprocess.run(
-        [DATABRIDGE, "schema", "main:Article", "--prefix", "/articles"],
-        cwd=EXAMPLES / "directives",
-        env=server_env(),
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    schema = schema_of("main:Article", "directives", "--prefix", "/articles")
     files = {"article.schema.json": schema, "users": "ann:{PLAIN}secret\n"}
     server = serve("directives", files=files, ready="/colour")
     client = server.client
