@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from copy import copy
@@ -167,6 +168,16 @@ def test_every_failure_of_uvicorns_is_that_of_a_test() -> None:
     )
     tests = {line.rpartition("/")[2] for line in result.stdout.splitlines()}
     assert set(UVICORN_FAILS) <= tests
+
+
+def test_a_port_is_nobodys_but_its_servers() -> None:
+    server = started()
+    assert server.finish() == []
+    assert not processes.listening(server.port)
+    with pytest.raises(OSError, match="in use"), socket.socket() as other:
+        other.bind(("127.0.0.1", server.port))
+    with socket.create_server(("127.0.0.1", server.port)):
+        assert processes.listening(server.port)
 
 
 def test_a_group_is_killed_but_not_that_of_another_process_with_the_number() -> None:

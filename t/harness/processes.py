@@ -5,7 +5,7 @@ import re
 import signal
 import socket
 import subprocess
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -15,13 +15,10 @@ from harness.wait import eventually, until
 LISTEN = "0A"
 BEGAN = 19  # of the fields of /proc/PID/stat behind the name
 
-_ports: set[int] = set()  # that were handed out
+HELD = 100
+
+_held: deque[socket.socket] = deque()  # the ports that were handed out last
 _born: dict[int, str] = {}  # when those began that were seen as children
-
-# pytest-xdist runs the files of tests in so many processes, and this is one of them
-
-SIDE_BY_SIDE = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def alive(pid: int) -> bool:
@@ -194,15 +191,20 @@ def kill_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on, and another one each time and in each process of the tests."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        # Linux gives listeners ports of one parity, and connections those of the other
-        if port // 2 % SIDE_BY_SIDE == NUMBER and port not in _ports:
-            _ports.add(port)
-            return port
+    """A port that the kernel gives to nobody else who asks for any, here or beside.
+
+    A socket that is bound keeps it.  It does not listen, so that a server that reuses its
+    address, as they all do, can have it, again and again, and is refused to clients meanwhile.
+    """
+    keeper = socket.socket()
+    keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    keeper.bind(("127.0.0.1", 0))
+    _held.append(keeper)
+
+    if len(_held) > HELD:
+        _held.popleft().close()
+
+    return int(keeper.getsockname()[1])
 
 
 def _stat(pid: int | str) -> list[str]:
