@@ -5,7 +5,6 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from harness.settings import server_env
 APP = """
 import asyncio
 import os
+from pathlib import Path
 
 from databridge import App, Model, Request
 
@@ -40,6 +40,7 @@ async def root():
 
 @app.get("/wait/{seconds}")
 async def wait(seconds: float):
+    Path("begun").touch()
     await asyncio.sleep(seconds)
     return "waited"
 
@@ -153,7 +154,7 @@ def test_the_first_term_drains(run: StartServer) -> None:
     server = run(FILES)
     with server.raw() as client:
         client.get("/wait/1")
-        time.sleep(0.1)
+        until("the request", (server.folder / "begun").exists)
         server.kill(signal.SIGTERM)
         assert client.response().body == b'"waited"'
     assert server.wait() == 0
@@ -164,7 +165,7 @@ def test_a_second_term_cuts(run: StartServer) -> None:
     server.log.expect(r"open socket #\d+ left|aborting")  # nginx's, when TERM follows QUIT
     with server.raw() as client:
         client.get("/wait/60")
-        time.sleep(0.1)
+        until("the request", (server.folder / "begun").exists)
         server.kill(signal.SIGTERM)
         until("the port is closed", lambda: not processes.listening(server.port))
         server.kill(signal.SIGTERM)

@@ -102,7 +102,7 @@ class Slow(Model):
     text: str
 
 
-@app.crud(Slow, timeout=0.2)
+@app.crud(Slow, timeout=1.5)
 class SlowRoutes:
     def before_create(self, item):
         pass

@@ -48,7 +48,7 @@ app.crud_routes(
     unique=["tenant,slug"],
 )
 app.crud_routes(Own, scope={"owner": "$http_x_user"}, upsert=True, version=True)
-app.crud_routes(Item, limit=2, max_limit=3, timeout=0.5)
+app.crud_routes(Item, limit=2, max_limit=3, timeout=2)
 
 
 @app.get("/")

@@ -139,17 +139,15 @@ def test_middleware(start: StartExample) -> None:
 
 def test_tasks(start: StartExample) -> None:
     client = start("tasks", ready="/jobs/none").client
-    begun = time.monotonic()
     job = client.post("/jobs?seconds=0.5")
     assert (job.status_code, job.json()["state"]) == (202, "running")
-    assert time.monotonic() - begun < 0.4
-    time.sleep(0.7)
-    assert client.get(f"/jobs/{job.json()['id']}").json()["state"] == "done"
+    path = f"/jobs/{job.json()['id']}"
+    until("the job's end", lambda: client.get(path).json()["state"] == "done")
 
     long = client.post("/jobs?seconds=60").json()
     assert client.delete(f"/jobs/{long['id']}").json()["state"] == "cancelled"
     assert client.get("/jobs/none").status_code == 404
 
     begun = time.monotonic()
-    assert client.get("/together?seconds=0.3").json() == {"waited": [0.3] * 10}
-    assert time.monotonic() - begun < 2
+    assert client.get("/together?seconds=1").json() == {"waited": [1] * 10}
+    assert time.monotonic() - begun < 9

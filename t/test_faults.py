@@ -54,7 +54,7 @@ def stuck_in_a_thread(milliseconds: int):
 
 @app.get("/regex")
 async def regex():
-    return re.match("(a+)+$", "a" * 25 + "b") is None
+    return re.match("(a+)+$", "a" * 26 + "b") is None
 
 
 @app.get("/limit/{size}")
@@ -86,16 +86,16 @@ def create(server: Nginx, number: int, text: str = "x") -> int:
     return answer.status_code
 
 
-@pytest.mark.parametrize("path", ["/stuck/2000", "/stuck-in-a-thread/2000", "/regex"])
+@pytest.mark.parametrize("path", ["/stuck/4000", "/stuck-in-a-thread/4000", "/regex"])
 def test_a_client_is_told_in_time_when_python_is_stuck(app: StartApp, path: str) -> None:
-    server = start(app, location="databridge_timeout 300ms;")
+    server = start(app, location="databridge_timeout 1s;")
     assert create(server, 1) == 201
     begin = time.monotonic()
     assert server.client.get(path).status_code == 504
-    late = time.monotonic() - begin - 0.3
+    late = time.monotonic() - begin - 1
     print(f"\n{path}: the 504 came {late * 1000:.1f} ms after its deadline")
-    assert 0 <= late < 0.5 * SLOWER
-    server.logged("no response within 300 ms")
+    assert 0 <= late < 2 * SLOWER
+    server.logged("no response within 1000 ms")
 
     # native CRUD does not need Python
 

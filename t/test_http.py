@@ -115,13 +115,16 @@ def test_pipelined_requests_are_answered_in_order(shared_app: Nginx) -> None:
 
 def test_pieces_of_a_response_are_not_delayed(shared_app: Nginx) -> None:
     with shared_app.raw() as client:
-        client.get("/pieces")
-        client.response()
-        start = time.monotonic()
-        for _ in range(20):
+        took = []
+        for _ in range(40):
+            start = time.monotonic()
             client.get("/pieces")
             assert client.response().body == b"onetwo"
-        assert time.monotonic() - start < 20 * 0.03 * SLOWER
+            took.append(time.monotonic() - start)
+
+        # one that waits for an acknowledgement takes 40 ms, once the kernel delays them
+
+        assert sorted(took[20:])[5] < 0.03 * SLOWER
 
 
 def test_head_has_the_headers_and_no_body(shared_app: Nginx) -> None:

@@ -197,7 +197,7 @@ def test_quit_of_an_idle_server_is_fast(app: StartApp) -> None:
     start = time.monotonic()
     server.kill(signal.SIGQUIT)
     assert server.wait() == 0
-    assert time.monotonic() - start < 1.0 * SLOWER
+    assert time.monotonic() - start < 3.0 * SLOWER
     assert "shutdown" in notes(server)
 
 

@@ -174,7 +174,8 @@ def test_a_request_leaves_no_reference_cycle(app: StartApp, path: str) -> None:
 
 
 def test_a_request_past_its_time_leaves_no_reference_cycle(app: StartApp) -> None:
-    server = app(ASGI, location="databridge_timeout 20ms;")
+    timed = "location = /timeout { databridge_app app:app; databridge_timeout 20ms; }"
+    server = app(ASGI, server=timed)
     server.client.get("/timeout")
     begin(server)
     for _ in range(30):

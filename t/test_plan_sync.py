@@ -225,7 +225,7 @@ def block(seconds: float):
 
 def slow_dependency():
     notes.append("dependency")
-    time.sleep(0.6)
+    time.sleep(2)
 
 
 @app.get("/slow-dependency")
@@ -412,7 +412,7 @@ def test_many_clients_get_their_own_answers(app: StartApp) -> None:
 def test_a_function_past_its_timeout_goes_on_and_is_counted(app: StartApp) -> None:
     server = app(
         APP,
-        http="databridge_timeout 300ms; databridge_sync_threads 2;",
+        http="databridge_timeout 1s; databridge_sync_threads 2;",
         server="location = /metrics { databridge_metrics; }",
     )
 
@@ -423,7 +423,7 @@ def test_a_function_past_its_timeout_goes_on_and_is_counted(app: StartApp) -> No
         return float(found[1])
 
     with concurrent.futures.ThreadPoolExecutor(3) as clients:
-        answers = list(clients.map(server.client.get, ["/block/2"] * 3))
+        answers = list(clients.map(server.client.get, ["/block/3"] * 3))
         assert [answer.status_code for answer in answers] == [504] * 3
     until("the metric", lambda: metric("sync_threads_busy") == 2)
     assert server.client.get("/notes").json() == ["begun", "begun"]
@@ -433,7 +433,7 @@ def test_a_function_past_its_timeout_goes_on_and_is_counted(app: StartApp) -> No
 
 
 def test_a_timeout_between_two_functions_keeps_the_second_from_running(app: StartApp) -> None:
-    server = app(APP, http="databridge_timeout 200ms; databridge_sync_threads 1;")
+    server = app(APP, http="databridge_timeout 1s; databridge_sync_threads 1;")
     assert server.client.get("/slow-dependency").status_code == 504
     until("the thread", lambda: server.client.get("/number/1").status_code == 200)
     assert server.client.get("/notes").json() == ["dependency"]

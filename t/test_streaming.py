@@ -254,7 +254,7 @@ def test_continue_is_not_written_into_a_response(server: Nginx) -> None:
 
 
 def test_an_event_stream_waits_longer_for_its_first_event_than_a_response(app: StartApp) -> None:
-    server = app(APP, location="databridge_timeout 300ms;")
+    server = app(APP, location="databridge_timeout 1s;")
     with Raw(server.port) as client:
         client.get("/quiet")
         assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")

@@ -291,13 +291,13 @@ def test_pings_of_a_client_that_does_not_read_cannot_fill_the_memory(shared_app:
 # pings
 
 
-PINGS = "databridge_websocket_ping 100ms; databridge_websocket_timeout 300ms;"
+PINGS = "databridge_websocket_ping 300ms; databridge_websocket_timeout 1s;"
 
 
 def test_a_client_that_answers_pings_stays(app: StartApp) -> None:
     server = app(APP, location=PINGS)
     with connect(f"ws://127.0.0.1:{server.port}/echo", ping_interval=None) as client:
-        end = time.monotonic() + 1.2 * SLOWER
+        end = time.monotonic() + 2.5
         while time.monotonic() < end:
             with pytest.raises(TimeoutError):
                 client.recv(0.2)
@@ -323,9 +323,9 @@ def test_pings_can_be_off(app: StartApp) -> None:
 
 
 def test_the_timeout_of_requests_ends_with_accept(app: StartApp) -> None:
-    server = app(APP, location="databridge_timeout 300ms;")
+    server = app(APP, location="databridge_timeout 1s;")
     with opened(server, "/echo") as client:
-        assert select.select([client.socket], [], [], 0.7) == ([], [], [])
+        assert select.select([client.socket], [], [], 1.5) == ([], [], [])
         client.text("a")
         assert client.message() == "a"
 

@@ -731,9 +731,9 @@ def test_a_request_past_its_time_is_a_504_and_its_thread_ends(app: StartApp) -> 
 
 
 def test_a_request_whose_time_is_over_before_it_has_a_thread_is_not_run(app: StartApp) -> None:
-    server = app(APP, location="databridge_timeout 300ms;", http="databridge_sync_threads 1;")
+    server = app(APP, location="databridge_timeout 1s;", http="databridge_sync_threads 1;")
     first = server.raw()
-    first.get("/sleep?1")
+    first.get("/sleep?3")
     with server.raw() as second:
         second.get("/upload")
         assert second.response().status == 504

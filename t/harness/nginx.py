@@ -227,11 +227,15 @@ class Nginx:
         time that its location has for it is over: then comes another.
         """
         with httpx.Client(base_url=self.base_url, timeout=20 * SLOWER) as client:
-            eventually(lambda: client.get(path).status_code != 504, 20)
-            status = client.get(path).status_code
 
-        if status >= 500:
-            raise StartError(f"{path} is answered with {status}:\n{self.output()}")
+            def status() -> int:
+                code = client.get(path).status_code
+                return 0 if code == 504 else code
+
+            answered = eventually(status, 20)
+
+        if not answered or answered >= 500:
+            raise StartError(f"{path} is answered with {answered or 504}:\n{self.output()}")
 
     def warm(self) -> None:
         """Descriptors open from now on, beyond these, are leaks."""

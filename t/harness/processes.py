@@ -17,7 +17,7 @@ BEGAN = 19  # of the fields of /proc/PID/stat behind the name
 
 HELD = 100
 
-_held: deque[socket.socket] = deque()  # the ports that were handed out last
+_held: deque[int] = deque()  # sockets with the ports that were handed out last
 _born: dict[int, str] = {}  # when those began that were seen as children
 
 
@@ -199,12 +199,13 @@ def free_port() -> int:
     keeper = socket.socket()
     keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     keeper.bind(("127.0.0.1", 0))
-    _held.append(keeper)
+    port = int(keeper.getsockname()[1])
+    _held.append(keeper.detach())
 
     if len(_held) > HELD:
-        _held.popleft().close()
+        os.close(_held.popleft())
 
-    return int(keeper.getsockname()[1])
+    return port
 
 
 def _stat(pid: int | str) -> list[str]:
