@@ -272,9 +272,7 @@ def test_a_resource_that_is_refused_is_told_with_the_line_that_declares_it_alone
 def test_a_taken_port_is_one_clear_message(make_server: Callable[[], Server]) -> None:
     server = make_server()
     server.write(FILES)
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", server.port))
-        taken.listen()
+    with socket.create_server(("127.0.0.1", server.port)):
         output = server.fail("run", "app:app", "--port", str(server.port))
     (line,) = output.strip().splitlines()
     assert f"127.0.0.1:{server.port}" in line and "--port" in line

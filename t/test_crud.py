@@ -526,7 +526,7 @@ def test_crud_answers_while_the_gil_is_held_by_one_long_call() -> None:
     caller.join()
     assert held[0] > 1.0
     assert slowest < held[0] / 2
-    assert count > 20
+    assert count > 5
     assert server.finish() == []
 
 

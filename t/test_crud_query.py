@@ -370,6 +370,7 @@ def same(path: str, store: Store, query: dict[str, Any], sort: str) -> None:
 
 HYPOTHESIS = settings(
     max_examples=150,
+    derandomize=True,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

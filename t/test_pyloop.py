@@ -6,6 +6,7 @@ import ctypes
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -242,7 +243,7 @@ def test_a_short_sleep_is_not_rounded_to_milliseconds() -> None:
             begin = loop.time()
             await asyncio.sleep(0.0002)
             took.append(loop.time() - begin)
-        return sorted(took)[25]
+        return min(took)  # a busy machine comes later, and never sooner
 
     assert 0.0002 <= run(main()) < 0.0009
 
@@ -369,7 +370,7 @@ def test_debug_mode_checks_and_tells(loop: Loop, caplog: pytest.LogCaptureFixtur
     with caplog.at_level(logging.WARNING, "asyncio"):
         turn(loop)
     assert errors and "Non-thread-safe operation" in errors[0]
-    assert "Executing <Handle" in caplog.text and "took 0.0" in caplog.text
+    assert re.search(r"Executing <Handle .* took \d+\.\d{3} seconds", caplog.text)
 
 
 # Descriptors

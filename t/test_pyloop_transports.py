@@ -799,17 +799,15 @@ def test_a_numeric_host_is_resolved_without_a_thread(host: str) -> None:
 
 def test_a_refused_connection_says_where() -> None:
     async def main() -> None:
-        closed = socket.socket()
-        closed.bind(("127.0.0.1", 0))
-        address = closed.getsockname()
-        closed.close()
         loop = asyncio.get_running_loop()
-        with pytest.raises(ConnectionRefusedError, match="Connect call failed .'127.0.0.1'"):
-            await loop.create_connection(Recorder, *address)
-        sock = socket.socket()
-        sock.setblocking(False)
-        with sock, pytest.raises(ConnectionRefusedError, match="Connect call failed"):
-            await loop.sock_connect(sock, address)
+        with socket.socket() as closed, socket.socket() as sock:
+            closed.bind(("127.0.0.1", 0))  # keeps the port, and does not listen
+            address = closed.getsockname()
+            with pytest.raises(ConnectionRefusedError, match="Connect call failed .'127.0.0.1'"):
+                await loop.create_connection(Recorder, *address)
+            sock.setblocking(False)
+            with pytest.raises(ConnectionRefusedError, match="Connect call failed"):
+                await loop.sock_connect(sock, address)
 
     run(main())
 
@@ -978,14 +976,14 @@ def test_a_refused_datagram_is_told_to_error_received() -> None:
                 if not told.done():
                     told.set_result(exc)
 
-        closed = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        closed.bind(("127.0.0.1", 0))
-        address = closed.getsockname()
-        closed.close()
-        transport, _ = await loop.create_datagram_endpoint(Told, remote_addr=address)
-        transport.sendto(b"x")
-        assert isinstance(await asyncio.wait_for(told, 10), ConnectionRefusedError)
-        transport.close()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as closed:
+            closed.bind(("127.0.0.1", 0))
+            address = closed.getsockname()
+            closed.connect(address)  # keeps the port, and is there for nobody else
+            transport, _ = await loop.create_datagram_endpoint(Told, remote_addr=address)
+            transport.sendto(b"x")
+            assert isinstance(await asyncio.wait_for(told, 10), ConnectionRefusedError)
+            transport.close()
 
     run(main())
 

@@ -91,7 +91,7 @@ def test_a_killed_worker_is_noticed_by_the_traffic(app: StartApp) -> None:
 
 def test_nobody_waits_while_the_new_workers_import(app: StartApp) -> None:
     server = app(APP, workers=2)
-    server.write({"app.py": APP + "\nimport time\n\ntime.sleep(2)\n"})
+    server.write({"app.py": APP + "\nimport time\n\ntime.sleep(5)\n"})
 
     with Traffic(server.port, server.app / "seen", kinds=("quick",)) as traffic:
         until("answers", lambda: traffic.total() > 50)
@@ -101,7 +101,7 @@ def test_nobody_waits_while_the_new_workers_import(app: StartApp) -> None:
         until("answers by the new workers", lambda: traffic.total() > goal, 30)
 
     assert traffic.lost() == []
-    assert traffic.slowest < 1.5 * SLOWER
+    assert traffic.slowest < 4
     assert server.client.get("/").json() in server.workers()
 
 

@@ -104,8 +104,10 @@ app.crud_routes(Article, prefix="/articles", store="main")
     worker = server.workers()[0]
     threads = [int(name) for name in os.listdir(f"/proc/{worker}/task")]
     own = os.getpriority(os.PRIO_PROCESS, worker)
-    nicer = [tid for tid in threads if os.getpriority(os.PRIO_PROCESS, tid) != own]
-    assert len(nicer) == 2  # the loop's, and what moves the store's log
+    found = [os.getpriority(os.PRIO_PROCESS, tid) for tid in threads]
+    nicer = min(own + 10, 19)
+    assert sorted(set(found)) == sorted({own, nicer})
+    assert nicer == own or found.count(nicer) == 2  # the loop's, and what moves the store's log
 
 
 def test_the_thread_of_nginx_takes_short_turns_where_the_kernel_knows_them(app: StartApp) -> None:
