@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 
 from conftest import StartApp
-from harness import Nginx, Traffic, processes, until
+from harness import SLOWER, Nginx, Traffic, processes, until
 from harness.traffic import APP, KINDS
 
 
