@@ -389,6 +389,12 @@ def test_config_prints_what_nginx_takes(folder: Path) -> None:
     assert "listen 127.0.0.1:8123;" in result.stdout
 
 
+def test_an_application_is_no_factory(folder: Path) -> None:
+    result = command("check", "app:app", "--factory", folder=folder)
+    assert result.returncode == 1
+    assert result.stderr.startswith("databridge: error: app:app takes arguments, so it is no fact")
+
+
 def test_check_passes_a_good_application(folder: Path) -> None:
     result = command("check", "app:app", folder=folder)
     assert result.returncode == 0, result.stderr

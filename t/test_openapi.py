@@ -489,11 +489,12 @@ def test_two_models_of_one_name_are_two_components() -> None:
 # the command
 
 
+@pytest.mark.parametrize("named", [["app:app"], ["app.py"], []], ids=["target", "file", "found"])
 def test_the_command_prints_the_document_of_an_application(
-    tmp_path: Path, document: dict[str, Any]
+    tmp_path: Path, document: dict[str, Any], named: list[str]
 ) -> None:
     (tmp_path / "app.py").write_text(APP)
-    done = command("app:app", folder=tmp_path)
+    done = command(*named, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == document
 

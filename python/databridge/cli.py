@@ -45,7 +45,7 @@ cli.add_typer(store_cli, name="store", no_args_is_help=True)
 Target = Annotated[
     str | None,
     typer.Argument(
-        metavar="[MODULE:APP]",
+        metavar="MODULE:APP",
         envvar=flags.TARGET,
         help="What to import, as main:app, or a file; main.py or app.py is found by itself.",
     ),
@@ -197,8 +197,13 @@ def routes_command(
 ) -> None:
     """List an application's routes: who answers each of them, and why not nginx.
 
-    native: nginx, without Python.  plan: the function, without FastAPI.  hybrid: nginx's
-    store behind Python's validation.  asgi: the application, as under any other server.
+    native: nginx, without Python.
+
+    plan: the function, without FastAPI.
+
+    hybrid: nginx's store behind Python's validation.
+
+    asgi: the application, as under any other server.
     """
     from databridge import listing
 
@@ -253,9 +258,11 @@ def schema(
 @cli.command("openapi")
 def openapi_command(
     targets: Annotated[
-        list[str],
-        typer.Argument(metavar="MODULE:APP|SCHEMA...", help="An application, or schema files."),
-    ],
+        list[str] | None,
+        typer.Argument(
+            metavar="MODULE:APP|SCHEMA", help="An application, or schema files, *.json."
+        ),
+    ] = None,
     app_dir: AppDir = None,
     factory: Factory = False,
     output: Output = None,
@@ -264,13 +271,15 @@ def openapi_command(
     ] = None,
 ) -> None:
     """Print the OpenAPI document of an application, or of schema files alone."""
-    files = [target for target in targets if target.endswith(".json")]
-    if files and files != targets or not files and len(targets) > 1:
+    names = targets or []
+    files = [name for name in names if name.endswith(".json")]
+    if files and files != names or not files and len(names) > 1:
         raise LoadError("a document is of one application, MODULE:APP, or of schema files, *.json")
     if files:
         described = describing.of_files([Path(file) for file in files], title)
     else:
-        described = describing.of_app(targets[0], _app_dirs(app_dir), factory=factory)
+        chosen = settings(next(iter(names), None), app_dir, factory=factory)
+        described = describing.of_app(chosen.target, chosen.app_dirs, factory=chosen.factory)
     text = json.dumps(described, indent=2, ensure_ascii=False) + "\n"
     if output in (None, "-"):
         typer.echo(text, nl=False)

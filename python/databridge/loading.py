@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -47,9 +48,9 @@ def load(target: str, app_dirs: Sequence[str] = (".",), *, factory: bool = False
     with _only_importing(app_dirs):
         found = load_attribute(target)
         if factory:
-            make, target = checked(found, target), f"{target}()"
-            with _blamed(f"{target} failed"):
-                found = make()
+            with _blamed(f"{target}() failed"):
+                found = made(found, target)
+            target = f"{target}()"
     return checked(found, target)
 
 
@@ -113,6 +114,23 @@ def checked(app: Any, target: str) -> Any:
     if isinstance(app, ModuleType) or not callable(app):
         raise LoadError(f"{target} is a {type(app).__name__}, not an application")
     return app
+
+
+def made(factory: Any, target: str) -> Any:
+    """What a factory makes, which is called with nothing."""
+    checked(factory, target)
+    try:
+        signature = inspect.signature(factory)
+    except (TypeError, ValueError):
+        return factory()
+    try:
+        signature.bind()
+    except TypeError:
+        raise LoadError(
+            f"{target} takes arguments, so it is no factory: leave out factory=on (--factory), or"
+            " name a function that takes none"
+        ) from None
+    return factory()
 
 
 def load_attribute(target: str, what: str = "APP") -> Any:

@@ -129,7 +129,7 @@ class Worker:
     async def start_app(self, index: int, target: str, chosen: str, factory: bool) -> None:
         app = loading.load_attribute(target)
         if factory:
-            app = loading.checked(app, target)()
+            app = loading.made(app, target)
         app = loading.checked(app, target)
         kind = interface.detect(app, chosen, target)
         if self.debugging is not None:
