@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 import subprocess
+import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -94,6 +95,49 @@ def test_every_file_is_in_a_page_or_belongs_to_one() -> None:
         name = str(file.relative_to(EXAMPLES))
         if "__pycache__" not in name:
             assert f"<!-- docs/examples/{name} -->" in shown or name in hidden, name
+
+
+def table(section: str) -> list[list[str]]:
+    """The rows of the first table of a section of README, cell by cell."""
+    text = (ROOT / "README.md").read_text()
+    body = text.partition(f"\n## {section}\n")[2]
+    lines = re.search(r"(?:^\|.*\n)+", body, re.MULTILINE)
+    assert lines
+    rows = [re.split(r"(?<!\\)\|", line)[1:-1] for line in lines[0].splitlines()]
+    return [[cell.strip() for cell in row] for row in rows[2:]]
+
+
+def test_the_table_of_directives_is_the_module_s() -> None:
+    source = (ROOT / "ngx_http_databridge_module.c").read_text()
+    flags = {"MAIN": "http", "SRV": "server", "LOC": "location", "LIF": "if in location"}
+    declared = {
+        name: [flags[flag] for flag in re.findall(r"NGX_HTTP_(\w+)_CONF", where)]
+        for name, where in re.findall(r'{ ngx_string\("(\w+)"\),\s+([A-Z0-9_|\s]+),', source)
+    }
+    shown = {
+        row[0].strip("`").split()[0].strip("`"): row[1].split(", ") for row in table("Directives")
+    }
+    assert len(declared) > 20 and shown == declared
+
+
+def test_the_table_of_dependencies_has_all_that_is_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"].values()
+    names = {
+        re.split(r"[\[<>=]", requirement)[0]
+        for requirements in (project["dependencies"], *extras)
+        for requirement in requirements
+    }
+    shown = " ".join(row[0] for row in table("Dependencies")).lower()
+    assert {name for name in names if not re.search(rf"\b{name}\b", shown)} == set()
+
+
+def test_the_variables_are_named_where_readme_names_them() -> None:
+    source = (ROOT / "src/http/ngx_http_databridge_variables.c").read_text()
+    declared = set(re.findall(r'ngx_string\("(databridge_\w+)"\)', source))
+    readme, page = (ROOT / "README.md").read_text(), (DOCS / "metrics.md").read_text()
+    assert declared == set(re.findall(r"\$(databridge_\w+)", readme))
+    assert declared == set(re.findall(r"\$(databridge_\w+)", page))
 
 
 def test_every_page_is_in_the_index() -> None:
