@@ -107,7 +107,11 @@ class App(Decorators, FastAPI):
         timeout: float | None = None,
         quiet: bool = False,
     ) -> None:
-        """Serves the application until it is told to stop; needs a module's global."""
+        """Serves the application, a global of the program's main file, until told to stop.
+
+        The arguments are `databridge run`'s; `timeout` is in seconds until a response has to
+        start, 0 for none and None for the 60 of `databridge_timeout`.
+        """
         from databridge.server import serve
 
         serve(

@@ -246,7 +246,8 @@ def schema(
         "index": index,
         "regex": regex,
     }
-    options = loading.crud_options(target, model, prefix)
+    declared = loading.declared_crud(target, model, prefix)
+    options: dict[str, Any] = dict(declared.options) if declared else {}
     options |= {name: value for name, value in given.items() if value is not None}
     try:
         schema = schema_for(model, **options)

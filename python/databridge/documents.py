@@ -7,7 +7,6 @@ as the workers that serve the file, and they see what it has committed.
 import contextlib
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -117,16 +116,12 @@ def schema_of(target: str, app_dirs: Sequence[str]) -> dict[str, Any]:
     """The schema that --schema names: a file, or MODULE:MODEL as an application has it."""
     if target.endswith(".json"):
         return describing.read_schema(Path(target))
-    from starlette.applications import Starlette
-
     from databridge.crud import CrudError, schema_for
-    from databridge.routing import CrudRoute
 
     model = loading.load_model(target, app_dirs)
-    for app in vars(sys.modules[loading.split(target, "MODEL")[0]]).values():
-        for route in app.router.routes if isinstance(app, Starlette) else ():
-            if isinstance(route, CrudRoute) and route.model is model:
-                return route.schema
+    declared = loading.declared_crud(target, model)
+    if declared is not None:
+        return declared.schema
     try:
         return schema_for(model)
     except CrudError as exc:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pydantic import BaseModel
 
+    from databridge.routing import CrudRoute
+
 DEVELOPMENT = "DATABRIDGE_DEVELOPMENT"
 """Set in the workers of `databridge dev`, and kept from those of `run`."""
 
@@ -65,8 +67,10 @@ def load_model(target: str, app_dirs: Sequence[str] = (".",)) -> "type[BaseModel
     return found
 
 
-def crud_options(target: str, model: "type[BaseModel]", prefix: str | None) -> dict[str, Any]:
-    """What the applications of a loaded model's module declare for it, under a prefix if any."""
+def declared_crud(
+    target: str, model: "type[BaseModel]", prefix: str | None = None
+) -> "CrudRoute | None":
+    """What an application of a loaded model's module declares for it, under a prefix if any."""
     from starlette.applications import Starlette
 
     from databridge.routing import CrudRoute
@@ -80,8 +84,8 @@ def crud_options(target: str, model: "type[BaseModel]", prefix: str | None) -> d
                 and route.model is model
                 and prefix in (None, route.prefix)
             ):
-                return dict(route.options)
-    return {}
+                return route
+    return None
 
 
 @contextlib.contextmanager

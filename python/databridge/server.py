@@ -32,7 +32,7 @@ def serve(
     timeout: float | None = None,
     quiet: bool = False,
 ) -> None:
-    """Serves an application that is a global of the program's main file."""
+    """As `App.run()`, of any application."""
     if loading.hosted():
         logger.warning("run() and serve() do nothing here: the application is served already")
         return

@@ -38,7 +38,8 @@ class Server:
 
     `app` is an import string, the path of a file, or an application that is a global of a
     module; a process of its own imports it, so that nothing done to the object here, as
-    overriding its dependencies, is seen there.  `options` are those of `databridge run`.
+    overriding its dependencies, is seen there.  `options` are those of `databridge run`;
+    both timeouts are in seconds, `store` is a URI, and without it a file that goes at the end.
     """
 
     def __init__(
