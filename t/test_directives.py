@@ -154,6 +154,23 @@ def test_what_is_no_environment_of_the_module_s_python_is_refused(
     assert place in text.splitlines()[line - 1]
 
 
+def test_an_environment_and_its_path_may_be_relative_to_the_configuration(
+    make_nginx: Callable[..., Nginx],
+) -> None:
+    server = make_nginx()
+    server.write({"app.py": NOTES})
+    (server.prefix / "venv").symlink_to(VENV)
+    store = f"databridge_store main sqlite:{server.prefix}/notes.db;"
+    server.configure("databridge_app app:app;", http=store, main="working_directory /;")
+    text = server.config.read_text()
+    for place, relative in ((f" {VENV};", " venv;"), (f" {server.app};", " app;")):
+        assert place in text
+        text = text.replace(place, relative)
+    server.config.write_text(text)
+    server.start("/notes")
+    assert server.client.get("/notes").status_code == 200
+
+
 def test_an_environment_without_databridge_is_refused(make_nginx: Callable[..., Nginx]) -> None:
     server = make_nginx()
     venv = server.prefix / "venv"
