@@ -225,7 +225,10 @@ def _asking(frame: TracebackType | None) -> TracebackType | None:
 
 
 def _summary(exc: BaseException) -> str:
-    return traceback.format_exception_only(type(exc), exc)[-1].strip()
+    text = traceback.format_exception_only(type(exc), exc)[-1].strip()
+    if isinstance(exc, ModuleNotFoundError):
+        text += f"; install it into {sys.prefix}, if it is not the application's own"
+    return text
 
 
 def _missing(module: ModuleType, attribute: str, what: str) -> str:
