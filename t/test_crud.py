@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from conftest import StartNginx
-from harness import DATABRIDGE, SLOWER, Nginx, until
+from harness import DATABRIDGE, SLOWER, Nginx, SecureNginx, until
 from harness.settings import server_env
 
 APP = '''
@@ -404,6 +404,64 @@ def test_a_body_that_says_that_it_is_too_large_is_not_waited_for(
         answer = raw.response()
         assert (answer.status, answer.headers["connection"]) == (413, "close")
         assert answer.body == b'{"detail":"Request Entity Too Large"}'
+
+
+def chunked(*parts: bytes, end: bool = True) -> bytes:
+    head = f"POST /articles HTTP/1.1\r\n{HEAD}".replace("Content-Length", "Transfer-Encoding")
+    chunks = [b"%x\r\n%b\r\n" % (len(part), part) for part in parts]
+    return head.encode() + b": chunked\r\n\r\n" + b"".join(chunks) + b"0\r\n\r\n" * end
+
+
+def test_a_body_without_a_length_is_read_in_parts_as_one(server: Nginx) -> None:
+    text = "0123456789" * 90_000
+    body = json.dumps({"title": "large", "text": text}).encode()
+    ways = [
+        chunked(body),
+        chunked(*(body[at : at + 7000] for at in range(0, len(body), 7000))),
+        chunked(*(bytes([byte]) for byte in body[:3000]), body[3000:]),
+    ]
+    with server.raw() as raw:
+        for way in ways:
+            raw.send(way)
+            created = raw.response()
+            assert created.status == 201
+            stored = json.loads(created.body)
+            assert stored["text"] == text
+            assert server.client.delete(f"/articles/{stored['id']}").status_code == 204
+        raw.send(chunked())
+        assert raw.response().status == 422
+        following = b"GET /articles/0 HTTP/1.1\r\nHost: t\r\n\r\n"
+        raw.send(chunked(json.dumps(ARTICLE).encode()) + following)
+        assert [raw.response().status for _ in range(2)] == [201, 404]
+
+
+@pytest.mark.parametrize("size", [1000, 100_000, 2_000_000])
+def test_a_body_without_a_length_is_refused_when_there_is_too_much_of_it(
+    server: Nginx, size: int
+) -> None:
+    with server.raw() as raw:
+        raw.send(chunked(*([b"x" * size] * (1 + 2**20 // size)), end=False))
+        answer = raw.response()
+        assert (answer.status, answer.headers["connection"]) == (413, "close")
+        assert answer.body == b'{"detail":"Request Entity Too Large"}'
+    assert server.client.get("/articles?limit=1").status_code == 200
+
+
+def test_http_2_carries_bodies_without_a_length(certificate: str) -> None:
+    server = SecureNginx()
+    server.open(certificate, APP, http=f"databridge_store main sqlite:{server.prefix}/test.db;")
+
+    def parts() -> Iterator[bytes]:
+        yield b'{"title": "large", "text": "'
+        yield from [b"0123456789" * 100] * 900
+        yield b'"}'
+
+    with httpx.Client(**server.security(http2=True)) as client:
+        for _ in range(2):
+            created = client.post("/articles", content=parts(), headers=JSON)
+            assert (created.http_version, created.status_code) == ("HTTP/2", 201)
+            assert created.json()["text"] == "0123456789" * 90_000
+    assert server.finish() == []
 
 
 def test_pipelined_writes_and_reads_are_answered_in_order(server: Nginx) -> None:

@@ -595,12 +595,20 @@ ngx_table_elt_t *ngx_http_databridge_header_in(ngx_http_request_t *r,
 /* ngx_http_databridge_crud.c */
 
 ngx_int_t ngx_http_databridge_crud_handler(ngx_http_request_t *r);
-ngx_int_t ngx_http_databridge_crud_read(ngx_http_request_t *r,
-    ngx_http_client_body_handler_pt handler);
 ngx_int_t ngx_http_databridge_crud_run(ngx_http_request_t *r,
     const db_crud_t *crud, db_store_t *store, db_str_t prefix, db_str_t rest);
 void ngx_http_databridge_crud_written(db_node_t *node);
 void ngx_http_databridge_crud_asked(db_python_call_t *asked);
+
+/* ngx_http_databridge_crud_body.c */
+
+ngx_int_t ngx_http_databridge_crud_read(ngx_http_request_t *r,
+    ngx_http_client_body_handler_pt handler);
+ngx_int_t ngx_http_databridge_crud_too_large(ngx_http_request_t *r);
+
+/* As one piece, or NGX_DECLINED: it is too large. */
+ngx_int_t ngx_http_databridge_crud_body(ngx_http_request_t *r,
+    db_str_t *body);
 
 
 #endif /* _NGX_HTTP_DATABRIDGE_H_INCLUDED_ */

@@ -31,7 +31,6 @@ typedef struct {
 } ngx_http_databridge_crud_t;
 
 
-static ngx_int_t ngx_http_databridge_crud_too_large(ngx_http_request_t *r);
 static void ngx_http_databridge_crud_body_handler(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_crud_start(ngx_http_request_t *r);
 static ngx_http_databridge_crud_t *ngx_http_databridge_crud_create(
@@ -48,8 +47,6 @@ static ngx_int_t ngx_http_databridge_crud_match(ngx_http_request_t *r,
     db_crud_call_t *call);
 static ngx_int_t ngx_http_databridge_crud_scope(ngx_http_request_t *r,
     db_crud_call_t *call);
-static ngx_int_t ngx_http_databridge_crud_body(ngx_http_request_t *r,
-    db_str_t *body);
 static ngx_int_t ngx_http_databridge_crud_store(
     ngx_http_databridge_crud_t *crud);
 static void ngx_http_databridge_crud_work(void *data, ngx_log_t *log);
@@ -72,43 +69,6 @@ ngx_http_databridge_crud_handler(ngx_http_request_t *r)
 
     return ngx_http_databridge_crud_read(r,
                                        ngx_http_databridge_crud_body_handler);
-}
-
-
-/* A body is read whole, unless it says that it is too large. */
-
-ngx_int_t
-ngx_http_databridge_crud_read(ngx_http_request_t *r,
-    ngx_http_client_body_handler_pt handler)
-{
-    ngx_int_t  rc;
-
-    if (r->headers_in.content_length_n > DB_CRUD_MAX_DOCUMENT) {
-
-        /* it is not asked for either, nor is there a request behind it */
-
-        r->expect_tested = 1;
-        r->keepalive = 0;
-        r->lingering_close = 1;
-
-        ngx_http_databridge_record_kind(r, NGX_HTTP_DATABRIDGE_NATIVE);
-
-        return ngx_http_databridge_crud_too_large(r);
-    }
-
-    rc = ngx_http_read_client_request_body(r, handler);
-
-    return rc >= NGX_HTTP_SPECIAL_RESPONSE ? rc : NGX_DONE;
-}
-
-
-static ngx_int_t
-ngx_http_databridge_crud_too_large(ngx_http_request_t *r)
-{
-    return ngx_http_databridge_answer_error(r,
-                                          NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
-                                          "Request Entity Too Large",
-                                          db_null_string);
 }
 
 
@@ -435,69 +395,6 @@ ngx_http_databridge_crud_scope(ngx_http_request_t *r, db_crud_call_t *call)
         if (scope[i].data == NULL) {
             return NGX_ERROR;
         }
-    }
-
-    return NGX_OK;
-}
-
-
-static ngx_int_t
-ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
-{
-    off_t         size;
-    u_char       *p;
-    ssize_t       n;
-    ngx_buf_t    *b;
-    ngx_uint_t    in_file;
-    ngx_chain_t  *bufs, *cl;
-
-    *body = db_string("");
-
-    if (r->request_body == NULL || r->request_body->bufs == NULL) {
-        return NGX_OK;
-    }
-
-    bufs = r->request_body->bufs;
-    size = ngx_http_databridge_body_size(r, &in_file);
-
-    if (size > DB_CRUD_MAX_DOCUMENT) {
-        return NGX_DECLINED;
-    }
-
-    b = bufs->buf;
-
-    if (bufs->next == NULL && !in_file) {
-        body->data = (char *) b->pos;
-        body->len = b->last - b->pos;
-        return NGX_OK;
-    }
-
-    p = ngx_pnalloc(r->pool, size);
-    if (p == NULL) {
-        return NGX_ERROR;
-    }
-
-    body->data = (char *) p;
-    body->len = size;
-
-    for (cl = bufs; cl; cl = cl->next) {
-        b = cl->buf;
-
-        if (!b->in_file) {
-            p = ngx_cpymem(p, b->pos, b->last - b->pos);
-            continue;
-        }
-
-        /* at most a megabyte that was written a moment ago */
-
-        n = ngx_read_file(b->file, p, b->file_last - b->file_pos,
-                          b->file_pos);
-
-        if (n != b->file_last - b->file_pos) {
-            return NGX_ERROR;
-        }
-
-        p += n;
     }
 
     return NGX_OK;

@@ -404,13 +404,14 @@ class Nginx:
 class SecureNginx(Nginx):
     """An nginx that also listens with TLS, for HTTP/1.1 and HTTP/2."""
 
-    def open(self, certificate: str, app: str, server: str = "") -> None:
+    def open(self, certificate: str, app: str, server: str = "", http: str = "") -> None:
         """Serves the application; certificate is a directory with cert.pem and key.pem."""
         self.certificate = f"{certificate}/cert.pem"
         self.tls = processes.free_port()
         self.write({"app.py": app})
         self.configure(
             "databridge_app app:app;",
+            http=http,
             server=f"""
                 listen 127.0.0.1:{self.tls} ssl http2;
                 ssl_certificate {certificate}/cert.pem;
