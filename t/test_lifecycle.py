@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -129,6 +130,58 @@ def test_requests_wait_until_the_application_has_started(nginx: StartNginx) -> N
         one.get("/")
         two.get("/")
         assert (one.response().status, two.response().status) == (200, 200)
+
+
+IMPORTED = {
+    "runs a loop of its own": "assert asyncio.run(asyncio.sleep(0, 1)) == 1",
+    "runs the current loop": "asyncio.get_event_loop().run_until_complete(asyncio.sleep(0))",
+    "closes the current loop": """
+        loop = asyncio.get_event_loop()
+        loop.run_until_complete(loop.run_in_executor(None, str))
+        loop.close()
+    """,
+    "has its task run later": """
+        async def tick():
+            done.set()
+
+        done = asyncio.Event()
+        task = asyncio.get_event_loop().create_task(tick())
+    """,
+}
+
+
+@pytest.mark.parametrize("place", ["module", "factory"])
+@pytest.mark.parametrize("kind", IMPORTED)
+def test_no_loop_runs_while_an_application_is_imported(
+    nginx: StartNginx, kind: str, place: str
+) -> None:
+    head = """
+        import asyncio
+
+        done = None
+
+        async def respond(scope, receive, send):
+            if scope["type"] == "lifespan":
+                return
+            assert asyncio.get_event_loop() is asyncio.get_running_loop()
+            if done is not None:
+                await done.wait()
+            await asyncio.to_thread(str)
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"answered"})
+    """
+    body = textwrap.dedent(IMPORTED[kind])
+    if place == "factory":
+        body = textwrap.indent(body, "    ")
+        body = f"def make():\n    global done\n{body}\n    return respond\n"
+    else:
+        body += "\nmake = respond\n"
+    factory = "factory=on" if place == "factory" else ""
+    server = nginx(
+        f"databridge_app app:make interface=asgi {factory};",
+        files={"app.py": textwrap.dedent(head) + body},
+    )
+    assert server.client.get("/").text == "answered"
 
 
 BROKEN = {

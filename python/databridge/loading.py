@@ -48,12 +48,7 @@ def split(target: str, what: str = "APP") -> tuple[str, str]:
 def load(target: str, app_dirs: Sequence[str] = (".",), *, factory: bool = False) -> Any:
     """The application an import string names; its own traceback is printed."""
     with _only_importing(app_dirs):
-        found = load_attribute(target)
-        if factory:
-            with _blamed(f"{target}() failed"):
-                found = made(found, target)
-            target = f"{target}()"
-    return checked(found, target)
+        return find(target, factory=factory)
 
 
 def load_model(target: str, app_dirs: Sequence[str] = (".",)) -> "type[BaseModel]":
@@ -118,6 +113,16 @@ def checked(app: Any, target: str) -> Any:
     if isinstance(app, ModuleType) or not callable(app):
         raise LoadError(f"{target} is a {type(app).__name__}, not an application")
     return app
+
+
+def find(target: str, *, factory: bool = False) -> Any:
+    """The application an import string names, found on sys.path."""
+    found = load_attribute(target)
+    if factory:
+        with _blamed(f"{target}() failed"):
+            found = made(found, target)
+        target = f"{target}()"
+    return checked(found, target)
 
 
 def made(factory: Any, target: str) -> Any:

@@ -44,14 +44,14 @@ def run() -> None:
         flush = logs.install()
     process.install()
 
-    loop = new_event_loop()
+    # What is imported may use the loop as one that does not run yet, even close it.
+    loop, threads = _loop()
+    found = find()
+    if loop.is_closed():
+        loop, threads = _loop()
     asyncio.set_event_loop(loop)
-    process.refuse_signal_handler(loop)
-    threads = executor()
-    loop.set_default_executor(threads)
-    gauge = Gauge(loop, threads)
 
-    worker = Worker(gauge, debugging)
+    worker = Worker(found, Gauge(loop, threads), debugging)
     _databridge.attach(loop, worker.leave, logs.report)
     try:
         _run_until_complete(loop, worker.main())
@@ -59,6 +59,29 @@ def run() -> None:
         _databridge.abandon()
         atexit._run_exitfuncs()
         flush()
+
+
+def _loop() -> tuple[asyncio.AbstractEventLoop, SyncThreads]:
+    loop, threads = new_event_loop(), executor()
+    asyncio.set_event_loop(loop)
+    process.refuse_signal_handler(loop)
+    loop.set_default_executor(threads)
+    return loop, threads
+
+
+def find() -> list[Any]:
+    """The applications, or why there is none.
+
+    No loop runs while they are imported, as with other servers and `databridge check`:
+    they may call asyncio.run(), or Django's models.
+    """
+    found: list[Any] = []
+    for target, _, factory, _ in _databridge.apps():
+        try:
+            found.append(loading.find(target, factory=factory))
+        except BaseException as exc:
+            found.append(exc)
+    return found
 
 
 def _run_until_complete(loop: asyncio.AbstractEventLoop, coro: Any) -> None:
@@ -81,8 +104,9 @@ def executor() -> SyncThreads:
 
 
 class Worker:
-    def __init__(self, gauge: Gauge, debugging: Any = None) -> None:
+    def __init__(self, found: list[Any], gauge: Gauge, debugging: Any = None) -> None:
         self.stop = asyncio.Event()
+        self.found = found
         self.gauge = gauge
         self.debugging = debugging
         self.lifespans: list[Lifespan] = []
@@ -113,9 +137,9 @@ class Worker:
         await self.end()
 
     async def start(self) -> None:
-        for index, (target, chosen, factory, _) in enumerate(_databridge.apps()):
+        for index, (target, chosen, *_) in enumerate(_databridge.apps()):
             try:
-                await self.start_app(index, target, chosen, factory)
+                await self.start_app(index, target, chosen, self.found[index])
             except (loading.LoadError, LifespanError) as exc:
                 self.refuse(index, f"{target}: {exc}", exc)
             except asyncio.CancelledError:
@@ -126,11 +150,9 @@ class Worker:
         logs.install_root(self.debugging.handler() if self.debugging else logs.LogHandler())
         self.gauge.start(_limit_threads(), self.pool)
 
-    async def start_app(self, index: int, target: str, chosen: str, factory: bool) -> None:
-        app = loading.load_attribute(target)
-        if factory:
-            app = loading.made(app, target)
-        app = loading.checked(app, target)
+    async def start_app(self, index: int, target: str, chosen: str, app: Any) -> None:
+        if isinstance(app, BaseException):
+            raise app
         kind = interface.detect(app, chosen, target)
         if self.debugging is not None:
             app = self.debugging.wsgi(app) if kind == "wsgi" else self.debugging.asgi(app)
