@@ -299,6 +299,12 @@ pyloop_handle_args(PyObject *op)
         return NULL;
     }
 
+    /* a finalizer of a garbage collection may have cancelled it meanwhile */
+    if (handle->args) {
+        Py_DECREF(tuple);
+        return handle->args;
+    }
+
     for (i = 0; i < args->count; i++) {
         PyTuple_SET_ITEM(tuple, i, args->items[i + 1]);
     }
@@ -320,7 +326,15 @@ pyloop_handle_get_args(PyObject *op, void *unused)
 static int
 pyloop_handle_set_args(PyObject *op, PyObject *value, void *unused)
 {
-    Py_XSETREF(((pyloop_handle_t *) op)->args, Py_XNewRef(value));
+    PyObject  *args;
+
+    args = value == NULL || value == Py_None ? Py_XNewRef(value)
+                                             : PySequence_Tuple(value);
+    if (args == NULL && value) {
+        return -1;
+    }
+
+    Py_XSETREF(((pyloop_handle_t *) op)->args, args);
     pyloop_args_clear(pyloop_handle_inline(op));
 
     return 0;

@@ -221,10 +221,14 @@ static int
 pyloop_callbacks(pyloop_t *loop)
 {
     int              rc;
-    size_t           n;
+    size_t           end;
     pyloop_entry_t   entry;
 
-    for (n = pyloop_ready_count(&loop->ready); n; n--) {
+    end = loop->ready.tail;
+
+    /* a callback that calls _run_once() may leave nothing, and go beyond */
+
+    while ((Py_ssize_t) (end - loop->ready.head) > 0) {
 
         pyloop_ready_take(&loop->ready, &entry);
 

@@ -173,7 +173,7 @@ pyloop_heap_cancelled(pyloop_heap_t *heap, pyloop_timer_t *timer)
 static void
 pyloop_heap_sweep(pyloop_heap_t *heap)
 {
-    Py_ssize_t     i, n, size;
+    Py_ssize_t     i, n, size, cancelled;
     pyloop_due_t  *old, *dues;
 
     size = PYLOOP_HEAP_MIN;
@@ -194,18 +194,20 @@ pyloop_heap_sweep(pyloop_heap_t *heap)
     heap->size = size;
     heap->count = 0;
     heap->cancelled = 0;
+    cancelled = 0;
 
     for (i = 0; i < n; i++) {
-        if (!pyloop_timer_cancelled(old[i].timer)) {
+        if (pyloop_timer_cancelled(old[i].timer)) {
+            old[cancelled++] = old[i];
+
+        } else {
             /* what comes in the order of a heap stays where it is put */
             pyloop_heap_up(heap, heap->count++, old[i]);
         }
     }
 
-    for (i = 0; i < n; i++) {
-        if (pyloop_timer_cancelled(old[i].timer)) {
-            pyloop_heap_drop(old[i].timer);
-        }
+    for (i = 0; i < cancelled; i++) {
+        pyloop_heap_drop(old[i].timer);
     }
 
     PyMem_Free(old);
