@@ -466,8 +466,8 @@ int pyloop_poll(pyloop_t *loop, int64_t timeout);
 int pyloop_file_number(pyloop_poller_t *poller, PyObject *file);
 
 /*
- * Has the callback called in the context for EPOLLIN or EPOLLOUT.  The
- * handle, borrowed, or NULL.
+ * Has the callback called in the context for EPOLLIN or EPOLLOUT: a new
+ * reference to the handle, or NULL.
  */
 PyObject *pyloop_watch(pyloop_t *loop, int fd, uint32_t event,
     PyObject *callback, PyObject *context);

@@ -95,7 +95,7 @@ pyloop_serve(PyObject *op, PyObject *const *args, Py_ssize_t nargs)
     handle = callback && context
              ? pyloop_watch(loop, fd, EPOLLIN, callback, context) : NULL;
 
-    listener->handle = Py_XNewRef(handle);
+    listener->handle = handle;
 
     Py_XDECREF(context);
     Py_XDECREF(callback);

@@ -22,7 +22,9 @@ static int  pyloop_transport_soon(pyloop_transport_t *tr, PyMethodDef *def,
     PyObject *arg);
 static PyObject *pyloop_transport_start(PyObject *op, PyObject *waiter);
 static PyObject *pyloop_transport_lost(PyObject *op, PyObject *exc);
-static int  pyloop_transport_release(pyloop_transport_t *tr);
+static void pyloop_transport_release(pyloop_transport_t *tr,
+    PyObject **exc);
+static void pyloop_transport_keep(PyObject **exc);
 static int  pyloop_transport_fail_waiter(PyObject *waiter);
 static int  pyloop_transport_quiet(pyloop_transport_t *tr, PyObject *exc);
 static int  pyloop_transport_leave(pyloop_transport_t *tr, PyObject *server);
@@ -316,7 +318,7 @@ pyloop_transport_start(PyObject *op, PyObject *waiter)
 int
 pyloop_transport_read(pyloop_transport_t *tr)
 {
-    PyObject  *callback;
+    PyObject  *callback, *handle;
 
     if (tr->reading || tr->ended || tr->kind->read.ml_meth == NULL) {
         return 0;
@@ -328,14 +330,19 @@ pyloop_transport_read(pyloop_transport_t *tr)
         return -1;
     }
 
-    if (pyloop_watch(tr->loop, tr->fd, EPOLLIN, callback, tr->context)) {
-        tr->reading = 1;
-        tr->loop->polled = 0;
-    }
-
+    handle = pyloop_watch(tr->loop, tr->fd, EPOLLIN, callback, tr->context);
     Py_DECREF(callback);
 
-    return tr->reading ? 0 : -1;
+    if (handle == NULL) {
+        return -1;
+    }
+
+    Py_DECREF(handle);
+
+    tr->reading = 1;
+    tr->loop->polled = 0;
+
+    return 0;
 }
 
 
@@ -355,7 +362,7 @@ pyloop_transport_unread(pyloop_transport_t *tr)
 int
 pyloop_transport_write(pyloop_transport_t *tr)
 {
-    PyObject  *callback;
+    PyObject  *callback, *handle;
 
     if (tr->writing) {
         return 0;
@@ -367,13 +374,18 @@ pyloop_transport_write(pyloop_transport_t *tr)
         return -1;
     }
 
-    if (pyloop_watch(tr->loop, tr->fd, EPOLLOUT, callback, tr->context)) {
-        tr->writing = 1;
-    }
-
+    handle = pyloop_watch(tr->loop, tr->fd, EPOLLOUT, callback, tr->context);
     Py_DECREF(callback);
 
-    return tr->writing ? 0 : -1;
+    if (handle == NULL) {
+        return -1;
+    }
+
+    Py_DECREF(handle);
+
+    tr->writing = 1;
+
+    return 0;
 }
 
 
@@ -459,25 +471,28 @@ pyloop_transport_lost(PyObject *op, PyObject *exc)
     res = pyloop_transport_call(tr, tr->loop->state->str_connection_lost,
                                 exc);
     exc = res ? NULL : pyloop_exception_take();
+    Py_XDECREF(res);
 
-    if (pyloop_transport_release(tr) == -1) {
-        Py_CLEAR(res);
-    }
+    pyloop_transport_release(tr, &exc);
 
     if (exc) {
         pyloop_exception_put(exc);
+        return NULL;
     }
 
-    return res;
+    Py_RETURN_NONE;
 }
 
 
-/* After connection_lost(): the descriptor, and all that was held for it. */
+/*
+ * After connection_lost(): the descriptor, and all that was held for it.
+ * What fails keeps nothing else from going; *exc is the first exception, or
+ * NULL.
+ */
 
-static int
-pyloop_transport_release(pyloop_transport_t *tr)
+static void
+pyloop_transport_release(pyloop_transport_t *tr, PyObject **exc)
 {
-    int        rc;
     PyObject  *loop, *protocol, *waiter, *server;
 
     loop = (PyObject *) tr->loop;
@@ -485,7 +500,9 @@ pyloop_transport_release(pyloop_transport_t *tr)
     waiter = tr->waiter;
     server = tr->server;
 
-    rc = pyloop_transport_close_file(tr);
+    if (pyloop_transport_close_file(tr) == -1) {
+        pyloop_transport_keep(exc);
+    }
 
     tr->loop = NULL;
     tr->protocol = NULL;
@@ -493,19 +510,31 @@ pyloop_transport_release(pyloop_transport_t *tr)
     tr->server = NULL;
 
     if (waiter && pyloop_transport_fail_waiter(waiter) == -1) {
-        rc = -1;
+        pyloop_transport_keep(exc);
     }
 
     if (server && pyloop_transport_leave(tr, server) == -1) {
-        rc = -1;
+        pyloop_transport_keep(exc);
     }
 
     Py_XDECREF(server);
     Py_XDECREF(waiter);
     Py_DECREF(protocol);
     Py_DECREF(loop);
+}
 
-    return rc;
+
+/* Takes the exception that is set, in vain if there is one already. */
+
+static void
+pyloop_transport_keep(PyObject **exc)
+{
+    if (*exc) {
+        PyErr_Clear();
+
+    } else {
+        *exc = pyloop_exception_take();
+    }
 }
 
 

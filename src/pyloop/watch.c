@@ -16,7 +16,7 @@ static int  pyloop_watch_grow(pyloop_poller_t *poller, int fd);
 static PyObject *pyloop_watch_add(pyloop_t *loop, PyObject *const *args,
     Py_ssize_t nargs, uint32_t event);
 static int  pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event,
-    PyObject *handle);
+    PyObject *handle, PyObject *file);
 static int  pyloop_watch_done(pyloop_t *loop, PyObject *future);
 static int  pyloop_watch_drop(pyloop_t *loop, PyObject *op);
 static PyObject *pyloop_watch_remove(pyloop_t *loop, PyObject *file,
@@ -213,15 +213,13 @@ pyloop_watch_add(pyloop_t *loop, PyObject *const *args, Py_ssize_t nargs,
 
     PyObject_GC_Track(handle);
 
-    if (pyloop_watch_put(loop, fd, event, handle) == -1) {
-        Py_DECREF(handle);
-        return NULL;
-    }
-
     loop->polled = 0;
 
-    if (!PyLong_Check(args[0])) {
-        Py_XSETREF(loop->poller->watches[fd].file, Py_NewRef(args[0]));
+    if (pyloop_watch_put(loop, fd, event, handle,
+                         PyLong_Check(args[0]) ? NULL : args[0])
+        == -1)
+    {
+        Py_CLEAR(handle);
     }
 
     return handle;
@@ -232,7 +230,6 @@ PyObject *
 pyloop_watch(pyloop_t *loop, int fd, uint32_t event, PyObject *callback,
     PyObject *context)
 {
-    int        rc;
     PyObject  *handle;
 
     if (pyloop_check_closed(loop) == -1) {
@@ -246,20 +243,25 @@ pyloop_watch(pyloop_t *loop, int fd, uint32_t event, PyObject *callback,
 
     PyObject_GC_Track(handle);
 
-    rc = pyloop_watch_put(loop, fd, event, handle);
-    Py_DECREF(handle);
+    if (pyloop_watch_put(loop, fd, event, handle, NULL) == -1) {
+        Py_CLEAR(handle);
+    }
 
-    return rc == 0 ? handle : NULL;
+    return handle;
 }
 
 
-/* The handle, or Future, takes the place of the one that is there. */
+/*
+ * The handle, or Future, takes the place of the one that is there; "file" is
+ * what has the descriptor, or NULL.
+ */
 
 static int
-pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
+pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle,
+    PyObject *file)
 {
     int               once, rc;
-    PyObject         *old;
+    PyObject         *old, *old_file;
     pyloop_watch_t   *watch;
     pyloop_poller_t  *poller;
 
@@ -288,7 +290,17 @@ pyloop_watch_put(pyloop_t *loop, int fd, uint32_t event, PyObject *handle)
         watch->writer = Py_NewRef(handle);
     }
 
+    old_file = NULL;
+
+    if (file) {
+        old_file = watch->file;
+        watch->file = Py_NewRef(file);
+    }
+
+    /* from here on Python code may run: the watch may have moved */
+
     rc = old ? pyloop_watch_drop(loop, old) : 0;
+    Py_XDECREF(old_file);
 
     return rc == -1 ? -1 : 0;
 }
@@ -385,7 +397,15 @@ pyloop_unwatch(pyloop_t *loop, int fd, uint32_t event)
             return -1;
         }
 
-        if (rc) {
+        /* a Future that is not _asyncio's may have changed what is watched */
+        if (fd >= poller->size || !(poller->watches[fd].events & event)) {
+            return 0;
+        }
+
+        watch = &poller->watches[fd];
+        events = watch->events & ~event;
+
+        if (rc && (watch->reader == handle || watch->writer == handle)) {
             events = 0;
             stale = handle;
         }
@@ -454,7 +474,7 @@ pyloop_watch_once(pyloop_t *loop, PyObject *sock, uint32_t event)
 
     future = pyloop_create_future((PyObject *) loop, NULL);
 
-    if (future && pyloop_watch_put(loop, fd, event, future) == -1) {
+    if (future && pyloop_watch_put(loop, fd, event, future, NULL) == -1) {
         Py_CLEAR(future);
     }
 
