@@ -262,9 +262,9 @@ pyloop_own_method(PyTypeObject *type, PyTypeObject *base, const char *name)
     PyObject  *own, *ours;
 
     own = PyObject_GetAttrString((PyObject *) type, name);
-    ours = PyObject_GetAttrString((PyObject *) base, name);
+    ours = own ? PyObject_GetAttrString((PyObject *) base, name) : NULL;
 
-    rc = (own == NULL || ours == NULL) ? -1 : own != ours;
+    rc = ours ? own != ours : -1;
 
     Py_XDECREF(own);
     Py_XDECREF(ours);
@@ -289,10 +289,17 @@ pyloop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     state = PyModule_GetState(module);
 
     time = pyloop_own_method(type, state->loop_type, "time");
-    call_at = pyloop_own_method(type, state->loop_type, "call_at");
-    run_once = pyloop_own_method(type, state->loop_type, "_run_once");
+    if (time == -1) {
+        return NULL;
+    }
 
-    if (time == -1 || call_at == -1 || run_once == -1) {
+    call_at = pyloop_own_method(type, state->loop_type, "call_at");
+    if (call_at == -1) {
+        return NULL;
+    }
+
+    run_once = pyloop_own_method(type, state->loop_type, "_run_once");
+    if (run_once == -1) {
         return NULL;
     }
 
@@ -302,6 +309,7 @@ pyloop_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
     }
 
     loop->state = state;
+    loop->wake_fd = -1;
     loop->own_time = time;
     loop->own_call_at = call_at;
     loop->own_run_once = run_once;
