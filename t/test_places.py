@@ -71,10 +71,10 @@ two = site("two")
 class Place(SecureNginx):
     """One that also listens on a unix socket, and says whether it is well."""
 
-    def open(self, certificate: str, app: str = APP, server: str = "") -> None:
+    def open(self, certificate: str, app: str = APP, server: str = "", http: str = "") -> None:
         self.socket = f"{self.prefix}/nginx.sock"
         places = f"listen unix:{self.socket}; location /health {{ databridge_health; }}"
-        super().open(certificate, app, places + server)
+        super().open(certificate, app, places + server, http)
 
     def secure(self, http2: bool) -> httpx.Client:
         return httpx.Client(**self.security(http2))
