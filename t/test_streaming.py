@@ -9,7 +9,7 @@ import time
 import pytest
 
 from conftest import StartApp
-from harness import Nginx, Raw, until
+from harness import SANITIZED, Nginx, Raw, processes, until
 
 APP = """
 import asyncio, hashlib, os
@@ -337,6 +337,30 @@ def test_one_huge_message_waits_as_well(server: Nginx) -> None:
     with server.client.stream("GET", "/flood") as response:
         assert sum(map(len, response.iter_raw())) == 100 << 20
     heard(server, "flood sent")
+
+
+def test_the_memory_of_sent_pieces_serves_those_to_come(app: StartApp) -> None:
+    server = app(
+        """
+        async def app(scope, receive, send):
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            for _ in range(64):
+                body = bytes(65536)
+                await send({"type": "http.response.body", "body": body, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        """
+    )
+
+    def read() -> None:
+        assert len(server.client.get("/").content) == 64 * 65536
+
+    read()
+    before = processes.faults(server.worker())
+    for _ in range(8):
+        read()
+
+    # of 1024 pages a response
+    assert SANITIZED or processes.faults(server.worker()) - before < 8 * 100
 
 
 @pytest.mark.parametrize("size", [10, 3_000_000])

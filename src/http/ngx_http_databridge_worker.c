@@ -8,10 +8,14 @@
 
 #include "http/ngx_http_databridge.h"
 
+#include <malloc.h>
+
 
 #define NGX_HTTP_DATABRIDGE_ERROR_LEN  512
 #define NGX_HTTP_DATABRIDGE_BATCH      128     /* results a turn */
 #define NGX_HTTP_DATABRIDGE_SLICE      100000  /* ns, the least there is */
+
+#define NGX_HTTP_DATABRIDGE_KEEP       (16 * 1024 * 1024)
 
 
 static ngx_int_t ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
@@ -117,6 +121,15 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
     /* a write beyond RLIMIT_FSIZE is an error, as in Python, not the end */
 
     (void) signal(SIGXFSZ, SIG_IGN);
+
+    /*
+     * What a stream has in flight is freed at once and asked for again: of
+     * pages that went back to the kernel meanwhile each would be a fault.
+     * Setting one threshold fixes the other, which glibc would have raised.
+     */
+
+    (void) mallopt(M_TRIM_THRESHOLD, NGX_HTTP_DATABRIDGE_KEEP);
+    (void) mallopt(M_MMAP_THRESHOLD, NGX_HTTP_DATABRIDGE_KEEP / 2);
 
     if (db_bridge_open(&worker->bridge) != DB_OK) {
         ngx_log_error(NGX_LOG_ALERT, cycle->log, ngx_errno,

@@ -77,6 +77,11 @@ def resident(pid: int) -> int:
     return int(_status(pid, "VmRSS").split()[0]) * 1024
 
 
+def faults(pid: int) -> int:
+    """Pages that were mapped at their first use so far."""
+    return int(_stat(pid)[7])
+
+
 def cpu_seconds(pid: int) -> float:
     """User and system time so far."""
     stat = _stat(pid)
