@@ -87,8 +87,8 @@ typedef struct {
  */
 
 #define DB_AHEAD_MAX   (256 * 1024)
-#define DB_UNSENT_MAX  (512 * 1024)  /* each time it is reached costs two
-                                        wake-ups */
+#define DB_UNSENT_MAX  (1024 * 1024) /* each time it is reached costs two
+                                        wake-ups, and a write of its own */
 #define DB_CREDIT_MIN  (64 * 1024)   /* worth a notice; below both */
 
 typedef struct {
