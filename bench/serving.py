@@ -30,7 +30,7 @@ SERVER_CORE, LOAD_CORE = 0, 1
 LOADS = (0.5, 0.8)
 ARTICLE = {"title": "A title of some length", "text": "All work and no play. " * 8}
 ITEM = "/items/42?q=abc&limit=5"
-PACE = 100  # of 4 MiB, when neither side is ever full
+STREAMS = {0: "", 100: " 100/s"}  # 0: as fast as it goes; at 100/s nobody's socket is full
 NGINX = "access_log off; keepalive_requests 100000000;"
 
 
@@ -54,6 +54,10 @@ class Measured:
     @property
     def cpu(self) -> float:
         return median(sample.cpu for sample in self.samples)
+
+    @property
+    def client(self) -> float:
+        return median(sample.client for sample in self.samples)
 
 
 @dataclass
@@ -183,7 +187,7 @@ def cases(fleet: Fleet) -> list[Case]:
         ),
         *(
             Case(name + suffix, start, pace=pace, rated=False)
-            for suffix, pace in (("", 0), (f" {PACE}/s", PACE))
+            for pace, suffix in STREAMS.items()
             for name, start in (
                 ("writev stream", lambda: command(fleet.bare())),
                 ("uvicorn stream", lambda: alone("app:stream")),
@@ -327,7 +331,7 @@ def show(chosen: list[Case], rate: int) -> None:
             f"{case.rate:.0f}",
             f"{case.cpu:.1f}",
             f"{case.cpu / base:.2f}",
-            f"{median(sample.client for sample in case.samples):.1f}",
+            f"{case.client:.1f}",
             f"{median(sample.wakeups for sample in case.samples):.3f}",
             *(f"{value:.0f}" for value in (*(case.latency or ()), *case.loaded)),
         ]
@@ -340,6 +344,23 @@ def show(chosen: list[Case], rate: int) -> None:
         f"\nshares of the line's own full speed.  Of a stream the kernel does a part of the"
         f"\nserver's work in the client's time, and writev is the least that can serve it."
     )
+    show_streams({case.name: case for case in chosen})
+
+
+def show_streams(chosen: dict[str, Case]) -> None:
+    """How far ahead of uvicorn databridge is, and how far anything could be."""
+    for suffix in STREAMS.values():
+        uvicorn = chosen.get(f"uvicorn stream{suffix}")
+        for name in ("writev", "databridge"):
+            case = chosen.get(f"{name} stream{suffix}")
+            if uvicorn and case:
+                both = (uvicorn.cpu + uvicorn.client) / (case.cpu + case.client)
+                print(
+                    f"\nuvicorn takes {uvicorn.cpu / case.cpu:.2f} times the CPU of {case.name},"
+                    f" {both:.2f} times with the client's",
+                    end="",
+                )
+    print()
 
 
 def compare(fleet: Fleet, options: argparse.Namespace) -> None:
