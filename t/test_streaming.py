@@ -101,6 +101,15 @@ async def quiet(scope, receive, send):
         await asyncio.sleep(0.01)
     await send({"type": "http.response.body", "body": b"data: 1"})
 
+async def late(scope, receive, send):
+    "A response whose body, or failure, comes when it is told to."
+    kind = scope["query_string"]
+    await start(send, *[(b"content-length", b"4")] * (kind == b"sized"))
+    while not progress.get("go"):
+        await asyncio.sleep(0.01)
+    assert kind != b"fails"
+    await send({"type": "http.response.body", "body": b"late"})
+
 async def firehose(scope, receive, send):
     await start(send)
     progress["sent"] = 0
@@ -261,6 +270,22 @@ def test_an_event_stream_waits_longer_for_its_first_event_than_a_response(app: S
         assert server.client.get("/slowly").status_code == 504
         server.client.get("/go")
         assert client.until(b"0\r\n\r\n") == b"7\r\ndata: 1\r\n0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"), [("", b"4\r\nlate\r\n0\r\n\r\n"), ("sized", b"late"), ("fails", b"")]
+)
+def test_a_response_that_was_started_in_time_begins_without_its_body(
+    app: StartApp, kind: str, body: bytes
+) -> None:
+    server = app(APP, location="databridge_timeout 300ms;")
+    with Raw(server.port) as client:
+        client.get(f"/late?{kind}")
+        assert client.until(b"\r\n\r\n").startswith(b"HTTP/1.1 200")
+        server.client.get("/go")
+        assert client.exactly(len(body)) == body
+        if kind == "fails":
+            assert client.closed()
 
 
 @pytest.mark.parametrize("more", ["twice", "chunked"])

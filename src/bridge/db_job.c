@@ -29,6 +29,8 @@ db_job_create(unsigned nheaders, size_t size, char **strings)
     job->disconnect.job = job;
     job->cancel.msg.kind = DB_MSG_CANCEL;
     job->cancel.job = job;
+    job->begin.msg.kind = DB_MSG_BEGIN;
+    job->begin.job = job;
     job->leave.msg.kind = DB_MSG_LEAVE;
     job->leave.job = job;
     job->sent.notice.msg.kind = DB_MSG_SENT;

@@ -43,6 +43,7 @@ typedef enum {
     DB_MSG_REQUEST,       /* db_job_t.request: run it */
     DB_MSG_DISCONNECT,    /* db_notice_t: the client has left */
     DB_MSG_CANCEL,        /* db_notice_t: its time is over, cancel the task */
+    DB_MSG_BEGIN,         /* db_notice_t: the same, after its start message */
     DB_MSG_LEAVE,         /* db_notice_t: the worker quits, streams end */
     DB_MSG_SENT,          /* db_notice_t of job->sent */
     DB_MSG_CHUNK,         /* db_chunk_t */
@@ -162,8 +163,12 @@ struct db_job_s {
     _Atomic uint64_t  taken_at;       /* loop thread */
     _Atomic uint64_t  answered_at;    /* loop thread: its response began */
 
+    atomic_int     begun;        /* loop thread: status and headers are there,
+                                    the nginx thread may ask for them */
+
     db_notice_t    disconnect;   /* sent at most once each */
     db_notice_t    cancel;
+    db_notice_t    begin;
     db_notice_t    leave;
     db_credit_t    sent;         /* of the parts, to Python */
     db_credit_t    taken;        /* of the chunks, to nginx */

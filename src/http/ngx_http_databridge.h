@@ -311,6 +311,7 @@ typedef struct {
     unsigned                          detached:1; /* from its job */
     unsigned                          deferred:1; /* the body is not begun */
     unsigned                          started:1;  /* the header was sent */
+    unsigned                          begun:1;    /* the header was asked for */
     unsigned                          leaving:1;  /* Python knows that we do */
     unsigned                          websocket:1;  /* not if denied */
 } ngx_http_databridge_ctx_t;

@@ -13,6 +13,7 @@ static ngx_http_databridge_ctx_t *ngx_http_databridge_create_ctx(
     ngx_http_request_t *r);
 static void ngx_http_databridge_cleanup(void *data);
 static void ngx_http_databridge_expire(ngx_http_databridge_owner_t *owner);
+static ngx_uint_t ngx_http_databridge_begun(ngx_http_databridge_ctx_t *ctx);
 static void ngx_http_databridge_cut(ngx_http_databridge_owner_t *owner);
 static ngx_int_t ngx_http_databridge_wait(ngx_http_databridge_ctx_t *ctx);
 static ngx_int_t ngx_http_databridge_dispatch(ngx_http_databridge_ctx_t *ctx);
@@ -201,6 +202,11 @@ ngx_http_databridge_expire(ngx_http_databridge_owner_t *owner)
 
     ngx_http_set_log_request(c->log, r);
 
+    if (ngx_http_databridge_begun(ctx)) {
+        ngx_http_databridge_timeout_del(owner);
+        return;
+    }
+
     ngx_log_error(NGX_LOG_ERR, c->log, 0,
                   "databridge: no response within %M ms",
                   owner->timeout->value);
@@ -211,6 +217,32 @@ ngx_http_databridge_expire(ngx_http_databridge_owner_t *owner)
     ngx_http_finalize_request(r, NGX_HTTP_GATEWAY_TIME_OUT);
 
     ngx_http_run_posted_requests(c);
+}
+
+
+/* Python has the header and waits for a body: the header is asked for. */
+
+static ngx_uint_t
+ngx_http_databridge_begun(ngx_http_databridge_ctx_t *ctx)
+{
+    db_job_t  *job;
+
+    job = ctx->owner.job;
+
+    if (job == NULL
+        || !atomic_load_explicit(&job->begun, memory_order_acquire))
+    {
+        return 0;
+    }
+
+    if (!ctx->begun) {
+        ctx->begun = 1;
+
+        db_job_retain(job);
+        ngx_http_databridge_submit(&job->begin.msg.node);
+    }
+
+    return 1;
 }
 
 

@@ -289,6 +289,17 @@ db_py_request_cancel(db_job_t *job)
 }
 
 
+/* The start message was in time, so that the response begins without more. */
+
+void
+db_py_request_time_over(db_job_t *job)
+{
+    if (job->run) {
+        db_py_request_begin_response(job->run);
+    }
+}
+
+
 void
 db_py_request_leave(db_job_t *job)
 {

@@ -74,7 +74,10 @@ void db_py_request_free_chunks(db_py_request_t *request);
 /* Lets the part go that is held back until the step ends. */
 void db_py_request_release_held(db_py_request_t *request);
 
-/* Sends status and headers of an event stream whose first event is awaited. */
+/* Sends status and headers, when they are there, before the first body. */
+void db_py_request_begin_response(db_py_request_t *request);
+
+/* The same of an event stream. */
 void db_py_request_begin_stream(db_py_request_t *request);
 
 /* message[key], or a new reference to "absent"; NULL with an exception. */

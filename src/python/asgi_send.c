@@ -7,7 +7,8 @@
  * DONE, and nothing of a response that fails before its first body message
  * has left.  Other parts go out as they come.  An event stream begins when
  * its application waits for the first event: that may be long, and clients
- * take the headers as the sign that they are connected.
+ * take the headers as the sign that they are connected.  Any other begins
+ * without its body when the time for its start is over.
  */
 
 #include "python/asgi_http.h"
@@ -105,13 +106,11 @@ db_py_request_part(db_py_request_t *request, PyObject *body)
 
 
 void
-db_py_request_begin_stream(db_py_request_t *request)
+db_py_request_begin_response(db_py_request_t *request)
 {
     db_part_t  *part;
 
-    if (!request->start || request->started || request->gone
-        || !db_py_request_endless(request))
-    {
+    if (!request->start || request->started || request->gone) {
         return;
     }
 
@@ -122,9 +121,18 @@ db_py_request_begin_stream(db_py_request_t *request)
 
     } else {
 
-        /* the headers leave with the first event */
+        /* the headers leave with the first body */
 
         PyErr_Clear();
+    }
+}
+
+
+void
+db_py_request_begin_stream(db_py_request_t *request)
+{
+    if (db_py_request_endless(request)) {
+        db_py_request_begin_response(request);
     }
 }
 
@@ -292,6 +300,8 @@ db_py_request_send_start(db_py_request_t *request, PyObject *message)
     request->empty = status == 204 || status == 304
                      || db_str_eq(*method, db_string("HEAD"));
     request->trailers = trailers && request->job->http_version > 10;
+
+    atomic_store_explicit(&request->job->begun, 1, memory_order_release);
 
     if (!request->run.stepping) {
         db_py_request_begin_stream(request);

@@ -177,6 +177,12 @@ db_py_dispatch(db_msg_t *msg)
         db_job_release(notice->job);
         break;
 
+    case DB_MSG_BEGIN:
+        notice = (db_notice_t *) msg;
+        db_py_request_time_over(notice->job);
+        db_job_release(notice->job);
+        break;
+
     case DB_MSG_LEAVE:
         notice = (db_notice_t *) msg;
         db_py_request_leave(notice->job);

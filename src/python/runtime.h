@@ -297,6 +297,7 @@ void db_py_request(db_job_t *job);
 db_py_run_t *db_py_request_run(db_job_t *job);
 void db_py_request_disconnect(db_job_t *job);
 void db_py_request_cancel(db_job_t *job);
+void db_py_request_time_over(db_job_t *job);
 void db_py_request_leave(db_job_t *job);
 void db_py_request_sent(db_job_t *job);
 void db_py_request_chunk(db_chunk_t *chunk);
