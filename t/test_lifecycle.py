@@ -429,6 +429,34 @@ def test_what_the_application_prints_goes_to_the_error_log(app: StartApp) -> Non
     assert all("[error]" in line for line in server.logged("an error"))
 
 
+def test_uvicorns_loggers_are_heard_as_under_uvicorn(app: StartApp) -> None:
+    server = app(
+        """
+        import logging
+        from fastapi import FastAPI
+
+        logging.basicConfig(format="ROOT %(message)s")
+        form = logging.Formatter("FORMED %(message)s")
+        logging.getLogger("uvicorn.access").handlers[0].setFormatter(form)
+        app = FastAPI()
+
+        @app.get("/news")
+        def news():
+            for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+                logging.getLogger(name).debug("a detail of %s", name)
+                logging.getLogger(name).info("news of %s", name)
+            return "said"
+        """
+    )
+    server.client.get("/news")
+    server.logged("FORMED news of uvicorn.access")
+    assert all("[info]" in line for line in server.logged("uvicorn: news of uvicorn"))
+    assert all("[info]" in line for line in server.logged("uvicorn.error: news of uvicorn.error"))
+    log = server.error_log.text()
+    assert log.count("news of") == 3
+    assert "a detail" not in log
+
+
 def test_signal_handlers_of_the_application_do_not_replace_nginxs(app: StartApp) -> None:
     server = app(
         """

@@ -51,12 +51,7 @@ def install_output() -> Callable[[], None]:
     """Leaves the streams as they are; returns what flushes them."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    last = handler()
-    last.setLevel(logging.WARNING)
-    logging.lastResort = last
-    logging.captureWarnings(True)
-    logger.setLevel(logging.INFO)
-    logger.addHandler(logs.Unheard(handler()))
+    logs.write_records(handler)
 
     def flush() -> None:
         sys.stdout.flush()

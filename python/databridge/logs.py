@@ -9,6 +9,10 @@ import _databridge
 
 logger = logging.getLogger("databridge")
 
+UVICORN = ("uvicorn", "uvicorn.access")
+"""Loggers through which applications say what they want to be seen from INFO on, and whose
+handlers they format: they are as uvicorn leaves them."""
+
 
 class LogStream(io.RawIOBase):
     """What sys.stdout and sys.stderr write to: one line of the error log for each."""
@@ -57,22 +61,13 @@ def _level(levelno: int) -> int:
 
 
 def install() -> Callable[[], None]:
-    """Redirects all that is not the application's own; returns what flushes it.
-
-    The handler stands in for logging's last resort, so that an application that calls
-    basicConfig() still configures the root logger.
-    """
+    """Redirects all that is not the application's own; returns what flushes it."""
     out = LogStream(_databridge.NOTICE, 1, "<stdout>")
     err = LogStream(_databridge.ERROR, 2, "<stderr>")
     sys.stdout = _text(out)
     sys.stderr = _text(err)
 
-    handler = LogHandler()
-    handler.setLevel(logging.WARNING)
-    logging.lastResort = handler
-    logging.captureWarnings(True)
-    logger.setLevel(logging.INFO)
-    logger.addHandler(Unheard(LogHandler()))
+    write_records(LogHandler)
 
     def flush() -> None:
         sys.stdout.flush()
@@ -81,6 +76,26 @@ def install() -> Callable[[], None]:
         err.end()
 
     return flush
+
+
+def write_records(handler: Callable[[], logging.Handler]) -> None:
+    """Has our handlers write what the application gave none to.
+
+    One stands in for logging's last resort, so that an application that calls
+    basicConfig() still configures the root logger.
+    """
+    last = handler()
+    last.setLevel(logging.WARNING)
+    logging.lastResort = last
+    logging.captureWarnings(True)
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Unheard(handler()))
+
+    for name in UVICORN:
+        theirs = logging.getLogger(name)
+        theirs.setLevel(logging.INFO)
+        theirs.propagate = False
+        theirs.addHandler(handler())
 
 
 def error_stream(name: str) -> tuple[io.TextIOWrapper, Callable[[], None]]:
