@@ -516,3 +516,21 @@ def test_the_environment_and_the_path_come_from_the_configuration(app: StartApp)
     colour, other, path, prefix = server.client.get("/").json()
     assert (colour, other, path) == ("blue", None, True)
     assert prefix.endswith("/venv")
+
+
+def test_libraries_in_c_take_text_for_utf_8(app: StartApp) -> None:
+    server = app(
+        """
+        import ctypes
+        import locale
+        from fastapi import FastAPI
+
+        app = FastAPI()
+        letters = ctypes.CDLL(None).mbstowcs(None, "\u00e9t\u00e9".encode(), 0)
+
+        @app.get("/")
+        async def root():
+            return letters, locale.getlocale()[1], locale.setlocale(locale.LC_NUMERIC)
+        """,
+    )
+    assert server.client.get("/").json() == [3, "UTF-8", "C"]

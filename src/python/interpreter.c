@@ -7,6 +7,7 @@
 
 #include <dlfcn.h>
 #include <limits.h>
+#include <locale.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -218,6 +219,9 @@ db_py_initialize(const char *program, const char *home)
     if (PyStatus_Exception(status)) {
         return status;
     }
+
+    /* libraries in C take text for UTF-8 as Python does, in any environment */
+    (void) setlocale(LC_CTYPE, "C.UTF-8");
 
     PyConfig_InitPythonConfig(&config);
 
