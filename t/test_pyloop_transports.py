@@ -11,6 +11,7 @@ import struct
 import sys
 import threading
 import weakref
+from asyncio import selector_events
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -1022,6 +1023,59 @@ def test_datagrams_wait_for_room_in_order() -> None:
         theirs.close()
 
     run(main())
+
+
+def test_a_datagram_counts_as_this_release_of_asyncio_has_it() -> None:
+    theirs: Any = selector_events
+    header = getattr(theirs._SelectorDatagramTransport, "_header_size", 0)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+        theirs.settimeout(10)
+        transport: Any
+        transport, _ = await loop.create_datagram_endpoint(asyncio.DatagramProtocol, sock=ours)
+        sent = 0
+        while transport.get_write_buffer_size() == 0:
+            transport.sendto(b"x" * 100)
+            sent += 1
+        assert transport.get_write_buffer_size() == 100 + header
+        transport.sendto(b"y" * 50)
+        assert transport.get_write_buffer_size() == 150 + 2 * header
+        transport.close()
+
+        def read() -> list[int]:
+            return [len(theirs.recv(200)) for _ in range(sent + 1)]
+
+        assert await in_thread(read) == [100] * sent + [50]
+        assert transport.get_write_buffer_size() == 0
+        theirs.close()
+
+    run(main())
+
+
+def test_an_empty_datagram_is_sent_where_asyncio_sends_it() -> None:
+    received = []
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        theirs = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        theirs.settimeout(10)
+        theirs.bind(("127.0.0.1", 0))
+        transport, _ = await loop.create_datagram_endpoint(
+            asyncio.DatagramProtocol, remote_addr=theirs.getsockname()
+        )
+        transport.sendto(b"")
+        transport.sendto(b"last")
+        received.append([*iter(lambda: theirs.recv(100), b"last")])
+        transport.close()
+        theirs.close()
+
+    for make in (asyncio.SelectorEventLoop, new_event_loop):
+        loop = make()
+        loop.run_until_complete(main())
+        loop.close()
+    assert received[0] == received[1]
 
 
 # Pipes and children

@@ -255,6 +255,16 @@ pyloop_datagram_sendto(PyObject *op, PyObject *args, PyObject *kwargs)
         return NULL;
     }
 
+#if (PY_VERSION_HEX < 0x030D0000)
+
+    /* as asyncio has it, an empty one is none */
+    rc = PyObject_IsTrue(data);
+    if (rc != 1) {
+        return rc == -1 ? NULL : Py_NewRef(Py_None);
+    }
+
+#endif
+
     address = pyloop_datagram_target(dg, address);
     if (address == NULL) {
         return NULL;
@@ -384,13 +394,15 @@ pyloop_datagram_put(pyloop_datagram_t *dg, PyObject *data, PyObject *address)
     chunk = PyBytes_FromObject(data);
 
     if (chunk == NULL
-        || pyloop_queue_add(&dg->tr.queue, chunk, Py_NewRef(address)) == -1
-        || pyloop_transport_write(&dg->tr) == -1)
+        || pyloop_queue_add(&dg->tr.queue, chunk, Py_NewRef(address)) == -1)
     {
         return -1;
     }
 
-    return pyloop_transport_pause_protocol(&dg->tr);
+    dg->tr.queue.size += dg->tr.loop->state->io.datagram_header;
+
+    return pyloop_transport_write(&dg->tr) == -1
+           ? -1 : pyloop_transport_pause_protocol(&dg->tr);
 }
 
 
@@ -398,6 +410,7 @@ static PyObject *
 pyloop_datagram_writable(PyObject *op, PyObject *unused)
 {
     int                  rc;
+    size_t               header;
     PyObject            *data, *address;
     pyloop_queue_t      *queue;
     pyloop_datagram_t   *dg;
@@ -406,6 +419,7 @@ pyloop_datagram_writable(PyObject *op, PyObject *unused)
     dg = (pyloop_datagram_t *) op;
     tr = &dg->tr;
     queue = &tr->queue;
+    header = tr->loop->state->io.datagram_header;
 
     while (queue->head != queue->tail) {
         data = Py_NewRef(queue->chunks[queue->head].data);
@@ -416,6 +430,7 @@ pyloop_datagram_writable(PyObject *op, PyObject *unused)
 
         /* error_received() may have aborted us */
         if (rc != 0 && queue->head != queue->tail) {
+            queue->size -= header;
             pyloop_queue_pop(queue);
         }
 

@@ -582,7 +582,7 @@ pyloop_output_close(PyObject *op, PyObject *unused)
     tr->closing = 1;
 
     if (pyloop_transport_unread(tr) == -1
-        || (tr->queue.size == 0
+        || (tr->queue.head == tr->queue.tail
             && pyloop_transport_lose(tr, Py_None) == -1))
     {
         return NULL;

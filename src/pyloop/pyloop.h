@@ -181,6 +181,7 @@ typedef struct {
     PyObject        *transport_socket;
     PyObject        *zero;
     PyObject        *minus_one;
+    size_t           datagram_header;    /* what one counts beside its data */
 
     PyTypeObject    *tls_type;
     PyTypeObject    *tls_transport_type;

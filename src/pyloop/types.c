@@ -70,6 +70,34 @@ done:
 }
 
 
+/* asyncio's releases differ in it, and the older ones count the data alone. */
+
+static int
+pyloop_io_datagrams(pyloop_io_t *io)
+{
+    PyObject  *type, *size;
+
+    type = pyloop_import("asyncio.selector_events",
+                         "_SelectorDatagramTransport");
+    if (type == NULL) {
+        return -1;
+    }
+
+    size = PyObject_GetAttrString(type, "_header_size");
+    Py_DECREF(type);
+
+    if (size == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+
+    io->datagram_header = PyLong_AsSize_t(size);
+    Py_DECREF(size);
+
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+
 int
 pyloop_io_init(PyObject *module, pyloop_state_t *state)
 {
@@ -88,6 +116,7 @@ pyloop_io_init(PyObject *module, pyloop_state_t *state)
         || (io->datagram_type = pyloop_datagram_type(module)) == NULL
         || (io->read_pipe_type = pyloop_read_pipe_type(module)) == NULL
         || (io->write_pipe_type = pyloop_write_pipe_type(module)) == NULL
+        || pyloop_io_datagrams(io) == -1
         || pyloop_tls_init(module, io) == -1)
     {
         return -1;
