@@ -31,7 +31,7 @@ db_buf_init(db_buf_t *buf, db_arena_t *arena, size_t size)
 static char *
 db_buf_fail(db_buf_t *buf)
 {
-    /* without room left, the inline writers come to db_buf_reserve(), too */
+    /* without room left, the inline writers come to db_buf_grow(), too */
 
     buf->failed = 1;
     buf->size = buf->len;
@@ -41,17 +41,13 @@ db_buf_fail(db_buf_t *buf)
 
 
 char *
-db_buf_reserve(db_buf_t *buf, size_t n)
+db_buf_grow(db_buf_t *buf, size_t n)
 {
     char    *data;
     size_t   size;
 
     if (buf->failed) {
         return NULL;
-    }
-
-    if (buf->size - buf->len >= n) {
-        return buf->data + buf->len;
     }
 
     if (n > SIZE_MAX / 4 - buf->len) {

@@ -21,11 +21,21 @@ typedef struct {
 /* "size" bytes are reserved at once; 0 defers that to the first write. */
 void db_buf_init(db_buf_t *buf, db_arena_t *arena, size_t size);
 
-/* Room for n more bytes at data + len, or NULL. */
-char *db_buf_reserve(db_buf_t *buf, size_t n);
+/* Of a buffer that has no room for n more bytes. */
+char *db_buf_grow(db_buf_t *buf, size_t n);
 
 void db_buf_printf(db_buf_t *buf, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
+
+
+/* Room for n more bytes, which are some, at data + len, or NULL. */
+
+static inline char *
+db_buf_reserve(db_buf_t *buf, size_t n)
+{
+    return n <= buf->size - buf->len ? buf->data + buf->len
+                                     : db_buf_grow(buf, n);
+}
 
 
 static inline void

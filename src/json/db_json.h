@@ -83,6 +83,9 @@ int db_json_scan(db_str_t text, db_json_error_t *error);
 /* As json.dumps(ensure_ascii=False, separators=(",", ":")) writes it. */
 void db_json_write(db_buf_t *buf, const db_json_t *node);
 void db_json_write_string(db_buf_t *buf, db_str_t text);
+
+/* The name of a member, between what is before it and its colon. */
+void db_json_write_name(db_buf_t *buf, char before, db_str_t name);
 void db_json_write_int(db_buf_t *buf, int64_t value);
 
 

@@ -11,7 +11,10 @@
 #define DB_JSON_EACH  0x0101010101010101u     /* of the bytes of a word */
 #define DB_JSON_HIGH  0x8080808080808080u
 
-#define DB_JSON_AROUND  9      /* a text: its quotes, and a word to fill up */
+
+/* What a register of the processor holds, wherever it has such. */
+
+typedef unsigned char  db_json_block_t __attribute__((vector_size(16)));
 
 
 /*
@@ -34,55 +37,90 @@ db_json_escapes(uint64_t word)
 }
 
 
+static db_json_block_t
+db_json_copy_block(char *dst, const char *p)
+{
+    db_json_block_t  block;
+
+    memcpy(&block, p, sizeof(block));
+    memcpy(dst, &block, sizeof(block));
+
+    return (db_json_block_t) ((block < 0x20) | (block == '"')
+                              | (block == '\\'));
+}
+
+
+static int
+db_json_copy_blocks(char *dst, const char *p, size_t n)
+{
+    size_t           i;
+    uint64_t         halves[2];
+    db_json_block_t  found;
+
+    found = db_json_copy_block(dst + n - 16, p + n - 16);
+
+    for (i = 0; i + 16 < n; i += 16) {
+        found |= db_json_copy_block(dst + i, p + i);
+    }
+
+    memcpy(halves, &found, sizeof(halves));
+
+    return (halves[0] | halves[1]) == 0;
+}
+
+
 /*
- * Copies a text, and up to seven bytes behind it; whether nothing of it is to
- * be escaped.  The last word may overlap the one before.
+ * Copies a text; whether nothing of it is to be escaped.  Its last piece may
+ * overlap the one before.
  */
 
 static int
 db_json_copy_plain(char *dst, db_str_t text)
 {
-    size_t       i, n;
-    uint64_t     word, found;
+    size_t       n;
+    uint32_t     low, high;
+    uint64_t     word, last;
     const char  *p;
 
     p = text.data;
     n = text.len;
-    found = 0;
-    word = DB_JSON_EACH * ' ';
+
+    if (n >= 16) {
+        return db_json_copy_blocks(dst, p, n);
+    }
 
     if (n >= 8) {
-        for (i = 0; i + 8 < n; i += 8) {
-            memcpy(&word, p + i, 8);
-            memcpy(dst + i, &word, 8);
-            found |= db_json_escapes(word);
-        }
+        memcpy(&word, p, 8);
+        memcpy(&last, p + n - 8, 8);
+        memcpy(dst, &word, 8);
+        memcpy(dst + n - 8, &last, 8);
 
-        memcpy(&word, p + n - 8, 8);
-        memcpy(dst + n - 8, &word, 8);
-
-        return (found | db_json_escapes(word)) == 0;
+        return (db_json_escapes(word) | db_json_escapes(last)) == 0;
     }
 
-    /* less than a word, filled up with spaces */
+    if (n >= 4) {
+        memcpy(&low, p, 4);
+        memcpy(&high, p + n - 4, 4);
+        memcpy(dst, &low, 4);
+        memcpy(dst + n - 4, &high, 4);
 
-    i = 0;
-
-    if (n & 4) {
-        memcpy(&word, p, 4);
-        i = 4;
+        return db_json_escapes((uint64_t) high << 32 | low) == 0;
     }
 
-    if (n & 2) {
-        memcpy((char *) &word + i, p + i, 2);
-        i += 2;
+    if (n == 0) {
+        return 1;
     }
 
-    if (n & 1) {
-        memcpy((char *) &word + i, p + i, 1);
-    }
+    dst[0] = p[0];
+    dst[n / 2] = p[n / 2];
+    dst[n - 1] = p[n - 1];
 
-    memcpy(dst, &word, 8);
+    /* the others of its bytes are spaces */
+
+    word = DB_JSON_EACH * ' ';
+    memcpy(&word, dst, 1);
+    memcpy((char *) &word + 1, dst + n / 2, 1);
+    memcpy((char *) &word + 2, dst + n - 1, 1);
 
     return db_json_escapes(word) == 0;
 }
@@ -110,10 +148,10 @@ db_json_write_plain(db_buf_t *buf, db_str_t text)
 }
 
 
-void
-db_json_write_string(db_buf_t *buf, db_str_t text)
+static void
+db_json_write_escaped(db_buf_t *buf, db_str_t text)
 {
-    char                  c, *p;
+    char                  c;
     size_t                i, start;
     static const char     hex[] = "0123456789abcdef";
 
@@ -124,18 +162,6 @@ db_json_write_string(db_buf_t *buf, db_str_t text)
         1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
         ['"'] = '"', ['\\'] = '\\'
     };
-
-    p = db_buf_reserve(buf, text.len + DB_JSON_AROUND);
-    if (p == NULL) {
-        return;
-    }
-
-    if (db_json_copy_plain(p + 1, text)) {
-        p[0] = '"';
-        p[text.len + 1] = '"';
-        buf->len += text.len + 2;
-        return;
-    }
 
     db_buf_putc(buf, '"');
     start = 0;
@@ -163,6 +189,52 @@ db_json_write_string(db_buf_t *buf, db_str_t text)
 
     db_buf_append(buf, text.data + start, text.len - start);
     db_buf_putc(buf, '"');
+}
+
+
+void
+db_json_write_string(db_buf_t *buf, db_str_t text)
+{
+    char  *p;
+
+    p = db_buf_reserve(buf, text.len + 2);
+    if (p == NULL) {
+        return;
+    }
+
+    if (db_json_copy_plain(p + 1, text)) {
+        p[0] = '"';
+        p[text.len + 1] = '"';
+        buf->len += text.len + 2;
+
+    } else {
+        db_json_write_escaped(buf, text);
+    }
+}
+
+
+void
+db_json_write_name(db_buf_t *buf, char before, db_str_t name)
+{
+    char  *p;
+
+    p = db_buf_reserve(buf, name.len + 4);
+    if (p == NULL) {
+        return;
+    }
+
+    if (db_json_copy_plain(p + 2, name)) {
+        p[0] = before;
+        p[1] = '"';
+        p[name.len + 2] = '"';
+        p[name.len + 3] = ':';
+        buf->len += name.len + 4;
+
+    } else {
+        db_buf_putc(buf, before);
+        db_json_write_escaped(buf, name);
+        db_buf_putc(buf, ':');
+    }
 }
 
 

@@ -147,18 +147,18 @@ strings_are_unescaped_and_escaped_again(void **state)
 }
 
 
-/* Strings are written by words of eight bytes, and the rest by bytes. */
+/* Strings are written by blocks of 16 bytes, shorter ones by words. */
 
 static void
 every_byte_is_escaped_wherever_it_stands(void **state)
 {
-    char           text[24], want[64];
+    char           text[40], want[64];
     size_t         at, len, n;
     db_buf_t       buf;
     unsigned       byte, around;
     db_arena_t    *arena;
 
-    static const unsigned char  others[] = { ' ', 'x', 0x7f, 0x80, 0xff };
+    static const unsigned char  others[] = { 'x', 0x7f, 0x80, 0xff };
 
     arena = db_arena_create(4096);
 
@@ -199,6 +199,13 @@ every_byte_is_escaped_wherever_it_stands(void **state)
 
                     assert_int_equal(buf.len, n);
                     assert_memory_equal(buf.data, want, n);
+
+                    db_json_write_name(&buf, '{', (db_str_t) { text, len });
+
+                    assert_int_equal(buf.len, 2 * n + 2);
+                    assert_int_equal(buf.data[n], '{');
+                    assert_memory_equal(buf.data + n + 1, want, n);
+                    assert_int_equal(buf.data[2 * n + 1], ':');
                 }
             }
         }

@@ -8,6 +8,7 @@
 #include "core/db_date.h"
 #include "json/db_json.h"
 
+#include <endian.h>
 #include <math.h>
 
 
@@ -43,16 +44,25 @@ db_bson_refuse(db_bson_reader_t *r, const char *why)
 }
 
 
+static uint32_t
+db_bson_get32(const unsigned char *p)
+{
+    uint32_t  n;
+
+    memcpy(&n, p, sizeof(n));
+
+    return le32toh(n);
+}
+
+
 static uint64_t
-db_bson_get(const unsigned char *p, unsigned bytes)
+db_bson_get64(const unsigned char *p)
 {
     uint64_t  n;
 
-    for (n = 0; bytes; bytes--) {
-        n = n << 8 | p[bytes - 1];
-    }
+    memcpy(&n, p, sizeof(n));
 
-    return n;
+    return le64toh(n);
 }
 
 
@@ -86,7 +96,7 @@ db_bson_enter(db_bson_reader_t *r, db_bson_reader_t *outer)
 {
     size_t  size;
 
-    size = (r->end - r->pos >= 5) ? db_bson_get(r->pos, 4) : 0;
+    size = (r->end - r->pos >= 5) ? db_bson_get32(r->pos) : 0;
 
     if (size < 5 || size > (size_t) (r->end - r->pos)
         || r->pos[size - 1] != '\0')
@@ -155,7 +165,7 @@ db_bson_read_string(db_bson_reader_t *r)
         return DB_DECLINED;
     }
 
-    size = db_bson_get(p, 4);
+    size = db_bson_get32(p);
 
     p = size ? db_bson_bytes(r, size) : NULL;
 
@@ -209,7 +219,7 @@ db_bson_read_double(db_bson_reader_t *r)
         return DB_DECLINED;
     }
 
-    n = db_bson_get(p, 8);
+    n = db_bson_get64(p);
     memcpy(&value, &n, sizeof(value));
 
     if (!isfinite(value)) {
@@ -225,7 +235,6 @@ db_bson_read_double(db_bson_reader_t *r)
 static int
 db_bson_read_integer(db_bson_reader_t *r, unsigned bytes)
 {
-    uint64_t              n;
     const unsigned char  *p;
 
     p = db_bson_bytes(r, bytes);
@@ -233,9 +242,8 @@ db_bson_read_integer(db_bson_reader_t *r, unsigned bytes)
         return DB_DECLINED;
     }
 
-    n = db_bson_get(p, bytes);
-
-    db_json_write_int(r->out, bytes == 4 ? (int32_t) n : (int64_t) n);
+    db_json_write_int(r->out, bytes == 4 ? (int32_t) db_bson_get32(p)
+                                         : (int64_t) db_bson_get64(p));
 
     return DB_OK;
 }
@@ -274,7 +282,7 @@ db_bson_read_date(db_bson_reader_t *r)
         return DB_DECLINED;
     }
 
-    ms = (int64_t) db_bson_get(p, 8);
+    ms = (int64_t) db_bson_get64(p);
 
     if (ms < DB_BSON_FIRST_DATE || ms > DB_BSON_LAST_DATE) {
         return db_bson_refuse(r, "a date is not of the years 1 to 9999");
@@ -344,13 +352,14 @@ db_bson_read_document(db_bson_reader_t *r, int array)
     before = array ? '[' : '{';
 
     while ((rc = db_bson_next(r, &member)) == DB_OK) {
-        db_buf_putc(r->out, before);
-        before = ',';
+        if (array) {
+            db_buf_putc(r->out, before);
 
-        if (!array) {
-            db_json_write_string(r->out, member.name);
-            db_buf_putc(r->out, ':');
+        } else {
+            db_json_write_name(r->out, before, member.name);
         }
+
+        before = ',';
 
         if (db_bson_read_value(r, member.type) != DB_OK) {
             return DB_DECLINED;
@@ -438,8 +447,8 @@ db_bson_read_version(db_bson_reader_t *r, unsigned type, uint64_t *version)
         return DB_DECLINED;
     }
 
-    n = type == DB_BSON_INT32 ? (int32_t) db_bson_get(p, 4)
-                              : (int64_t) db_bson_get(p, 8);
+    n = type == DB_BSON_INT32 ? (int32_t) db_bson_get32(p)
+                              : (int64_t) db_bson_get64(p);
     *version = n > 0 ? (uint64_t) n : 0;
 
     return DB_OK;
@@ -492,9 +501,7 @@ db_bson_read_members(db_bson_reader_t *r, unsigned place, uint64_t *version)
         }
 
         if (rc == DB_OK) {
-            db_buf_putc(out, before);
-            db_json_write_string(out, member.name);
-            db_buf_putc(out, ':');
+            db_json_write_name(out, before, member.name);
             before = ',';
 
             rc = db_bson_read_value(r, member.type);
