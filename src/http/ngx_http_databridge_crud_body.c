@@ -173,24 +173,16 @@ ngx_http_databridge_crud_gather(ngx_http_request_t *r)
         return 0;
     }
 
-    n = size;
     cl = rb->bufs;
+    b = cl->buf;
 
-    if (cl && cl->buf->tag == (ngx_buf_tag_t) &ngx_http_databridge_module) {
-        n -= ngx_buf_size(cl->buf);
+    n = (b->tag == (ngx_buf_tag_t) &ngx_http_databridge_module)
+        ? size - ngx_buf_size(b) : size;
 
-        if (size <= cl->buf->end - cl->buf->start) {
-            rb->bufs = cl->next;
-
-        } else {
-            cl = NULL;
-        }
+    if (n != size && size <= b->end - b->start) {
+        rb->bufs = cl->next;
 
     } else {
-        cl = NULL;
-    }
-
-    if (cl == NULL) {
         cl = ngx_alloc_chain_link(r->pool);
         if (cl == NULL) {
             return NGX_ERROR;
@@ -205,7 +197,6 @@ ngx_http_databridge_crud_gather(ngx_http_request_t *r)
         cl->buf = b;
     }
 
-    b = cl->buf;
     b->last = ngx_http_databridge_copy_body(r, b->last);
     ngx_http_databridge_drop_body(r);
 
