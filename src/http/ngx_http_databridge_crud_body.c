@@ -249,6 +249,12 @@ ngx_http_databridge_crud_body(ngx_http_request_t *r, db_str_t *body)
     for (cl = bufs; cl; cl = cl->next) {
         b = cl->buf;
 
+        /* the end of a chunked one */
+
+        if (ngx_buf_size(b) == 0) {
+            continue;
+        }
+
         if (!b->in_file) {
             p = ngx_cpymem(p, b->pos, b->last - b->pos);
             continue;

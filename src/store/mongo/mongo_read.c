@@ -633,6 +633,11 @@ db_mongo_list_at_once(db_mongo_call_t *call, const db_buf_t *filter,
         return DB_STORE_LATER;
     }
 
+    /* as JSON they are a little longer, mostly */
+
+    (void) db_buf_reserve(call->op->out,
+                          call->reply.len + call->reply.len / 4);
+
     while (status == DB_STORE_OK && db_mongo_next(&documents, &found)) {
         status = db_mongo_page(call, page, &found);
     }
