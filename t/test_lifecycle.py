@@ -429,6 +429,31 @@ def test_what_the_application_prints_goes_to_the_error_log(app: StartApp) -> Non
     assert all("[error]" in line for line in server.logged("an error"))
 
 
+def test_a_line_of_an_idle_server_has_the_time_it_was_said(app: StartApp) -> None:
+    server = app(
+        """
+        import asyncio
+        import time
+        from fastapi import BackgroundTasks, FastAPI
+
+        app = FastAPI()
+
+        async def later():
+            await asyncio.sleep(2.5)
+            print("said at", time.strftime("%Y/%m/%d %H:%M:%S"))
+
+        @app.get("/later")
+        async def ask(tasks: BackgroundTasks):
+            tasks.add_task(later)
+        """
+    )
+    server.client.get("/later")
+    (line,) = server.logged("said at")
+    stamps = re.findall(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d", line)
+    written, said = stamps
+    assert written >= said
+
+
 def test_uvicorns_loggers_are_heard_as_under_uvicorn(app: StartApp) -> None:
     server = app(
         """

@@ -378,7 +378,12 @@ ngx_http_databridge_python_log(void *ctx, db_pylog_level_t level,
         NGX_LOG_INFO, NGX_LOG_DEBUG
     };
 
-    /* any thread: the writer formats on its stack and writes once */
+    /*
+     * any thread: the writer formats on its stack and writes once; an idle
+     * nginx thread has not looked at the clock
+     */
+
+    ngx_time_update();
 
     ngx_log_error(levels[level], log, 0, "%*s", len, text);
 }
@@ -393,6 +398,8 @@ ngx_http_databridge_store_log(void *ctx, db_log_level_t level,
     static ngx_uint_t  levels[] = {
         NGX_LOG_ERR, NGX_LOG_WARN, NGX_LOG_NOTICE, NGX_LOG_INFO
     };
+
+    ngx_time_update();
 
     ngx_log_error(levels[level], log, 0, "%s", text);
 }
