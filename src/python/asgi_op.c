@@ -31,10 +31,8 @@ struct db_py_op_s {
 
 
 static void db_py_op_dealloc(PyObject *self);
-static PySendResult db_py_op_am_send(PyObject *self, PyObject *arg,
+static PySendResult db_py_op_send(PyObject *self, PyObject *arg,
     PyObject **result);
-static PyObject *db_py_op_next(PyObject *self);
-static PyObject *db_py_op_send(PyObject *self, PyObject *arg);
 static PyObject *db_py_op_throw(PyObject *self, PyObject *const *args,
     Py_ssize_t nargs);
 static PyObject *db_py_op_close(PyObject *self, PyObject *unused);
@@ -42,7 +40,7 @@ static PyObject *db_py_op_await(PyObject *self, PyObject *unused);
 
 
 static PyMethodDef  db_py_op_methods[] = {
-    { "send", db_py_op_send, METH_O, NULL },
+    { "send", db_py_coroutine_send, METH_O, NULL },
     { "throw", (PyCFunction) (void (*)(void)) db_py_op_throw,
       METH_FASTCALL, NULL },
     { "close", db_py_op_close, METH_NOARGS, NULL },
@@ -51,12 +49,8 @@ static PyMethodDef  db_py_op_methods[] = {
 };
 
 static PyType_Slot  db_py_op_slots[] = {
+    DB_PY_COROUTINE_SLOTS(db_py_op_send, db_py_op_methods),
     { Py_tp_dealloc, db_py_op_dealloc },
-    { Py_tp_iter, db_py_self },
-    { Py_tp_iternext, db_py_op_next },
-    { Py_am_await, db_py_self },
-    { Py_am_send, db_py_op_am_send },
-    { Py_tp_methods, db_py_op_methods },
     { 0, NULL }
 };
 
@@ -373,7 +367,7 @@ db_py_op_reused(db_py_op_t *op)
 
 
 static PySendResult
-db_py_op_am_send(PyObject *self, PyObject *arg, PyObject **result)
+db_py_op_send(PyObject *self, PyObject *arg, PyObject **result)
 {
     db_py_op_t    *op;
     PySendResult   status;
@@ -394,30 +388,6 @@ db_py_op_am_send(PyObject *self, PyObject *arg, PyObject **result)
     }
 
     return db_py_op_stepped(op, PyIter_Send(op->iter, arg, result), result);
-}
-
-
-static PyObject *
-db_py_op_next(PyObject *self)
-{
-    PyObject      *result;
-    PySendResult   status;
-
-    status = db_py_op_am_send(self, Py_None, &result);
-
-    return db_py_returned(status, result);
-}
-
-
-static PyObject *
-db_py_op_send(PyObject *self, PyObject *arg)
-{
-    PyObject      *result;
-    PySendResult   status;
-
-    status = db_py_op_am_send(self, arg, &result);
-
-    return db_py_returned(status, result);
 }
 
 

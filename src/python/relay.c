@@ -342,30 +342,6 @@ db_py_relay_send(PyObject *self, PyObject *arg, PyObject **result)
 
 
 static PyObject *
-db_py_relay_iternext(PyObject *self)
-{
-    PyObject      *result;
-    PySendResult   status;
-
-    status = db_py_relay_send(self, Py_None, &result);
-
-    return db_py_returned(status, result);
-}
-
-
-static PyObject *
-db_py_relay_method_send(PyObject *self, PyObject *arg)
-{
-    PyObject      *result;
-    PySendResult   status;
-
-    status = db_py_relay_send(self, arg, &result);
-
-    return db_py_returned(status, result);
-}
-
-
-static PyObject *
 db_py_relay_method_throw(PyObject *self, PyObject *const *args,
     Py_ssize_t nargs)
 {
@@ -409,7 +385,7 @@ db_py_relay_dealloc(PyObject *self)
 
 
 static PyMethodDef  db_py_relay_methods[] = {
-    { "send", db_py_relay_method_send, METH_O, NULL },
+    { "send", db_py_coroutine_send, METH_O, NULL },
     { "throw", (PyCFunction) (void (*)(void)) db_py_relay_method_throw,
       METH_FASTCALL, NULL },
     { "close", db_py_relay_method_close, METH_NOARGS, NULL },
@@ -425,12 +401,8 @@ static PyGetSetDef  db_py_relay_getset[] = {
 };
 
 static PyType_Slot  db_py_relay_slots[] = {
+    DB_PY_COROUTINE_SLOTS(db_py_relay_send, db_py_relay_methods),
     { Py_tp_dealloc, db_py_relay_dealloc },
-    { Py_tp_iter, db_py_self },
-    { Py_tp_iternext, db_py_relay_iternext },
-    { Py_am_await, db_py_self },
-    { Py_am_send, db_py_relay_send },
-    { Py_tp_methods, db_py_relay_methods },
     { Py_tp_getset, db_py_relay_getset },
     { 0, NULL }
 };

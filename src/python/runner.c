@@ -12,13 +12,11 @@
 #include "python/runtime.h"
 
 
-static PyObject *db_py_run_method_send(PyObject *self, PyObject *arg);
 static PyObject *db_py_run_get(PyObject *self, void *name);
-static PySendResult db_py_stopped(PyObject **result);
 
 
 PyMethodDef  db_py_run_methods[] = {
-    { "send", db_py_run_method_send, METH_O, NULL },
+    { "send", db_py_coroutine_send, METH_O, NULL },
     { "throw", (PyCFunction) (void (*)(void)) db_py_run_method_throw,
       METH_FASTCALL, NULL },
     { "close", db_py_run_method_close, METH_NOARGS, NULL },
@@ -217,91 +215,6 @@ db_py_run_send(PyObject *self, PyObject *arg, PyObject **result)
     }
 
     return db_py_run_stepped(run, status, result);
-}
-
-
-PyObject *
-db_py_run_next(PyObject *self)
-{
-    PyObject      *result;
-    PySendResult   status;
-
-    status = db_py_run_send(self, Py_None, &result);
-
-    return db_py_returned(status, result);
-}
-
-
-static PyObject *
-db_py_run_method_send(PyObject *self, PyObject *arg)
-{
-    PyObject      *result;
-    PySendResult   status;
-
-    status = db_py_run_send(self, arg, &result);
-
-    return db_py_returned(status, result);
-}
-
-
-/*
- * As throw() of a generator that does nothing but delegate to iter; NULL: it
- * has not begun to.
- */
-
-PySendResult
-db_py_throw(PyObject *iter, PyObject *const *args, Py_ssize_t nargs,
-    PyObject **result)
-{
-    PyObject  *method;
-
-    method = NULL;
-
-    if (iter) {
-        method = PyObject_GetAttr(iter, db_py.str.throw);
-
-        if (method == NULL && !PyErr_ExceptionMatches(PyExc_AttributeError)) {
-            return PYGEN_ERROR;
-        }
-
-        PyErr_Clear();
-    }
-
-    if (method == NULL) {
-        PyErr_SetObject(PyExceptionInstance_Check(args[0])
-                            ? (PyObject *) Py_TYPE(args[0]) : args[0],
-                        nargs > 1 ? args[1] : args[0]);
-        return PYGEN_ERROR;
-    }
-
-    *result = PyObject_Vectorcall(method, args, nargs, NULL);
-    Py_DECREF(method);
-
-    if (*result) {
-        return PYGEN_NEXT;
-    }
-
-    return db_py_stopped(result);
-}
-
-
-/* The exception that is set may be how an iterator ends. */
-
-static PySendResult
-db_py_stopped(PyObject **result)
-{
-    PyObject  *stop;
-
-    if (!PyErr_ExceptionMatches(PyExc_StopIteration)) {
-        return PYGEN_ERROR;
-    }
-
-    stop = db_py_exception();
-
-    *result = PyObject_GetAttrString(stop, "value");
-    Py_DECREF(stop);
-
-    return *result ? PYGEN_RETURN : PYGEN_ERROR;
 }
 
 
@@ -517,69 +430,4 @@ db_py_exception(void)
     Py_XDECREF(traceback);
 
     return value;
-}
-
-
-PyObject *
-db_py_self(PyObject *self)
-{
-    return Py_NewRef(self);
-}
-
-
-/* The outcome of a step in the way of tp_iternext and generator.send(). */
-
-PyObject *
-db_py_returned(PySendResult status, PyObject *result)
-{
-    PyObject  *stop;
-
-    if (status != PYGEN_RETURN) {
-        return result;
-    }
-
-    /* called with the value, or a tuple would be spread */
-    stop = PyObject_CallOneArg(PyExc_StopIteration, result);
-    Py_DECREF(result);
-
-    if (stop) {
-        PyErr_SetObject(PyExc_StopIteration, stop);
-        Py_DECREF(stop);
-    }
-
-    return NULL;
-}
-
-
-/* What "await object" would drive. */
-
-PyObject *
-db_py_awaitable(PyObject *object)
-{
-    PyObject        *iter;
-    PyAsyncMethods  *async;
-
-    if (PyCoro_CheckExact(object) || PyGen_CheckExact(object)) {
-        return Py_NewRef(object);
-    }
-
-    async = Py_TYPE(object)->tp_as_async;
-
-    if (async == NULL || async->am_await == NULL) {
-        PyErr_Format(PyExc_TypeError,
-                     "object %.100s can't be used in 'await' expression",
-                     Py_TYPE(object)->tp_name);
-        return NULL;
-    }
-
-    iter = async->am_await(object);
-
-    if (iter && !PyIter_Check(iter)) {
-        PyErr_Format(PyExc_TypeError,
-                     "__await__() returned non-iterator of type '%.100s'",
-                     Py_TYPE(iter)->tp_name);
-        Py_CLEAR(iter);
-    }
-
-    return iter;
 }

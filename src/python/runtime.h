@@ -177,6 +177,27 @@ typedef struct {
 extern db_py_runtime_t  db_py;
 
 
+/* coroutine.c: what a type needs to be awaited and driven as a coroutine */
+
+PyObject *db_py_self(PyObject *self);
+
+/* tp_iternext and the method send(), by the type's own am_send. */
+PyObject *db_py_coroutine_next(PyObject *self);
+PyObject *db_py_coroutine_send(PyObject *self, PyObject *arg);
+
+#define DB_PY_COROUTINE_SLOTS(send, methods)                                  \
+    { Py_tp_iter, db_py_self },                                               \
+    { Py_tp_iternext, db_py_coroutine_next },                                 \
+    { Py_am_await, db_py_self },                                              \
+    { Py_am_send, send },                                                     \
+    { Py_tp_methods, methods }
+
+PyObject *db_py_returned(PySendResult status, PyObject *result);
+PySendResult db_py_throw(PyObject *iter, PyObject *const *args,
+    Py_ssize_t nargs, PyObject **result);
+PyObject *db_py_awaitable(PyObject *object);
+
+
 /*
  * runner.c: a coroutine in C that drives what the user wrote, inside a Task.
  * The user's part is begun, and its end is handled, in the Task's own steps,
@@ -225,18 +246,13 @@ extern PyType_Spec  db_py_spawn_spec;
 extern PyMethodDef  db_py_run_methods[];
 extern PyGetSetDef  db_py_run_getset[];
 PySendResult db_py_run_send(PyObject *self, PyObject *arg, PyObject **result);
-PyObject *db_py_run_next(PyObject *self);
 PyObject *db_py_run_method_throw(PyObject *self, PyObject *const *args,
     Py_ssize_t nargs);
 PyObject *db_py_run_method_close(PyObject *self, PyObject *unused);
 
 #define DB_PY_RUN_SLOTS(dealloc)                                              \
+    DB_PY_COROUTINE_SLOTS(db_py_run_send, db_py_run_methods),                 \
     { Py_tp_dealloc, dealloc },                                               \
-    { Py_tp_iter, db_py_self },                                               \
-    { Py_tp_iternext, db_py_run_next },                                       \
-    { Py_am_await, db_py_self },                                              \
-    { Py_am_send, db_py_run_send },                                           \
-    { Py_tp_methods, db_py_run_methods },                                     \
     { Py_tp_getset, db_py_run_getset },                                       \
     { 0, NULL }
 
@@ -261,12 +277,6 @@ void db_py_run_cancel(db_py_run_t *run);
 void db_py_run_cancel_all(void);
 void db_py_run_abandon_all(void);
 
-/* For am_await, tp_iter and the send() of a coroutine in C. */
-PyObject *db_py_self(PyObject *self);
-PyObject *db_py_returned(PySendResult status, PyObject *result);
-PySendResult db_py_throw(PyObject *iter, PyObject *const *args,
-    Py_ssize_t nargs, PyObject **result);
-PyObject *db_py_awaitable(PyObject *object);
 PyObject *db_py_exception(void);
 
 
