@@ -80,6 +80,11 @@ db_py_request_send_file(db_py_request_t *request, PyObject *message)
         return -1;
     }
 
+    if (db_py_request_over(request) || request->started) {
+        (void) close(fd);
+        return 1;
+    }
+
     if (!request->empty && request->left > size) {
         PyErr_SetString(PyExc_RuntimeError,
                         "Response content shorter than Content-Length");
@@ -126,6 +131,11 @@ db_py_request_send_trailers(db_py_request_t *request, PyObject *message)
         || db_py_request_headers(&headers, message, db_py.str.headers) == -1)
     {
         return -1;
+    }
+
+    if (db_py_request_over(request)) {
+        Py_DECREF(headers.pairs);
+        return 1;
     }
 
     part = db_part_create(request->job, PyTuple_GET_SIZE(headers.pairs),
@@ -186,6 +196,11 @@ db_py_request_send_hint(db_py_request_t *request, PyObject *message)
         }
 
         size += PyBytes_GET_SIZE(link);
+    }
+
+    if (db_py_request_over(request) || request->start) {
+        Py_DECREF(links);
+        return 1;
     }
 
     part = db_part_create(request->job, n, size, &strings);

@@ -123,4 +123,14 @@ int db_py_request_send_hint(db_py_request_t *request, PyObject *message);
 /* An endless stream that the worker's end has ended. */
 int db_py_request_stream_ended(const db_py_request_t *request);
 
+/*
+ * Whether nothing can be sent any more, which is to be asked once a message
+ * has been read: that may have run code that has ended the request.
+ */
+static inline int
+db_py_request_over(const db_py_request_t *request)
+{
+    return request->gone || request->complete;
+}
+
 #endif /* DB_PYTHON_ASGI_HTTP_H */

@@ -259,10 +259,11 @@ db_py_request_complete(db_py_request_t *request)
 int
 db_py_request_send_start(db_py_request_t *request, PyObject *message)
 {
-    int        trailers;
-    long       status;
-    db_str_t  *method;
-    PyObject  *value;
+    int               trailers;
+    long              status;
+    db_str_t         *method;
+    PyObject         *value;
+    db_py_headers_t   headers;
 
     value = db_py_member(message, db_py.str.status, NULL);
 
@@ -286,16 +287,21 @@ db_py_request_send_start(db_py_request_t *request, PyObject *message)
     trailers = db_py_flag(message, db_py.str.trailers);
 
     if (trailers == -1
-        || db_py_request_headers(&request->headers, message,
-                                 db_py.str.headers) == -1)
+        || db_py_request_headers(&headers, message, db_py.str.headers) == -1)
     {
         return -1;
+    }
+
+    if (db_py_request_over(request) || request->start) {
+        Py_DECREF(headers.pairs);
+        return 1;
     }
 
     method = &request->job->method;
 
     request->start = 1;
     request->status = status;
+    request->headers = headers;
     request->left = request->headers.length;
     request->empty = status == 204 || status == 304
                      || db_str_eq(*method, db_string("HEAD"));
@@ -424,9 +430,7 @@ db_py_request_send_body(db_py_request_t *request, PyObject *message)
         }
     }
 
-    /* converting may have run code that ended the request */
-
-    if (request->gone || request->body_sent) {
+    if (db_py_request_over(request) || request->body_sent) {
         Py_XDECREF(body);
         return 1;
     }

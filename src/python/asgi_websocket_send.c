@@ -439,7 +439,8 @@ db_py_socket_close(db_py_socket_t *socket, PyObject *message)
     PyObject  *value, *reason;
 
     if (socket->state == DB_PY_SOCKET_CONNECTING) {
-        return db_py_socket_refuse(socket);
+        return db_py_request_over(&socket->request)
+               ? 1 : db_py_socket_refuse(socket);
     }
 
     code = DB_PY_CLOSE_NORMAL;
@@ -508,7 +509,9 @@ db_py_socket_send_typed(db_py_socket_t *socket, PyObject *type,
             return -1;
         }
 
-        socket->state = DB_PY_SOCKET_DENIED;
+        if (socket->state == DB_PY_SOCKET_CONNECTING) {
+            socket->state = DB_PY_SOCKET_DENIED;
+        }
 
         return 1;
 
