@@ -280,6 +280,17 @@ def test_what_is_made_of_parts(model: type[BaseModel]) -> None:
             agree(model, dumps({name: text}))
 
 
+DAYS = ["d", "D", "ds", "DS", "da", "day", "Day", "daY", "dAy", "dAY", "DAy", "DAY"]
+DAYS += ["days", "Days", "DaYs", "dAYs", "dAYS", "DAYs", "DAYS", "dayS", "DayS", "dayss"]
+CLOCKS = ["", " 02:03", ", 23:59:59", " 24:00", " 27:3:04", ", 99999999999:3:04", " 100:00{"]
+
+
+@pytest.mark.parametrize("word", DAYS)
+def test_durations_in_days(word: str) -> None:
+    for clock in CLOCKS:
+        agree(Times, dumps({"took": f"1 {word}{clock}"}))
+
+
 @DETERMINISTIC
 @given(
     st.sampled_from(("day", "at", "took")),

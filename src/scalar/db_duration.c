@@ -177,7 +177,7 @@ db_duration_is(db_str_t text, size_t pos, char letter)
 /* A time of the day, but for the number of hours. */
 
 static const char *
-db_duration_hours(db_str_t text, size_t pos, uint64_t max, db_duration_t *d)
+db_duration_hours(db_str_t text, size_t pos, db_duration_t *d)
 {
     char            copy[16];
     size_t          i, len;
@@ -212,7 +212,7 @@ db_duration_hours(db_str_t text, size_t pos, uint64_t max, db_duration_t *d)
         hours = hours * 10 + (uint64_t) db_digit(text, i);
     }
 
-    if (hours > max) {
+    if (hours > DB_MAX_HOURS) {
         return DB_HOURS_TOO_LARGE;
     }
 
@@ -252,7 +252,8 @@ db_duration_hours(db_str_t text, size_t pos, uint64_t max, db_duration_t *d)
 static const char *
 db_duration_days(db_str_t text, size_t pos, db_duration_t *d)
 {
-    const char  *error;
+    uint64_t     days;
+    const char  *ay, *error;
 
     if (pos == text.len) {
         return DB_TOO_SHORT;
@@ -270,12 +271,17 @@ db_duration_days(db_str_t text, size_t pos, db_duration_t *d)
     }
 
     if (db_duration_is(text, ++pos, 'a')) {
-        if (!db_duration_is(text, pos + 1, 'y')) {
+
+        /* the case of "a" is that of what follows */
+
+        ay = text.data[pos] == 'a' ? "ays" : "AYS";
+
+        if (pos + 1 == text.len || text.data[pos + 1] != ay[1]) {
             return DB_INVALID_DAYS;
         }
 
         pos += 2;
-        pos += (size_t) db_duration_is(text, pos, 's');
+        pos += (pos < text.len && text.data[pos] == ay[2]);
     }
 
     pos += (pos < text.len && text.data[pos] == ',');
@@ -285,7 +291,10 @@ db_duration_days(db_str_t text, size_t pos, db_duration_t *d)
         return NULL;
     }
 
-    return db_duration_hours(text, pos, 23, d);
+    days = d->days;
+    error = db_duration_hours(text, pos, d);
+
+    return error == NULL && d->days > days ? DB_HOURS_TOO_LARGE : error;
 }
 
 
@@ -334,7 +343,7 @@ db_duration_parse(db_str_t text, db_duration_t *d)
         error = db_duration_days(text, pos, d);
 
     } else {
-        error = db_duration_hours(text, pos, DB_MAX_HOURS, d);
+        error = db_duration_hours(text, pos, d);
     }
 
     return error != NULL ? error : db_duration_normalize(d);
