@@ -436,7 +436,7 @@ def test_nginxs_unit_leaves_time_to_finish(serve: Serve) -> None:
     assert (override["ExecStop"], override["KillSignal"]) == ("", "SIGQUIT")
     assert int(override["TimeoutStopSec"]) > 30
     server = serve("deployment", workers=2)
-    assert server.client.get("/health").status_code == 200
+    until("all workers", lambda: server.client.get("/health").status_code == 200, 20)
     assert server.client.post("/notes", json={"text": "x"}).status_code == 201
 
 
