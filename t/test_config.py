@@ -227,18 +227,24 @@ def test_a_taken_port_is_said() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(ConfigError, match=f"127.0.0.1:{port}, choose another with --port"):
-            server.free_port("127.0.0.1", port)
+            with server.reserved_port("127.0.0.1", port):
+                pass
 
 
-def test_port_0_is_one_that_is_free() -> None:
-    port = server.free_port("127.0.0.1", 0)
-    assert port > 0
-    assert server.free_port("127.0.0.1", port) == port
+def test_port_0_is_one_that_is_free_and_nobody_elses_until_nginx_has_it() -> None:
+    with server.reserved_port("127.0.0.1", 0) as port:
+        with pytest.raises(OSError, match="in use"), socket.socket() as other:
+            other.bind(("127.0.0.1", port))
+        with socket.create_server(("127.0.0.1", port)) as nginx:
+            socket.create_connection(nginx.getsockname()).close()
+        with server.reserved_port("127.0.0.1", port) as again:
+            assert again == port
 
 
 def test_an_address_of_another_machine_is_said() -> None:
     with pytest.raises(ConfigError, match="--host"):
-        server.free_port("192.0.2.1", 0)
+        with server.reserved_port("192.0.2.1", 0):
+            pass
 
 
 # what is installed

@@ -60,20 +60,20 @@ def run(
 ) -> int:
     """Serves until told to stop; returns the status, with which a `final` run exits."""
     open_standard_streams()
-    try:
-        config.validate(settings)
-        nginx = installation.nginx_binary()
-        module = installation.module_file(nginx)
-        settings = replace(settings, port=free_port(settings.host, settings.port))
-    except (ConfigError, InstallationError) as exc:
-        fail(exc)
-    if os.geteuid() == 0 and settings.user is None:
-        say("warning: the workers run as root; --user names another user")
+    with contextlib.ExitStack() as stack:
+        try:
+            config.validate(settings)
+            nginx = installation.nginx_binary()
+            module = installation.module_file(nginx)
+            port = stack.enter_context(reserved_port(settings.host, settings.port))
+        except (ConfigError, InstallationError) as exc:
+            fail(exc)
+        if os.geteuid() == 0 and settings.user is None:
+            say("warning: the workers run as root; --user names another user")
 
-    with (
-        Signals(final=final) as signals,
-        private_directory(settings.user) as (directory, alive),
-    ):
+        settings = replace(settings, port=port)
+        signals = stack.enter_context(Signals(final=final))
+        directory, alive = stack.enter_context(private_directory(settings.user))
         return supervisor(settings, nginx, module, directory, alive, signals).run()
 
 
@@ -86,22 +86,28 @@ def open_standard_streams() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
-def free_port(host: str, port: int) -> int:
-    """The port to listen on, tried by binding it; 0 is any that is free."""
+@contextlib.contextmanager
+def reserved_port(host: str, port: int) -> Iterator[int]:
+    """The port to listen on, tried by binding it; 0 is any that is free.
+
+    The sockets are kept, and do not listen: nginx, which reuses addresses, can have the
+    port, and the kernel gives it to nobody who asks for any.
+    """
     addresses = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE | socket.AI_ADDRCONFIG
     )
-    for family, kind, protocol, _, address in addresses:
-        with socket.socket(family, kind, protocol) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with contextlib.ExitStack() as stack:
+        for family, kind, protocol, _, address in addresses:
+            keeper = stack.enter_context(socket.socket(family, kind, protocol))
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
-                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                keeper.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             try:
-                listener.bind((address[0], port, *address[2:]))
+                keeper.bind((address[0], port, *address[2:]))
             except OSError as exc:
                 raise ConfigError(_bind_error(host, port, exc)) from None
-            port = listener.getsockname()[1]
-    return port
+            port = keeper.getsockname()[1]
+        yield port
 
 
 def _bind_error(host: str, port: int, exc: OSError) -> str:
