@@ -16,7 +16,7 @@ until curl -fs "http://127.0.0.1:$PORT/articles" >/dev/null 2>&1; do
     sleep 1
     waited=$((waited + 1))
 
-    if [ $waited -gt 900 ] || ! kill -0 $pid 2>/dev/null; then
+    if [ $waited -gt 3600 ] || ! kill -0 $pid 2>/dev/null; then
         echo "databridge: make run did not serve" >&2
         exit 1
     fi
