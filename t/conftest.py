@@ -52,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xfail(strict=True, run=run, reason=reason))
 
         if SLOWER > 1 and item.get_closest_marker("timeout") is None:
-            item.add_marker(pytest.mark.timeout(60 * SLOWER))
+            item.add_marker(pytest.mark.timeout(300 * SLOWER))
 
 
 def _finish(servers: list[Any]) -> None:

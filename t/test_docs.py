@@ -36,6 +36,10 @@ EXAMPLES = DOCS / "examples"
 
 PAGES = (ROOT / "README.md", *DOCS.glob("*.md"))
 
+# What nginx keeps where only root may, unless it is told.
+
+TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+
 Serve = Callable[..., Nginx]
 
 
@@ -57,12 +61,15 @@ def serve(make_nginx: Callable[..., Nginx]) -> Serve:
             shutil.copy(file, server.app)
         server.write(files or {})
         text = (EXAMPLES / topic / conf).read_text()
+        own = [f"access_log {server.prefix}/access.log;"]
+        own += [f"{use}_temp_path {server.prefix}/tmp/{use};" for use in TEMPORARY]
         for place, moved in (
             ("modules/ngx_http_databridge_module.so", MODULE),
             ("/srv/app/.venv", VENV),
             ("/srv/app", server.app),
             ("/var/lib/databridge", server.app),
             ("/var/log/nginx", server.prefix),
+            ("http {", f"http {{ {' '.join(own)}"),
             ("listen 80;", f"listen 127.0.0.1:{server.port};"),
             ("127.0.0.1:8000", f"127.0.0.1:{upstream}"),
         ):
@@ -178,7 +185,7 @@ def test_the_first_app_passes_its_tests(folder: str, tests: int) -> None:
         env=server_env(),
         capture_output=True,
         text=True,
-        timeout=50 * SLOWER,
+        timeout=200 * SLOWER,
     )
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"{tests} passed" in result.stdout

@@ -21,7 +21,7 @@ def made(folder: Path, name: str = "demo") -> Path:
     return folder / name
 
 
-def done(folder: Path, *command: str, seconds: float = 50) -> str:
+def done(folder: Path, *command: str, seconds: float = 200) -> str:
     """The output of a command that succeeds there."""
     result = subprocess.run(
         command,
@@ -67,7 +67,7 @@ def test_what_it_writes_is_typed_and_formatted(tmp_path: Path) -> None:
         ["mypy", "--strict", "--config-file="],
     ):
         tool = str(VENV / "bin" / command[0])
-        done(folder, tool, *command[1:], "main.py", "test_main.py", seconds=55)
+        done(folder, tool, *command[1:], "main.py", "test_main.py")
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
