@@ -84,7 +84,7 @@ def notes(server: Nginx) -> str:
     return path.read_text() if path.exists() else ""
 
 
-def noted(server: Nginx, text: str, seconds: float = 5.0) -> None:
+def noted(server: Nginx, text: str, seconds: float = 15.0) -> None:
     until(f"{text!r} in the notes", lambda: text in notes(server), seconds)
 
 

@@ -104,7 +104,7 @@ class Peer:
     def raw(self) -> Raw:
         return Raw(self.port)
 
-    def socket(self, timeout: float = 5.0) -> WebSocket:
+    def socket(self, timeout: float = 15.0) -> WebSocket:
         return WebSocket(self.port, timeout)
 
     def ask(
@@ -134,7 +134,7 @@ class Peer:
         """Opens the gate of a case."""
         self.client.get(f"/:open?key={key}")
 
-    def noted(self, key: str, value: Any, seconds: float = 5.0) -> list[Any]:
+    def noted(self, key: str, value: Any, seconds: float = 15.0) -> list[Any]:
         """All notes, as soon as the value is among them."""
         until(f"{value!r} among the notes", lambda: value in self.notes(key), seconds)
         return self.notes(key)

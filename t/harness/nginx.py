@@ -301,7 +301,7 @@ class Nginx:
     def output(self) -> str:
         return self.stderr.text() + self.error_log.text()
 
-    def logged(self, pattern: str, seconds: float = 5.0) -> list[str]:
+    def logged(self, pattern: str, seconds: float = 15.0) -> list[str]:
         """Lines of the error log, as soon as there are any."""
         return until(f"{pattern!r} in the error log", lambda: self.error_log.find(pattern), seconds)
 

@@ -22,7 +22,7 @@ class RawResponse:
 
 
 class Raw:
-    def __init__(self, port: int, timeout: float = 5.0) -> None:
+    def __init__(self, port: int, timeout: float = 15.0) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port), timeout * SLOWER)
         self.buffer = b""
         self.received = 0

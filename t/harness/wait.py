@@ -9,7 +9,7 @@ from harness.settings import SLOWER
 T = TypeVar("T")
 
 
-def eventually(probe: Callable[[], T], seconds: float = 5.0) -> T:
+def eventually(probe: Callable[[], T], seconds: float = 15.0) -> T:
     """The probe's last value, as soon as it is true or when the time is over."""
     deadline = time.monotonic() + seconds * SLOWER
     pause = 0.001
@@ -24,7 +24,7 @@ def eventually(probe: Callable[[], T], seconds: float = 5.0) -> T:
         pause = min(pause * 2, 0.05)
 
 
-def until(what: str, probe: Callable[[], T], seconds: float = 5.0) -> T:
+def until(what: str, probe: Callable[[], T], seconds: float = 15.0) -> T:
     """Like eventually(), but running out of time fails the test."""
     value = eventually(probe, seconds)
 
