@@ -67,6 +67,22 @@ def now(awaitable):
 
 async def app(scope, receive, send):
     assert scope["type"] == "http"
+    if scope["path"] == "/own":
+        refused = []
+
+        def drive():
+            for act in (sending.close, lambda: sending.send(None)):
+                try:
+                    act()
+                except ValueError:
+                    refused.append(act)
+
+        await send({**START, "headers": []})
+        sending = send(Message(drive, type=BODY["type"], body=b"x" * 10_000_000, more_body=True))
+        await sending
+        await send({**BODY, "body": b"%d" % len(refused)})
+        return
+
     if scope["path"] == "/":
         await send(START)
         await send(BODY)
@@ -108,3 +124,8 @@ def test_what_a_message_does_while_it_is_read_counts(app: StartApp, how: str, wh
         assert how == "end" or (answer.status_code, answer.content) == (200, b"ok")
     assert server.client.get("/").content == b"ok"
     assert server.workers() == workers
+
+
+def test_what_sends_a_message_is_not_driven_from_within(app: StartApp) -> None:
+    server = app(APP)
+    assert server.client.get("/own").content == b"x" * 10_000_000 + b"2"

@@ -27,6 +27,7 @@ struct db_py_op_s {
     PyObject              *future;    /* waited for */
     PyObject              *iter;      /* of the future */
     unsigned               sends:1;
+    unsigned               trying:1;  /* reading a message may run code */
 };
 
 
@@ -90,6 +91,7 @@ db_py_op(const db_py_op_ops_t *ops, PyObject *request, PyObject *message)
     op->future = NULL;
     op->iter = NULL;
     op->sends = message != NULL;
+    op->trying = 0;
 
     return (PyObject *) op;
 }
@@ -309,7 +311,9 @@ db_py_op_step(db_py_op_t *op, PyObject **result)
 {
     int  rc;
 
+    op->trying = 1;
     rc = db_py_op_try(op, result);
+    op->trying = 0;
 
     if (rc == 0) {
         rc = db_py_op_wait(op);
@@ -353,16 +357,20 @@ db_py_op_stepped(db_py_op_t *op, PySendResult status, PyObject **result)
 }
 
 
+/* As a coroutine refuses to be driven from within, or once more. */
+
 static int
-db_py_op_reused(db_py_op_t *op)
+db_py_op_refuses(const db_py_op_t *op)
 {
-    if (op->request) {
-        return 0;
+    if (op->trying) {
+        PyErr_SetString(PyExc_ValueError, "coroutine already executing");
+
+    } else if (op->request == NULL) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "cannot reuse already awaited coroutine");
     }
 
-    PyErr_SetString(PyExc_RuntimeError,
-                    "cannot reuse already awaited coroutine");
-    return 1;
+    return op->trying || op->request == NULL;
 }
 
 
@@ -375,7 +383,7 @@ db_py_op_send(PyObject *self, PyObject *arg, PyObject **result)
     op = (db_py_op_t *) self;
     *result = NULL;
 
-    if (db_py_op_reused(op)) {
+    if (db_py_op_refuses(op)) {
         return PYGEN_ERROR;
     }
 
@@ -406,7 +414,7 @@ db_py_op_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
         return NULL;
     }
 
-    if (db_py_op_reused(op)) {
+    if (db_py_op_refuses(op)) {
         return NULL;
     }
 
@@ -420,7 +428,15 @@ db_py_op_throw(PyObject *self, PyObject *const *args, Py_ssize_t nargs)
 static PyObject *
 db_py_op_close(PyObject *self, PyObject *unused)
 {
-    db_py_op_finish((db_py_op_t *) self);
+    db_py_op_t  *op;
+
+    op = (db_py_op_t *) self;
+
+    if (op->trying && db_py_op_refuses(op)) {
+        return NULL;
+    }
+
+    db_py_op_finish(op);
 
     Py_RETURN_NONE;
 }
