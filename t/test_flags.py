@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import os
 import subprocess
 from pathlib import Path
 
@@ -65,7 +66,10 @@ def plain() -> set[str]:
 
 
 @pytest.mark.parametrize("flag", FLAGS, ids=lambda flag: flag.name)
-def test_the_option_and_its_variable_mean_the_directive(flag: Flag, plain: set[str]) -> None:
+def test_the_option_and_its_variable_mean_the_directive(
+    flag: Flag, plain: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)  # who may name another user
     value = VALUES.get(flag.field)
     by_option = config(flag.name, *([value] if value else []))
     by_variable = config(**{flag.variable: value or "1"})

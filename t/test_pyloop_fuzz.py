@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from databridge.loop import Loop
@@ -224,8 +224,13 @@ def history(loop: Any, program: list[tuple[list[Op], int]]) -> list[tuple[Any, .
     return machine.log
 
 
-@pytest.mark.timeout(120)
-@settings(max_examples=200, deadline=None)
+@pytest.mark.timeout(900)
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(PROGRAMS)
 def test_all_happens_in_asyncio_s_order(program: list[tuple[list[Op], int]]) -> None:
     assert history(OurLoop(), program) == history(TheirLoop(), program)
