@@ -832,7 +832,9 @@ def test_one_application_fails_and_another_serves(start: StartHost) -> None:
 def test_factories(start: StartHost) -> None:
     host = start(HELLO + "def make(): return app\ndef broken(): 1 / 0\n", options=OPTIONS)
     assert host.fetch(app=1).body == b"hello"
-    assert host.apps[2]["error"] == b"main:broken: ZeroDivisionError: division by zero"
+    assert host.apps[2]["error"] == (
+        b"main:broken: main:broken() failed: ZeroDivisionError: division by zero"
+    )
     assert host.apps[3]["error"].endswith(b"no WSGI application: say interface=asgi")
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from harness.wait import eventually, until
 
 LISTEN = "0A"
-BEGAN = 19  # of the fields of /proc/PID/stat behind the name
+THREADS, BEGAN = 17, 19  # of the fields of /proc/PID/stat behind the name
 
 HELD = 100
 
@@ -22,9 +22,14 @@ _born: dict[int, str] = {}  # when those began that were seen as children
 
 
 def alive(pid: int) -> bool:
-    """Whether the process runs; a zombie does not, nor a later one with its number."""
+    """Whether the process runs; a later one with its number is another.
+
+    Neither does a zombie, unless threads of it are still about to end: they have its sockets.
+    """
     stat = _stat(pid)
-    return stat[:1] not in ([], ["Z"]) and stat[BEGAN] == _born.get(pid, stat[BEGAN])
+    if not stat or (stat[0] == "Z" and int(stat[THREADS]) < 2):
+        return False
+    return stat[BEGAN] == _born.get(pid, stat[BEGAN])
 
 
 def children(pid: int) -> list[int]:
