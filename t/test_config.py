@@ -399,29 +399,32 @@ workers = int(conf.split("worker_processes ")[1].split(";")[0])
 notify = int(os.environ["DATABRIDGE_NOTIFY_FD"])
 plays = os.environ["PLAYS"]
 
+def say(line):
+    os.write(1, line.encode() + b"\\n")  # in one piece, as its parent writes as well
+
 def quit(*args):
-    print("quit", flush=True)
+    say("quit")
     if plays != "stubborn":
         sys.exit(0)
 
 def terminate(*args):
-    print("term", flush=True)
+    say("term")
     if plays == "stubborn":
         os._exit(0)
 
 if plays == "slow":
-    print("deaf", flush=True)
+    say("deaf")
     sys.stdin = open(os.environ["TMPDIR"] + "/../go")
 
 signal.signal(signal.SIGQUIT, quit)
 signal.signal(signal.SIGTERM, terminate)
-signal.signal(signal.SIGHUP, lambda *args: print("hup", flush=True))
+signal.signal(signal.SIGHUP, lambda *args: say("hup"))
 
 if plays == "refusing":
     sys.exit(3)
 if plays == "checking":
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    print("checking", flush=True)
+    say("checking")
     time.sleep(60)
 with open(conf.split("pid ")[1].split(";")[0], "w") as file:
     file.write(str(os.getpid()))
@@ -431,10 +434,10 @@ else:
     with open(os.environ["DATABRIDGE_REPORT"], "w") as file:
         file.write('{"docs": "/docs"}')
     os.write(notify, b"ready\\n" * workers)
-print("up", flush=True)
+say("up")
 if plays == "dying":
     worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
-    print("worker", worker.pid, flush=True)
+    say(f"worker {worker.pid}")
     os.kill(os.getpid(), signal.SIGKILL)
 while True:
     time.sleep(60)
