@@ -1,7 +1,9 @@
 """The wheel's extension modules; all else stands in pyproject.toml."""
 
+import os
 import subprocess
 import sys
+from copy import copy
 from glob import glob
 
 from setuptools import Extension, setup
@@ -66,6 +68,12 @@ class Build(build_ext):
                 )
                 self.extensions.remove(extension)
         super().build_extensions()
+
+    def build_extension(self, ext: Extension) -> None:
+        """With objects of its own: extensions that share sources are built side by side."""
+        own = copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name)
+        super(Build, own).build_extension(ext)
 
     def includes(self, library: str) -> bool:
         command = [*self.compiler.compiler_so, "-x", "c++", "-fsyntax-only", "-"]
