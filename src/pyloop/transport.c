@@ -315,22 +315,20 @@ pyloop_transport_start(PyObject *op, PyObject *waiter)
 }
 
 
-int
-pyloop_transport_read(pyloop_transport_t *tr)
+/* The kind's method runs when the descriptor is ready. */
+
+static int
+pyloop_transport_watch(pyloop_transport_t *tr, uint32_t event,
+    PyMethodDef *method)
 {
     PyObject  *callback, *handle;
 
-    if (tr->reading || tr->ended || tr->kind->read.ml_meth == NULL) {
-        return 0;
-    }
-
-    callback = PyCFunction_New((PyMethodDef *) &tr->kind->read,
-                               (PyObject *) tr);
+    callback = PyCFunction_New(method, (PyObject *) tr);
     if (callback == NULL) {
         return -1;
     }
 
-    handle = pyloop_watch(tr->loop, tr->fd, EPOLLIN, callback, tr->context);
+    handle = pyloop_watch(tr->loop, tr->fd, event, callback, tr->context);
     Py_DECREF(callback);
 
     if (handle == NULL) {
@@ -338,6 +336,24 @@ pyloop_transport_read(pyloop_transport_t *tr)
     }
 
     Py_DECREF(handle);
+
+    return 0;
+}
+
+
+int
+pyloop_transport_read(pyloop_transport_t *tr)
+{
+    if (tr->reading || tr->ended || tr->kind->read.ml_meth == NULL) {
+        return 0;
+    }
+
+    if (pyloop_transport_watch(tr, EPOLLIN,
+                               (PyMethodDef *) &tr->kind->read)
+        == -1)
+    {
+        return -1;
+    }
 
     tr->reading = 1;
     tr->loop->polled = 0;
@@ -362,26 +378,16 @@ pyloop_transport_unread(pyloop_transport_t *tr)
 int
 pyloop_transport_write(pyloop_transport_t *tr)
 {
-    PyObject  *callback, *handle;
-
     if (tr->writing) {
         return 0;
     }
 
-    callback = PyCFunction_New((PyMethodDef *) &tr->kind->write,
-                               (PyObject *) tr);
-    if (callback == NULL) {
+    if (pyloop_transport_watch(tr, EPOLLOUT,
+                               (PyMethodDef *) &tr->kind->write)
+        == -1)
+    {
         return -1;
     }
-
-    handle = pyloop_watch(tr->loop, tr->fd, EPOLLOUT, callback, tr->context);
-    Py_DECREF(callback);
-
-    if (handle == NULL) {
-        return -1;
-    }
-
-    Py_DECREF(handle);
 
     tr->writing = 1;
 
