@@ -10,11 +10,23 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+import hypothesis
 import pytest
 from pymongo import MongoClient
 
 from harness import SLOWER, MongoServer, Nginx, Server, Uvicorn
 from harness.asgi import KIT, PEERS, UVICORN_FAILS, Peer
+
+# the same examples each time, whatever a busy machine makes of their times
+
+hypothesis.settings.register_profile(
+    "same",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+hypothesis.settings.load_profile("same")
 
 # a shell has its background jobs ignore it, and so would all that tests start
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -160,24 +160,25 @@ def test_a_replaced_response_still_runs_its_background_task() -> None:
     assert (body, events) == (b"mine", ["background"])
 
 
+async def endless(closed: list[bool]) -> AsyncGenerator[bytes, None]:
+    try:
+        while True:
+            yield b"x"
+            await asyncio.sleep(0)
+    finally:
+        closed.append(True)
+
+
 @pytest.mark.parametrize("spec", ["2.3", "2.4"])
 def test_a_replaced_endless_stream_is_ended(spec: str) -> None:
     closed: list[bool] = []
-
-    async def endless() -> AsyncGenerator[bytes, None]:
-        try:
-            while True:
-                yield b"x"
-                await asyncio.sleep(0)
-        finally:
-            closed.append(True)
 
     async def dispatch(request: Request, call_next: CallNext) -> Response:
         await call_next(request)
         return PlainTextResponse("mine")
 
     async def main() -> bytes:
-        stream = endless()
+        stream = endless(closed)
         async with asyncio.timeout(5):
             _, body = await call(around(StreamingResponse(stream), dispatch), spec=spec)
         await stream.aclose()
@@ -295,21 +296,13 @@ def test_cancelling_the_task_cancels_the_handler(spec: str, where: str) -> None:
 def test_a_send_that_fails_ends_the_stream(spec: str) -> None:
     closed: list[bool] = []
 
-    async def chunks() -> AsyncGenerator[bytes, None]:
-        try:
-            while True:
-                yield b"x"
-                await asyncio.sleep(0)
-        finally:
-            closed.append(True)
-
     async def sent(message: Message) -> None:
         if message.get("body"):
             raise OSError("the client has left")
 
     async def main() -> None:
         async with asyncio.timeout(5):
-            stream = chunks()
+            stream = endless(closed)
             try:
                 await call(around(StreamingResponse(stream), passing), spec=spec, sent=sent)
             finally:

@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import pytest
 from bson import ObjectId
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 from pymongo import MongoClient
@@ -368,21 +368,13 @@ def same(path: str, store: Store, query: dict[str, Any], sort: str) -> None:
     assert "next" not in page
 
 
-HYPOTHESIS = settings(
-    max_examples=150,
-    derandomize=True,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-
-
-@HYPOTHESIS
+@settings(max_examples=150)
 @given(query=FILTERS, sort=SORTS)
 def test_a_list_is_what_mongodb_finds(store: Store, query: dict[str, Any], sort: str) -> None:
     same("/plain", store, query, sort)
 
 
-@HYPOTHESIS
+@settings(max_examples=150)
 @given(query=FILTERS, sort=SORTS)
 def test_indexes_change_nothing_of_what_is_found(
     store: Store, query: dict[str, Any], sort: str
@@ -390,7 +382,7 @@ def test_indexes_change_nothing_of_what_is_found(
     same("/indexed", store, query, sort)
 
 
-@settings(HYPOTHESIS, max_examples=40)
+@settings(max_examples=40)
 @given(query=LEAF, sort=SORTS, limit=st.integers(3, 60), path=st.sampled_from(["plain", "indexed"]))
 def test_pages_by_after_are_the_whole_list(
     store: Store, query: dict[str, Any], sort: str, limit: int, path: str
@@ -409,7 +401,7 @@ def test_pages_by_after_are_the_whole_list(
     assert ids(found) == ids(store.finds(query, sort))
 
 
-@settings(HYPOTHESIS, max_examples=40)
+@settings(max_examples=40)
 @given(
     names=st.lists(st.sampled_from([*FIELDS, "author", "comments", "id"]), min_size=1, max_size=4)
 )

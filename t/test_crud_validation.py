@@ -12,19 +12,11 @@ from typing import Annotated, Any
 from uuid import UUID, uuid4
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from harness.oracle import TOO_BIG, Oracle
-
-DETERMINISTIC = settings(
-    derandomize=True,
-    database=None,
-    deadline=None,
-    max_examples=400,
-    suppress_health_check=list(HealthCheck),
-)
 
 
 class Scalars(BaseModel):
@@ -506,19 +498,19 @@ def documents(model: type[BaseModel], values: st.SearchStrategy[Any]) -> st.Sear
     return st.fixed_dictionaries({}, optional={name: values for name in names})
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(documents(Scalars, SCALARS))
 def test_found_scalars(document: Any) -> None:
     agree(Scalars, dumps(document))
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(documents(Required, JSON))
 def test_found_required(document: Any) -> None:
     agree(Required, dumps(document))
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(documents(Constrained, SCALARS))
 def test_found_constraints(document: Any) -> None:
     agree(Constrained, dumps(document))
@@ -534,7 +526,7 @@ NODES = st.recursive(
 )
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(
     st.fixed_dictionaries(
         {"name": NAMES},
@@ -556,7 +548,7 @@ def test_found_nested(document: Any) -> None:
     agree(Nested, dumps(document))
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(
     st.integers(-(10**14), 10**15)
     | st.floats(-1e14, 1e15)
@@ -567,7 +559,7 @@ def test_found_timestamps(value: float) -> None:
     agree(Scalars, dumps({"d": repr(value)}))
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(st.binary(max_size=24) | st.text('{}[]",:\\utrue0123eE.- \n', max_size=24).map(str.encode))
 def test_found_bytes(body: bytes) -> None:
     # json.loads() looks for UTF-16 and UTF-32 in these; JSON is UTF-8

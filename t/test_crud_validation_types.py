@@ -20,7 +20,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, JsonValue, cond
 from pydantic.alias_generators import to_camel
 
 from harness.oracle import Oracle
-from test_crud_validation import DETERMINISTIC, JSON, SCALARS, VALUES, dumps
+from test_crud_validation import JSON, SCALARS, VALUES, dumps
 
 
 class Color(Enum):
@@ -207,8 +207,6 @@ class Either(BaseModel):
     last_name: int = 0
 
 
-FEWER = settings(DETERMINISTIC, max_examples=150)
-
 ORACLE = Oracle(
     (Choices, Kept, Times, Money, Data, StrictOnes, Unions, Tuples, Tree, Aliased, ByName, Either)
 )
@@ -291,7 +289,7 @@ def test_durations_in_days(word: str) -> None:
         agree(Times, dumps({"took": f"1 {word}{clock}"}))
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(
     st.sampled_from(("day", "at", "took")),
     st.integers(-(10**13), 10**13)
@@ -308,7 +306,7 @@ def test_found_times(name: str, value: Any) -> None:
     agree(Times, dumps({name: value}))
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(
     st.decimals(allow_nan=False, allow_infinity=False).map(str)
     | st.decimals(-1000, 1000, places=3).map(str)
@@ -327,7 +325,7 @@ CHOSEN = st.sampled_from(
 )
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(
     st.fixed_dictionaries(
         {},
@@ -341,7 +339,7 @@ def test_found_choices(document: Any) -> None:
     agree(Choices, dumps(document))
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(st.fixed_dictionaries({}, optional={name: JSON for name in Kept.model_fields}))
 def test_found_in_any(document: Any) -> None:
     agree(Kept, dumps(document))
@@ -361,7 +359,7 @@ NAMES = sorted(
 ALIASED = st.dictionaries(st.sampled_from(NAMES), SCALARS | st.just([1]), max_size=8)
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(
     st.sampled_from((Aliased, ByName, Either)),
     ALIASED.flatmap(lambda outer: ALIASED.map(lambda inner: {**outer, "inner": inner})) | ALIASED,
@@ -410,7 +408,7 @@ SMALL = st.integers(-1, 9) | st.sampled_from(
 PARTIES = SMALL | POINTS | st.lists(SMALL | POINTS, max_size=3)
 
 
-@FEWER
+@settings(max_examples=150)
 @given(
     st.fixed_dictionaries(
         {}, optional=dict.fromkeys(sorted(set(Unions.model_fields) - {"tree"}), PARTIES | SCALARS)
@@ -428,14 +426,14 @@ TREES = st.recursive(
 )
 
 
-@DETERMINISTIC
+@settings(max_examples=400)
 @given(TREES)
 def test_found_unions_within_unions(document: Any) -> None:
     agree(Tree, dumps(document))
     agree(Unions, dumps({"tree": document}))
 
 
-@FEWER
+@settings(max_examples=150)
 @given(
     st.fixed_dictionaries(
         {}, optional=dict.fromkeys(Tuples.model_fields, st.lists(PARTIES, max_size=4) | PARTIES)

@@ -557,13 +557,7 @@ def generated(document: dict[str, Any], url: str) -> Iterator[tuple[str, Any]]:
         assert isinstance(result, Ok), result
         operation = result.ok()
 
-        @hypothesis.settings(
-            max_examples=25,
-            deadline=None,
-            database=None,
-            derandomize=True,
-            suppress_health_check=list(hypothesis.HealthCheck),
-        )
+        @hypothesis.settings(max_examples=25)
         @hypothesis.given(case=operation.as_strategy())
         def requests(case: Any) -> None:
             case.call_and_validate(

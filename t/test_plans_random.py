@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from harness.nginx import Nginx
@@ -171,14 +171,7 @@ def operations(pair: Pair) -> Operations:
 
 
 def check(pair: Pair, operations: Operations, examples: int) -> None:
-    @settings(
-        max_examples=examples,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=(Phase.generate,),
-        suppress_health_check=list(HealthCheck),
-    )
+    @settings(max_examples=examples, phases=(Phase.generate,))
     @given(operations.requests())
     def one(asked: tuple[str, str, list[tuple[str, str]], bytes | None]) -> None:
         pair.same(*asked, kind=None)

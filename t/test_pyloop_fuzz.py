@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from databridge.loop import Loop
@@ -225,12 +225,7 @@ def history(loop: Any, program: list[tuple[list[Op], int]]) -> list[tuple[Any, .
 
 
 @pytest.mark.timeout(900)
-@settings(
-    max_examples=200,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=200)
 @given(PROGRAMS)
 def test_all_happens_in_asyncio_s_order(program: list[tuple[list[Op], int]]) -> None:
     assert history(OurLoop(), program) == history(TheirLoop(), program)

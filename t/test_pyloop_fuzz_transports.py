@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from databridge.loop import Loop
@@ -273,12 +273,7 @@ def history(loop: Any, program: Program) -> Any:
 
 
 @pytest.mark.timeout(900)
-@settings(
-    max_examples=150,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+@settings(max_examples=150)
 @given(PROGRAMS)
 def test_protocols_hear_the_same(program: Program) -> None:
     assert history(Loop(), program) == history(asyncio.SelectorEventLoop(), program)

@@ -149,7 +149,7 @@ def make_route(pattern: str, methods: list[str] | None) -> Route:
     return route
 
 
-@settings(max_examples=800, derandomize=True, deadline=None, database=None)
+@settings(max_examples=800)
 @given(
     table=st.lists(ROUTES, min_size=1, max_size=12),
     paths=st.lists(PATHS, min_size=1, max_size=12),
