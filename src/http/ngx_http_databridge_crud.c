@@ -49,6 +49,9 @@ static ngx_int_t ngx_http_databridge_crud_scope(ngx_http_request_t *r,
     db_crud_call_t *call);
 static ngx_int_t ngx_http_databridge_crud_store(
     ngx_http_databridge_crud_t *crud);
+static ngx_int_t ngx_http_databridge_crud_later(
+    ngx_http_databridge_crud_t *crud);
+static void ngx_http_databridge_crud_answered(db_store_op_t *op);
 static void ngx_http_databridge_crud_work(void *data, ngx_log_t *log);
 static void ngx_http_databridge_crud_worked(ngx_event_t *ev);
 static void ngx_http_databridge_crud_done(db_store_op_t *op);
@@ -276,6 +279,7 @@ ngx_http_databridge_crud_adopt(db_crud_call_t *call, db_store_t *store)
 
     call->op.data = c;
     call->op.done = ngx_http_databridge_crud_done;
+    call->op.answered = ngx_http_databridge_crud_answered;
 
     return c;
 }
@@ -408,7 +412,6 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
 {
     ngx_msec_t                     timeout;
     db_store_op_t                 *op;
-    ngx_thread_task_t             *task;
     ngx_http_databridge_worker_t  *worker;
 
     worker = ngx_http_databridge_worker;
@@ -424,23 +427,14 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
 
         db_store_read(crud->store, op);
 
-        if (op->status != DB_STORE_LATER) {
+        if (op->status != DB_STORE_LATER && op->status != DB_STORE_ASKED) {
             ngx_http_databridge_metric_store(op, crud->since);
             return NGX_OK;
         }
 
-        op->deadline = crud->since
-                       + (timeout ? timeout : NGX_HTTP_DATABRIDGE_READ_TIME)
-                         * 1000000ull;
-
-        task = &crud->task;
-        task->ctx = crud;
-        task->handler = ngx_http_databridge_crud_work;
-        task->event.data = crud;
-        task->event.handler = ngx_http_databridge_crud_worked;
-
-        if (ngx_thread_task_post(worker->conf->store_pool, task) != NGX_OK) {
-            op->status = DB_STORE_BUSY;
+        if (op->status == DB_STORE_LATER
+            && ngx_http_databridge_crud_later(crud) != NGX_OK)
+        {
             return NGX_OK;
         }
 
@@ -459,6 +453,53 @@ ngx_http_databridge_crud_store(ngx_http_databridge_crud_t *crud)
     }
 
     return NGX_DONE;
+}
+
+
+/* A thread of the store pool reads; else NGX_ERROR, and the store is busy. */
+
+static ngx_int_t
+ngx_http_databridge_crud_later(ngx_http_databridge_crud_t *crud)
+{
+    ngx_msec_t          timeout;
+    db_store_op_t      *op;
+    ngx_thread_task_t  *task;
+
+    op = &crud->call->op;
+    timeout = db_crud_timeout(crud->call->crud);
+
+    op->deadline = crud->since
+                   + (timeout ? timeout : NGX_HTTP_DATABRIDGE_READ_TIME)
+                     * 1000000ull;
+
+    task = &crud->task;
+    task->ctx = crud;
+    task->handler = ngx_http_databridge_crud_work;
+    task->event.data = crud;
+    task->event.handler = ngx_http_databridge_crud_worked;
+
+    if (ngx_thread_task_post(ngx_http_databridge_worker->conf->store_pool,
+                             task)
+        != NGX_OK)
+    {
+        op->status = DB_STORE_BUSY;
+        return NGX_ERROR;
+    }
+
+    return NGX_OK;
+}
+
+
+static void
+ngx_http_databridge_crud_answered(db_store_op_t *op)
+{
+    ngx_http_databridge_crud_t *crud = op->data;
+
+    if (op->status != DB_STORE_LATER
+        || ngx_http_databridge_crud_later(crud) != NGX_OK)
+    {
+        ngx_http_databridge_crud_complete(crud);
+    }
 }
 
 

@@ -22,6 +22,11 @@ static ngx_int_t ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
     ngx_http_databridge_main_conf_t *dmcf);
 static ngx_int_t ngx_http_databridge_open_wake(
     ngx_http_databridge_worker_t *worker);
+static ngx_connection_t *ngx_http_databridge_watch_fd(ngx_cycle_t *cycle,
+    ngx_fd_t fd, ngx_event_handler_pt handler, void *data);
+static void ngx_http_databridge_watch_store(ngx_cycle_t *cycle,
+    ngx_http_databridge_store_t *store);
+static void ngx_http_databridge_store_event(ngx_event_t *rev);
 static void ngx_http_databridge_prepare(ngx_http_databridge_worker_t *worker);
 static void ngx_http_databridge_start(ngx_http_databridge_worker_t *worker);
 static ngx_int_t ngx_http_databridge_python_conf(
@@ -164,31 +169,11 @@ ngx_http_databridge_worker_create(ngx_cycle_t *cycle,
 static ngx_int_t
 ngx_http_databridge_open_wake(ngx_http_databridge_worker_t *worker)
 {
-    ngx_log_t         *log;
-    ngx_event_t       *rev;
     ngx_connection_t  *c;
 
-    log = worker->cycle->log;
-
-    c = ngx_get_connection(worker->bridge.nginx_fd, log);
+    c = ngx_http_databridge_watch_fd(worker->cycle, worker->bridge.nginx_fd,
+                                     ngx_http_databridge_wake, worker);
     if (c == NULL) {
-        return NGX_ERROR;
-    }
-
-    c->data = worker;
-
-    rev = c->read;
-    rev->handler = ngx_http_databridge_wake;
-    rev->log = log;
-    c->write->log = log;
-
-    /* not a client: no alert when it is still open at exit */
-
-    rev->channel = 1;
-    c->write->channel = 1;
-
-    if (ngx_add_event(rev, NGX_READ_EVENT, NGX_CLEAR_EVENT) != NGX_OK) {
-        ngx_free_connection(c);
         return NGX_ERROR;
     }
 
@@ -197,6 +182,74 @@ ngx_http_databridge_open_wake(ngx_http_databridge_worker_t *worker)
     c->idle = 1;
 
     return NGX_OK;
+}
+
+
+static ngx_connection_t *
+ngx_http_databridge_watch_fd(ngx_cycle_t *cycle, ngx_fd_t fd,
+    ngx_event_handler_pt handler, void *data)
+{
+    ngx_event_t       *rev;
+    ngx_connection_t  *c;
+
+    c = ngx_get_connection(fd, cycle->log);
+    if (c == NULL) {
+        return NULL;
+    }
+
+    c->data = data;
+
+    rev = c->read;
+    rev->handler = handler;
+    rev->log = cycle->log;
+    c->write->log = cycle->log;
+
+    /* not a client: no alert when it is still open at exit */
+
+    rev->channel = 1;
+    c->write->channel = 1;
+
+    if (ngx_add_event(rev, NGX_READ_EVENT, NGX_CLEAR_EVENT) != NGX_OK) {
+        ngx_free_connection(c);
+        return NULL;
+    }
+
+    return c;
+}
+
+
+/* Without events all of its reads are the store pool's. */
+
+static void
+ngx_http_databridge_watch_store(ngx_cycle_t *cycle,
+    ngx_http_databridge_store_t *store)
+{
+    int  fd;
+
+    fd = db_store_fd(store->store);
+
+    if (fd != -1
+        && ngx_http_databridge_watch_fd(cycle, fd,
+                                        ngx_http_databridge_store_event, store)
+           != NULL)
+    {
+        db_store_watch(store->store);
+    }
+}
+
+
+static void
+ngx_http_databridge_store_event(ngx_event_t *rev)
+{
+    ngx_connection_t             *c;
+    ngx_http_databridge_store_t  *store;
+
+    c = rev->data;
+    store = c->data;
+
+    if (store->store) {
+        db_store_event(store->store);
+    }
 }
 
 
@@ -225,6 +278,10 @@ ngx_http_databridge_prepare(ngx_http_databridge_worker_t *worker)
             store->store = db_store_open(ngx_http_databridge_str(store->uri),
                                          ngx_http_databridge_store_log, log,
                                          error, sizeof(error));
+
+            if (store->store) {
+                ngx_http_databridge_watch_store(worker->cycle, store);
+            }
         }
 
         if (store->store
@@ -616,7 +673,11 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     store = worker->conf->stores.elts;
 
     for (i = 0; i < worker->conf->stores.nelts; i++) {
-        store[i].store = worker->python.stores[i].store;
+
+        if (store[i].store == NULL && worker->python.stores[i].store) {
+            store[i].store = worker->python.stores[i].store;
+            ngx_http_databridge_watch_store(worker->cycle, &store[i]);
+        }
     }
 
     worker->apps = ready;

@@ -12,7 +12,7 @@
 
 
 /* Raised when db_store.h or this file changes: a driver may be a file. */
-#define DB_STORE_DRIVER  6
+#define DB_STORE_DRIVER  7
 
 
 typedef struct {
@@ -31,6 +31,9 @@ typedef struct {
                            size_t size);
     void        (*read)(db_store_t *store, db_store_op_t *op);
     void        (*cycle_end)(db_store_t *store);
+    int         (*fd)(db_store_t *store);       /* these three, or NULL */
+    void        (*watch)(db_store_t *store);
+    void        (*event)(db_store_t *store);
     void        (*work)(db_store_t *store, db_store_op_t *op);
     void        (*worked)(db_store_t *store, db_store_op_t *op);
     void        (*submit)(db_store_t *store, db_store_op_t *op);

@@ -122,6 +122,27 @@ db_store_cycle_end(db_store_t *store)
 }
 
 
+int
+db_store_fd(db_store_t *store)
+{
+    return store->driver->fd ? store->driver->fd(store) : -1;
+}
+
+
+void
+db_store_watch(db_store_t *store)
+{
+    store->driver->watch(store);
+}
+
+
+void
+db_store_event(db_store_t *store)
+{
+    store->driver->event(store);
+}
+
+
 void
 db_store_work(db_store_t *store, db_store_op_t *op)
 {

@@ -9,8 +9,9 @@
  *   - threads of the store's own carry out what was submitted: SQLite's one
  *     writer commits in groups, MongoDB's writers wait for its answers.
  *
- * An operation is owned by whoever filled it in until it is submitted, by
- * the store until its done() is called, then by the receiver of done().
+ * An operation is owned by whoever filled it in until it is submitted, or
+ * ASKED, by the store until its done() or answered() is called, then by the
+ * receiver of that.
  */
 
 #ifndef DB_STORE_H
@@ -186,6 +187,7 @@ typedef enum {
     DB_STORE_MISMATCH,       /* of another version than was asked for */
     DB_STORE_DECLINED,       /* modify() would not have it */
     DB_STORE_LATER,          /* not within the budget: use db_store_work() */
+    DB_STORE_ASKED,          /* answered() is called with another one */
     DB_STORE_BUSY,           /* locked by somebody for too long */
     DB_STORE_AWAY,           /* its file, or its server, is out of reach */
     DB_STORE_TIMEOUT,        /* no answer in time: a write may be done */
@@ -220,8 +222,8 @@ struct db_store_op_s {
                                             done(): the one whose done() is
                                             called next, at once, or NULL */
     uint64_t                asked;       /* the store's: when, in ns */
-    uint64_t                state;       /* the store's: what a LIST with a
-                                            total has met; 0: unknown */
+    uint64_t                state;       /* the store's: what is known of a
+                                            read already; 0: nothing */
     db_store_kind_t         kind;
     const db_collection_t  *collection;
 
@@ -290,6 +292,7 @@ struct db_store_op_s {
                                             arena of out */
 
     void                  (*done)(db_store_op_t *op);
+    void                  (*answered)(db_store_op_t *op);
     void                   *data;        /* the caller's */
 };
 
@@ -357,9 +360,23 @@ int db_store_catalog(db_store_t *store, db_arena_t *arena,
     db_catalog_entry_t **first, char *error, size_t size);
 
 /*
+ * The nginx thread only, and once: a descriptor, which stays the store's,
+ * that is readable when db_store_event() is to be called, or -1.
+ */
+int db_store_fd(db_store_t *store);
+
+/* The nginx thread only: it is watched from now on, edge-triggered or not. */
+void db_store_watch(db_store_t *store);
+
+/* The nginx thread only: calls answered() of what has got its answer. */
+void db_store_event(db_store_t *store);
+
+/*
  * The nginx thread only.  Runs GET or LIST at once inside the cycle's read
  * transaction and leaves op->status; DB_STORE_LATER when it was not cheap
- * enough, with op->out as it was before.  Does not call done().
+ * enough, with op->out as it was before; or, where db_store_fd() is watched,
+ * DB_STORE_ASKED: the answer has to come, and may be LATER.  Calls neither
+ * done() nor answered().
  */
 void db_store_read(db_store_t *store, db_store_op_t *op);
 

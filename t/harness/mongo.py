@@ -113,12 +113,10 @@ class Between(_Listener):
         server = socket.create_connection(("127.0.0.1", self.to))
         self.connections.append(server)
 
-        for ends in ((connection, server), (server, connection)):
+        for ends in ((connection, server, False), (server, connection, True)):
             threading.Thread(target=self._pass, args=ends, daemon=True).start()
 
-    def _pass(self, source: socket.socket, target: socket.socket) -> None:
-        back = source.getpeername()[1] == self.to
-
+    def _pass(self, source: socket.socket, target: socket.socket, back: bool) -> None:
         try:
             while size := self._read(source, 4):
                 message = size + self._read(source, int.from_bytes(size, "little") - 4)
@@ -128,11 +126,18 @@ class Between(_Listener):
                 else:
                     self.asked.append(message)
 
-                target.sendall(message)
+                if not back and (own := self.own_answer(message)):
+                    source.sendall(own)
+                else:
+                    target.sendall(message)
 
             target.shutdown(socket.SHUT_WR)
         except OSError:
             return
+
+    def own_answer(self, message: bytes) -> bytes:
+        """What the server need not be asked."""
+        return b""
 
     def _read(self, source: socket.socket, size: int) -> bytes:
         data = b""

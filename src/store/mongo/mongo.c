@@ -19,9 +19,6 @@
 #include <time.h>
 
 
-#define DB_MONGO_ARENA  2048
-
-
 uint64_t
 db_mongo_now(void)
 {
@@ -68,10 +65,8 @@ db_mongo_call(db_mongo_call_t *call)
     switch (call->op->kind) {
 
     case DB_STORE_GET:
-        return db_mongo_get(call);
-
     case DB_STORE_LIST:
-        return db_mongo_list(call);
+        return db_mongo_find(call);
 
     case DB_STORE_INSERT:
         return db_mongo_insert(call);
@@ -79,6 +74,18 @@ db_mongo_call(db_mongo_call_t *call)
     default:
         return db_mongo_change(call);
     }
+}
+
+
+unsigned
+db_mongo_pool_size(const db_mongo_t *store)
+{
+    int32_t  size;
+
+    size = mongoc_uri_get_option_as_int32(store->uri, MONGOC_URI_MAXPOOLSIZE,
+                                          DB_MONGO_POOL);
+
+    return size > 0 ? (unsigned) size : DB_MONGO_POOL;
 }
 
 
@@ -95,6 +102,9 @@ db_mongo_pool(db_mongo_t *store, bson_error_t *error)
         if (store->pool) {
             mongoc_client_pool_set_error_api(store->pool,
                                              MONGOC_ERROR_API_VERSION_2);
+            mongoc_client_pool_max_size(store->pool,
+                                        db_mongo_pool_size(store)
+                                        - store->direct.max);
         }
     }
 
@@ -123,8 +133,7 @@ db_mongo_is_late(db_mongo_call_t *call)
     }
 
     if (call->started - op->asked > DB_MONGO_WAIT * 1000000ull) {
-        db_mongo_log_away(store, "it is too slow", "operations have waited too"
-                          " long for those before them");
+        db_mongo_log_late(store);
         op->status = DB_STORE_BUSY;
         return 1;
     }
@@ -133,22 +142,62 @@ db_mongo_is_late(db_mongo_call_t *call)
 }
 
 
+void
+db_mongo_call_init(db_mongo_call_t *call, db_mongo_t *store,
+    db_store_op_t *op, db_arena_t *arena)
+{
+    memset(call, 0, sizeof(db_mongo_call_t));
+
+    call->store = store;
+    call->op = op;
+    call->arena = arena;
+    call->started = db_mongo_now();
+    call->len = op->out ? op->out->len : 0;
+
+    op->version = 0;
+    op->created = 0;
+    op->conflict = NULL;
+    op->item = 0;
+}
+
+
+void
+db_mongo_end(db_mongo_call_t *call, db_store_status_t status)
+{
+    db_store_op_t  *op;
+
+    op = call->op;
+    op->status = status;
+
+    if (status != DB_STORE_OK && op->out) {
+        op->out->len = call->len;
+
+    } else if (op->out && op->out->failed) {
+        op->status = DB_STORE_FAILED;
+    }
+}
+
+
 /* Any thread that may block. */
 
 static void
 db_mongo_run(db_mongo_t *store, db_store_op_t *op)
 {
-    size_t                 len;
+    db_arena_t            *arena;
     db_mongo_call_t        call;
-    mongoc_client_t       *client;
     mongoc_client_pool_t  *pool;
 
-    memset(&call, 0, sizeof(call));
-    call.store = store;
-    call.op = op;
-    call.started = db_mongo_now();
+    arena = db_arena_create(DB_MONGO_ARENA);
+
+    if (arena == NULL) {
+        op->status = DB_STORE_FAILED;
+        return;
+    }
+
+    db_mongo_call_init(&call, store, op, arena);
 
     if (db_mongo_is_late(&call)) {
+        db_arena_destroy(arena);
         return;
     }
 
@@ -158,51 +207,23 @@ db_mongo_run(db_mongo_t *store, db_store_op_t *op)
         atomic_store(&store->failed, db_mongo_now());
         db_mongo_log_away(store, "it cannot be used", call.error.message);
         op->status = DB_STORE_AWAY;
-        return;
-    }
 
-    client = mongoc_client_pool_try_pop(pool);
-
-    if (client == NULL) {
+    } else if ((call.client = mongoc_client_pool_try_pop(pool)) == NULL) {
         db_mongo_log_away(store, "all its connections are in use", "raise"
                           " maxPoolSize in its URI");
         op->status = DB_STORE_BUSY;
-        return;
-    }
-
-    op->version = 0;
-    op->created = 0;
-    op->conflict = NULL;
-    op->item = 0;
-
-    len = op->out ? op->out->len : 0;
-    call.arena = db_arena_create(DB_MONGO_ARENA);
-
-    if (call.arena == NULL) {
-        op->status = DB_STORE_FAILED;
 
     } else {
-        call.client = client;
-        bson_init(&call.reply);
-
-        op->status = db_mongo_call(&call);
+        db_mongo_end(&call, db_mongo_call(&call));
 
         if (call.collection) {
             mongoc_collection_destroy(call.collection);
         }
 
-        bson_destroy(&call.reply);
-        db_arena_destroy(call.arena);
+        mongoc_client_pool_push(pool, call.client);
     }
 
-    mongoc_client_pool_push(pool, client);
-
-    if (op->status != DB_STORE_OK && op->out) {
-        op->out->len = len;
-
-    } else if (op->out && op->out->failed) {
-        op->status = DB_STORE_FAILED;
-    }
+    db_arena_destroy(arena);
 }
 
 
@@ -221,6 +242,10 @@ db_mongo_writer(void *data)
         if (op == NULL) {
             if (store->stop) {
                 break;
+            }
+
+            if (db_mongo_direct_work(store)) {
+                continue;
             }
 
             pthread_cond_wait(&store->cond, &store->mutex);
@@ -422,6 +447,8 @@ db_mongo_close(db_store_t *base)
         pthread_join(store->threads[--store->nthreads], NULL);
     }
 
+    db_mongo_direct_done(store);
+
     if (store->pool) {
         mongoc_client_pool_destroy(store->pool);
     }
@@ -461,6 +488,7 @@ db_mongo_open(db_str_t uri, db_log_pt log, void *log_ctx, char *error,
     store->log = log;
     store->log_ctx = log_ctx;
     store->tail = &store->queue;
+    db_mongo_direct_init(&store->direct);
 
     if (db_mongo_configure(store, uri, error, size) != DB_OK) {
         free(store);
@@ -548,7 +576,8 @@ static void
 db_mongo_read(db_store_t *base, db_store_op_t *op)
 {
     op->asked = db_mongo_now();
-    op->status = DB_STORE_LATER;
+    op->state = 0;
+    op->status = db_mongo_direct((db_mongo_t *) base, op);
 }
 
 
@@ -612,6 +641,9 @@ const db_store_driver_t  db_mongo_driver = {
     .catalog = db_mongo_catalog,
     .read = db_mongo_read,
     .cycle_end = db_mongo_cycle_end,
+    .fd = db_mongo_fd,
+    .watch = db_mongo_watch,
+    .event = db_mongo_event,
     .work = db_mongo_work,
     .worked = db_mongo_worked,
     .submit = db_mongo_submit,

@@ -40,6 +40,14 @@ db_mongo_log_away(db_mongo_t *store, const char *what, const char *why)
 }
 
 
+void
+db_mongo_log_late(db_mongo_t *store)
+{
+    db_mongo_log_away(store, "it is too slow", "operations have waited too"
+                      " long for those before them");
+}
+
+
 static db_store_status_t
 db_mongo_server_status(uint32_t code)
 {
@@ -88,8 +96,8 @@ db_mongo_server_status(uint32_t code)
 }
 
 
-static db_store_status_t
-db_mongo_status(db_mongo_call_t *call)
+db_store_status_t
+db_mongo_status(const db_mongo_call_t *call)
 {
     const bson_error_t  *error;
 

@@ -179,6 +179,32 @@ db_mongo_create_indexes(db_mongo_call_t *call)
 }
 
 
+static db_mongo_ready_t *
+db_mongo_readiness(db_mongo_t *store, const db_collection_t *collection)
+{
+    db_mongo_ready_t  *ready;
+
+    ready = atomic_load(&store->collections);
+
+    while (ready && ready->collection != collection) {
+        ready = ready->next;
+    }
+
+    return ready;
+}
+
+
+int
+db_mongo_is_ready(db_mongo_t *store, const db_collection_t *collection)
+{
+    db_mongo_ready_t  *ready;
+
+    ready = db_mongo_readiness(store, collection);
+
+    return ready == NULL || atomic_load(&ready->ready);
+}
+
+
 db_store_status_t
 db_mongo_make_ready(db_mongo_call_t *call)
 {
@@ -187,11 +213,7 @@ db_mongo_make_ready(db_mongo_call_t *call)
     db_mongo_ready_t   *ready;
     db_store_status_t   status;
 
-    ready = atomic_load(&call->store->collections);
-
-    while (ready && ready->collection != call->op->collection) {
-        ready = ready->next;
-    }
+    ready = db_mongo_readiness(call->store, call->op->collection);
 
     if (ready == NULL || atomic_load(&ready->ready)) {
         return DB_STORE_OK;

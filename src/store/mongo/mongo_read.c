@@ -1,7 +1,10 @@
 /*
- * GET and LIST.  Filters and options are written as bytes and only looked at
- * by libbson; documents go from its bytes to JSON text at once.  Runs on any
- * thread that may block, with a client of its own.
+ * GET and LIST, as steps: a command, and what is made of its reply.  Filters
+ * and options are written as bytes and only looked at by libbson; documents
+ * go from its bytes to JSON text at once.
+ *
+ * Who takes the steps may block and has a client of the driver's, or is the
+ * nginx thread with a connection of its own (mongo_direct.c).
  *
  * What one reply holds is asked for by a command: a cursor of the driver's,
  * which is for the rest, copies the description of the server once more, and
@@ -15,15 +18,6 @@
 
 
 #define DB_MONGO_BATCH  1000         /* documents of a reply */
-
-
-/* What there is of a page. */
-
-typedef struct {
-    size_t       start;               /* in the answer */
-    uint64_t     n;                   /* documents */
-    db_value_t  *last;                /* of the page: what it is sorted by */
-} db_mongo_page_t;
 
 
 int
@@ -87,44 +81,61 @@ db_mongo_command(db_mongo_call_t *call, db_buf_t *text, db_str_t kind)
     start = db_bson_begin(text);
     db_bson_value(text, kind, &name);
 
+    if (call->client == NULL) {
+
+        /* the driver would write it */
+
+        name.text = (db_str_t) { call->store->database,
+                                 strlen(call->store->database) };
+        db_bson_value(text, db_string("$db"), &name);
+    }
+
     return start;
 }
 
 
-/*
- * The documents that a command finds are in call->reply; *rest: a cursor for
- * more, or 0.
- */
-
 static db_store_status_t
-db_mongo_ask(db_mongo_call_t *call, db_buf_t *text, size_t start,
-    bson_iter_t *documents, uint64_t *rest)
+db_mongo_command_end(db_mongo_call_t *call, db_buf_t *text, size_t start)
 {
-    bson_t       command;
-    bson_iter_t  reply, cursor, batch;
-
     db_bson_integer(text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
     db_bson_end(text, start);
 
-    if (db_mongo_bson(&command, text) != DB_OK) {
+    return text->failed ? db_mongo_no_memory(call) : DB_STORE_OK;
+}
+
+
+static db_store_status_t
+db_mongo_find_command(db_mongo_call_t *call, db_buf_t *text,
+    const db_buf_t *filter, const db_buf_t *members)
+{
+    size_t  start;
+
+    if (filter->failed || members->failed) {
         return db_mongo_no_memory(call);
     }
 
-    bson_destroy(&call->reply);
+    start = db_mongo_command(call, text, db_string("find"));
+    db_bson_name(text, DB_BSON_OBJECT, db_string("filter"));
+    db_buf_append(text, filter->data, filter->len);
+    db_buf_append(text, members->data, members->len);
 
-    if (!mongoc_client_read_command_with_opts(call->client,
-                                              call->store->database, &command,
-                                              NULL, NULL, &call->reply,
-                                              &call->error))
-    {
-        return db_mongo_failed(call, "a read");
-    }
+    return db_mongo_command_end(call, text, start);
+}
 
-    if (!bson_iter_init_find(&reply, &call->reply, "cursor")
-        || !bson_iter_recurse(&reply, &cursor)
+
+/* The documents of a reply; *rest: a cursor for more, or 0. */
+
+static db_store_status_t
+db_mongo_documents(db_mongo_call_t *call, const bson_t *reply,
+    bson_iter_t *documents, uint64_t *rest)
+{
+    bson_iter_t  iter, cursor, batch;
+
+    if (!bson_iter_init_find(&iter, reply, "cursor")
+        || !bson_iter_recurse(&iter, &cursor)
         || !bson_iter_find(&cursor, "firstBatch")
         || !bson_iter_recurse(&cursor, documents)
-        || !bson_iter_recurse(&reply, &batch)
+        || !bson_iter_recurse(&iter, &batch)
         || !bson_iter_find(&batch, "id"))
     {
         db_mongo_log(call->store, DB_LOG_ERROR, "a read",
@@ -138,25 +149,23 @@ db_mongo_ask(db_mongo_call_t *call, db_buf_t *text, size_t start,
 }
 
 
-static db_store_status_t
-db_mongo_find(db_mongo_call_t *call, const db_buf_t *filter,
-    const db_buf_t *members, bson_iter_t *documents, uint64_t *rest)
-{
-    size_t    start;
-    db_buf_t  text;
+/* By the driver.  The reply is to be destroyed in any case. */
 
-    if (filter->failed || members->failed) {
+static db_store_status_t
+db_mongo_ask(db_mongo_call_t *call, const db_buf_t *text, bson_t *reply)
+{
+    bson_t  command;
+
+    if (db_mongo_bson(&command, text) != DB_OK) {
+        bson_init(reply);
         return db_mongo_no_memory(call);
     }
 
-    db_buf_init(&text, call->arena, filter->len + members->len + 128);
-
-    start = db_mongo_command(call, &text, db_string("find"));
-    db_bson_name(&text, DB_BSON_OBJECT, db_string("filter"));
-    db_buf_append(&text, filter->data, filter->len);
-    db_buf_append(&text, members->data, members->len);
-
-    return db_mongo_ask(call, &text, start, documents, rest);
+    return mongoc_client_read_command_with_opts(call->client,
+                                                call->store->database,
+                                                &command, NULL, NULL, reply,
+                                                &call->error)
+           ? DB_STORE_OK : db_mongo_failed(call, "a read");
 }
 
 
@@ -176,16 +185,30 @@ db_mongo_next(bson_iter_t *documents, bson_t *found)
 }
 
 
-/* The one document of an id, in call->reply. */
-
 static db_store_status_t
-db_mongo_find_one(db_mongo_call_t *call, db_buf_t *members, bson_t *found)
+db_mongo_first(db_mongo_call_t *call, const bson_t *reply, bson_t *found)
 {
-    size_t              start;
-    db_buf_t            by_id;
     uint64_t            rest;
     bson_iter_t         documents;
     db_store_status_t   status;
+
+    status = db_mongo_documents(call, reply, &documents, &rest);
+
+    if (status == DB_STORE_OK && !db_mongo_next(&documents, found)) {
+        status = DB_STORE_NOT_FOUND;
+    }
+
+    return status;
+}
+
+
+/* For the one document of an id; NOT_FOUND: there can be none. */
+
+static db_store_status_t
+db_mongo_find_one(db_mongo_call_t *call, db_buf_t *text, db_buf_t *members)
+{
+    size_t    start;
+    db_buf_t  by_id;
 
     if (db_mongo_by_id(call, &by_id, &start) != DB_OK) {
         return DB_STORE_NOT_FOUND;
@@ -196,24 +219,19 @@ db_mongo_find_one(db_mongo_call_t *call, db_buf_t *members, bson_t *found)
     db_bson_integer(members, db_string("limit"), 1);
     db_bson_bool(members, db_string("singleBatch"), 1);
 
-    status = db_mongo_find(call, &by_id, members, &documents, &rest);
-
-    if (status == DB_STORE_OK && !db_mongo_next(&documents, found)) {
-        status = DB_STORE_NOT_FOUND;
-    }
-
-    return status;
+    return db_mongo_find_command(call, text, &by_id, members);
 }
 
 
 db_store_status_t
 db_mongo_look(db_mongo_call_t *call, int whole, db_str_t *bson)
 {
-    bson_t              found;
+    bson_t              found, reply;
     size_t              start;
-    db_buf_t            members;
+    db_buf_t            text, members;
     db_store_status_t   status;
 
+    db_buf_init(&text, call->arena, 512);
     db_buf_init(&members, call->arena, 64);
 
     if (!whole) {
@@ -223,7 +241,17 @@ db_mongo_look(db_mongo_call_t *call, int whole, db_str_t *bson)
         db_bson_end(&members, start);
     }
 
-    status = db_mongo_find_one(call, &members, &found);
+    status = db_mongo_find_one(call, &text, &members);
+
+    if (status != DB_STORE_OK) {
+        return status;
+    }
+
+    status = db_mongo_ask(call, &text, &reply);
+
+    if (status == DB_STORE_OK) {
+        status = db_mongo_first(call, &reply, &found);
+    }
 
     if (status == DB_STORE_OK) {
         *bson = db_arena_str(call->arena, db_mongo_bytes(&found));
@@ -232,6 +260,8 @@ db_mongo_look(db_mongo_call_t *call, int whole, db_str_t *bson)
             status = db_mongo_no_memory(call);
         }
     }
+
+    bson_destroy(&reply);
 
     return status;
 }
@@ -321,22 +351,34 @@ db_mongo_members(db_mongo_call_t *call, db_buf_t *out)
 }
 
 
-db_store_status_t
-db_mongo_get(db_mongo_call_t *call)
+static db_store_status_t
+db_mongo_get_ask(db_mongo_call_t *call, db_buf_t *text)
 {
-    bson_t              found;
-    db_buf_t            members;
-    db_store_status_t   status;
+    db_buf_t  members;
 
     db_buf_init(&members, call->arena, 64);
     db_mongo_members(call, &members);
 
-    status = db_mongo_find_one(call, &members, &found);
-
-    return status == DB_STORE_OK ? db_mongo_tell(call, &found,
-                                                 &call->op->version)
-                                 : status;
+    return db_mongo_find_one(call, text, &members);
 }
+
+
+static db_store_status_t
+db_mongo_get_answer(db_mongo_call_t *call, const bson_t *reply)
+{
+    bson_t              found;
+    db_store_status_t   status;
+
+    status = db_mongo_first(call, reply, &found);
+
+    return status == DB_STORE_OK
+           ? db_mongo_tell(call, &found, &call->op->version) : status;
+}
+
+
+static const db_mongo_step_t  db_mongo_get = {
+    db_mongo_get_ask, db_mongo_get_answer
+};
 
 
 /* The filter of a list, with "after" of what follows its place. */
@@ -362,64 +404,67 @@ db_mongo_list_filter(db_mongo_call_t *call, db_buf_t *out, int after)
  */
 
 static db_store_status_t
-db_mongo_count(db_mongo_call_t *call)
+db_mongo_count_ask(db_mongo_call_t *call, db_buf_t *text)
 {
-    char                index[DB_BSON_INDEX];
+    char    index[DB_BSON_INDEX];
+    size_t  start, pipeline, stage, group, sum;
+
+    start = db_mongo_command(call, text, db_string("aggregate"));
+
+    db_bson_name(text, DB_BSON_ARRAY, db_string("pipeline"));
+    pipeline = db_bson_begin(text);
+
+    db_bson_name(text, DB_BSON_OBJECT, db_bson_index(index, 0));
+    stage = db_bson_begin(text);
+    db_bson_name(text, DB_BSON_OBJECT, db_string("$match"));
+    db_mongo_list_filter(call, text, 0);
+    db_bson_end(text, stage);
+
+    db_bson_name(text, DB_BSON_OBJECT, db_bson_index(index, 1));
+    stage = db_bson_begin(text);
+    db_bson_name(text, DB_BSON_OBJECT, db_string("$group"));
+    group = db_bson_begin(text);
+    db_bson_integer(text, db_string("_id"), 1);
+    db_bson_name(text, DB_BSON_OBJECT, db_string("n"));
+    sum = db_bson_begin(text);
+    db_bson_integer(text, db_string("$sum"), 1);
+    db_bson_end(text, sum);
+    db_bson_end(text, group);
+    db_bson_end(text, stage);
+
+    db_bson_end(text, pipeline);
+
+    db_bson_name(text, DB_BSON_OBJECT, db_string("cursor"));
+    db_bson_end(text, db_bson_begin(text));
+
+    return db_mongo_command_end(call, text, start);
+}
+
+
+static db_store_status_t
+db_mongo_count_answer(db_mongo_call_t *call, const bson_t *reply)
+{
     bson_t              counted;
-    size_t              start, pipeline, stage, group, sum;
-    db_buf_t            text;
-    uint64_t            rest;
-    bson_iter_t         documents, total;
+    bson_iter_t         total;
     db_store_status_t   status;
 
-    db_buf_init(&text, call->arena, 512);
-
-    start = db_mongo_command(call, &text, db_string("aggregate"));
-
-    db_bson_name(&text, DB_BSON_ARRAY, db_string("pipeline"));
-    pipeline = db_bson_begin(&text);
-
-    db_bson_name(&text, DB_BSON_OBJECT, db_bson_index(index, 0));
-    stage = db_bson_begin(&text);
-    db_bson_name(&text, DB_BSON_OBJECT, db_string("$match"));
-    db_mongo_list_filter(call, &text, 0);
-    db_bson_end(&text, stage);
-
-    db_bson_name(&text, DB_BSON_OBJECT, db_bson_index(index, 1));
-    stage = db_bson_begin(&text);
-    db_bson_name(&text, DB_BSON_OBJECT, db_string("$group"));
-    group = db_bson_begin(&text);
-    db_bson_integer(&text, db_string("_id"), 1);
-    db_bson_name(&text, DB_BSON_OBJECT, db_string("n"));
-    sum = db_bson_begin(&text);
-    db_bson_integer(&text, db_string("$sum"), 1);
-    db_bson_end(&text, sum);
-    db_bson_end(&text, group);
-    db_bson_end(&text, stage);
-
-    db_bson_end(&text, pipeline);
-
-    db_bson_name(&text, DB_BSON_OBJECT, db_string("cursor"));
-    db_bson_end(&text, db_bson_begin(&text));
-
-    status = db_mongo_ask(call, &text, start, &documents, &rest);
-
-    if (status != DB_STORE_OK) {
-        return status;
-    }
+    status = db_mongo_first(call, reply, &counted);
 
     /* no document, no group */
 
     call->op->total = 0;
 
-    if (db_mongo_next(&documents, &counted)
-        && bson_iter_init_find(&total, &counted, "n"))
-    {
+    if (status == DB_STORE_OK && bson_iter_init_find(&total, &counted, "n")) {
         call->op->total = (uint64_t) bson_iter_as_int64(&total);
     }
 
-    return DB_STORE_OK;
+    return status == DB_STORE_NOT_FOUND ? DB_STORE_OK : status;
 }
+
+
+static const db_mongo_step_t  db_mongo_count = {
+    db_mongo_count_ask, db_mongo_count_answer
+};
 
 
 /* One more than the page has, to see whether there are more. */
@@ -556,14 +601,15 @@ db_mongo_last(db_mongo_call_t *call, const bson_t *found)
 /* The next document of the page; the one behind it is not told. */
 
 static db_store_status_t
-db_mongo_page(db_mongo_call_t *call, db_mongo_page_t *page,
-    const bson_t *found)
+db_mongo_page(db_mongo_call_t *call, const bson_t *found)
 {
     uint64_t            version;
     db_store_op_t      *op;
+    db_mongo_page_t    *page;
     db_store_status_t   status;
 
     op = call->op;
+    page = &call->page;
 
     if (page->n++ >= op->limit) {
         op->last = page->last;
@@ -585,6 +631,36 @@ db_mongo_page(db_mongo_call_t *call, db_mongo_page_t *page,
     }
 
     return status;
+}
+
+
+/* A page with an end, or before any, says how many there are in all. */
+
+static int
+db_mongo_page_counts(const db_store_op_t *op, const db_mongo_page_t *page)
+{
+    return op->after == NULL && page->n <= op->limit
+           && (page->n || op->skip == 0);
+}
+
+
+static void
+db_mongo_list_end(db_mongo_call_t *call)
+{
+    db_store_op_t  *op;
+
+    op = call->op;
+
+    if (!op->count) {
+        return;
+    }
+
+    if (db_mongo_page_counts(op, &call->page)) {
+        op->total = op->skip + call->page.n;
+
+    } else {
+        call->step = &db_mongo_count;
+    }
 }
 
 
@@ -615,56 +691,109 @@ db_mongo_kill_cursor(db_mongo_call_t *call, uint64_t id)
 }
 
 
+static db_store_status_t
+db_mongo_list_ask(db_mongo_call_t *call, db_buf_t *text)
+{
+    db_buf_t  filter, members;
+
+    db_buf_init(&filter, call->arena, 256);
+    db_mongo_list_filter(call, &filter, call->op->after != NULL);
+
+    db_buf_init(&members, call->arena, 256);
+    db_mongo_list_options(call, &members);
+
+    return db_mongo_find_command(call, text, &filter, &members);
+}
+
+
 /* LATER when one reply does not hold the page. */
 
 static db_store_status_t
-db_mongo_list_at_once(db_mongo_call_t *call, const db_buf_t *filter,
-    const db_buf_t *members, db_mongo_page_t *page)
+db_mongo_list_answer(db_mongo_call_t *call, const bson_t *reply)
 {
     bson_t              found;
     uint64_t            rest;
     bson_iter_t         documents;
     db_store_status_t   status;
 
-    status = db_mongo_find(call, filter, members, &documents, &rest);
+    status = db_mongo_documents(call, reply, &documents, &rest);
 
-    if (status == DB_STORE_OK && rest) {
-        db_mongo_kill_cursor(call, rest);
+    if (status != DB_STORE_OK) {
+        return status;
+    }
+
+    if (rest) {
+        if (call->client) {
+            db_mongo_kill_cursor(call, rest);
+        }
+
         return DB_STORE_LATER;
     }
 
     /* as JSON they are a little longer, mostly */
 
-    (void) db_buf_reserve(call->op->out,
-                          call->reply.len + call->reply.len / 4);
+    (void) db_buf_reserve(call->op->out, reply->len + reply->len / 4);
 
     while (status == DB_STORE_OK && db_mongo_next(&documents, &found)) {
-        status = db_mongo_page(call, page, &found);
+        status = db_mongo_page(call, &found);
+    }
+
+    if (status == DB_STORE_OK) {
+        db_mongo_list_end(call);
     }
 
     return status;
 }
 
 
+static const db_mongo_step_t  db_mongo_list = {
+    db_mongo_list_ask, db_mongo_list_answer
+};
+
+
+db_store_status_t
+db_mongo_first_step(db_mongo_call_t *call)
+{
+    db_store_op_t  *op;
+
+    op = call->op;
+
+    if (op->kind == DB_STORE_GET) {
+        call->step = &db_mongo_get;
+        return DB_STORE_OK;
+    }
+
+    op->last = NULL;
+    call->page = (db_mongo_page_t) { .start = op->out->len };
+    call->step = &db_mongo_list;
+
+    return op->limit < DB_MONGO_BATCH ? DB_STORE_OK : DB_STORE_LATER;
+}
+
+
+/* What no one reply holds. */
+
 static db_store_status_t
-db_mongo_list_on(db_mongo_call_t *call, const db_buf_t *filter,
-    const db_buf_t *members, db_mongo_page_t *page)
+db_mongo_list_on(db_mongo_call_t *call)
 {
     bson_t              by, opts;
     size_t              start;
-    db_buf_t            text;
+    db_buf_t            filter, members;
     const bson_t       *found;
     mongoc_cursor_t    *cursor;
     db_store_status_t   status;
 
-    db_buf_init(&text, call->arena, members->len + 64);
-    start = db_bson_begin(&text);
-    db_buf_append(&text, members->data, members->len);
-    db_bson_integer(&text, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
-    db_bson_end(&text, start);
+    db_buf_init(&filter, call->arena, 256);
+    db_mongo_list_filter(call, &filter, call->op->after != NULL);
 
-    if (members->failed || db_mongo_bson(&by, filter) != DB_OK
-        || db_mongo_bson(&opts, &text) != DB_OK)
+    db_buf_init(&members, call->arena, 256);
+    start = db_bson_begin(&members);
+    db_mongo_list_options(call, &members);
+    db_bson_integer(&members, db_string("maxTimeMS"), DB_MONGO_TIME_LIMIT);
+    db_bson_end(&members, start);
+
+    if (db_mongo_bson(&by, &filter) != DB_OK
+        || db_mongo_bson(&opts, &members) != DB_OK)
     {
         return db_mongo_no_memory(call);
     }
@@ -674,7 +803,7 @@ db_mongo_list_on(db_mongo_call_t *call, const db_buf_t *filter,
                                               &opts, NULL);
 
     while (status == DB_STORE_OK && mongoc_cursor_next(cursor, &found)) {
-        status = db_mongo_page(call, page, found);
+        status = db_mongo_page(call, found);
     }
 
     if (status == DB_STORE_OK && mongoc_cursor_error(cursor, &call->error)) {
@@ -683,55 +812,87 @@ db_mongo_list_on(db_mongo_call_t *call, const db_buf_t *filter,
 
     mongoc_cursor_destroy(cursor);
 
+    if (status == DB_STORE_OK) {
+        db_mongo_list_end(call);
+    }
+
     return status;
 }
 
 
-/* A page with an end, or before any, says how many there are in all. */
-
-static int
-db_mongo_page_counts(const db_store_op_t *op, const db_mongo_page_t *page)
+static db_store_status_t
+db_mongo_take_step(db_mongo_call_t *call)
 {
-    return op->after == NULL && page->n <= op->limit
-           && (page->n || op->skip == 0);
+    bson_t                  reply;
+    db_buf_t                text;
+    db_store_status_t       status;
+    const db_mongo_step_t  *step;
+
+    step = call->step;
+    call->step = NULL;
+
+    db_buf_init(&text, call->arena, 512);
+    status = step->ask(call, &text);
+
+    if (status != DB_STORE_OK) {
+        return status;
+    }
+
+    status = db_mongo_ask(call, &text, &reply);
+
+    if (status == DB_STORE_OK) {
+        status = step->answer(call, &reply);
+    }
+
+    bson_destroy(&reply);
+
+    return status;
+}
+
+
+/* With the reply to the first question, when the nginx thread has left it. */
+
+static db_store_status_t
+db_mongo_resume(db_mongo_call_t *call)
+{
+    bson_t                  reply;
+    uint32_t                len;
+    const uint8_t          *data;
+    const db_mongo_step_t  *step;
+
+    data = (const uint8_t *) (uintptr_t) call->op->state;
+    memcpy(&len, data, sizeof(len));
+
+    step = call->step;
+    call->step = NULL;
+
+    return bson_init_static(&reply, data, BSON_UINT32_FROM_LE(len))
+           ? step->answer(call, &reply) : DB_STORE_FAILED;
 }
 
 
 db_store_status_t
-db_mongo_list(db_mongo_call_t *call)
+db_mongo_find(db_mongo_call_t *call)
 {
-    db_buf_t            filter, members;
-    db_store_op_t      *op;
-    db_mongo_page_t     page;
-    db_store_status_t   status;
+    db_store_status_t  status;
 
-    op = call->op;
-    op->last = NULL;
+    status = db_mongo_first_step(call);
 
-    db_buf_init(&filter, call->arena, 256);
-    db_mongo_list_filter(call, &filter, op->after != NULL);
-
-    db_buf_init(&members, call->arena, 256);
-    db_mongo_list_options(call, &members);
-
-    page = (db_mongo_page_t) { .start = op->out->len };
-
-    status = op->limit < DB_MONGO_BATCH
-             ? db_mongo_list_at_once(call, &filter, &members, &page)
-             : DB_STORE_LATER;
-
-    if (status == DB_STORE_LATER) {
-        status = db_mongo_list_on(call, &filter, &members, &page);
+    if (status == DB_STORE_OK && call->op->state) {
+        status = db_mongo_resume(call);
     }
 
-    if (status != DB_STORE_OK || !op->count) {
-        return status;
-    }
+    for ( ;; ) {
 
-    if (db_mongo_page_counts(op, &page)) {
-        op->total = op->skip + page.n;
-        return DB_STORE_OK;
-    }
+        if (status == DB_STORE_LATER) {
+            call->step = NULL;
+            status = db_mongo_list_on(call);
 
-    return db_mongo_count(call);
+        } else if (status == DB_STORE_OK && call->step) {
+            status = db_mongo_take_step(call);
+
+        } else {
+            return status;
+        }
+    }
 }
