@@ -49,24 +49,53 @@ db_sqlite_call(sqlite3_str *sql, const char *function, const db_path_t *path)
 
 /*
  * Datetimes in microseconds of UTC.  SQLite's own functions keep three digits
- * of a second, so the fraction, six digits or none, is taken apart.
+ * of a second, know no offset beyond 14 hours and no year that one leads out
+ * of the four digits: they are given neither the fraction, six digits or
+ * none, nor the offset, whose sign goes with its hours and its minutes.
  */
 
 static void
 db_sqlite_time(sqlite3_str *sql, const db_path_t *path)
 {
-    sqlite3_str_appendall(sql, "coalesce(strftime('%s', substr(");
+    size_t  i;
+
+    static const char  *const pieces[] = {
+        "coalesce((strftime('%s', substr(",
+        ", 1, 19)) - iif(substr(",
+        ", -6, 1) IN ('+', '-'), substr(",
+        ", -6, 3) * 3600 + (substr(",
+        ", -6, 1) || substr(",
+        ", -2)) * 60, 0)) * 1000000 + iif(substr(",
+        ", 20, 1) = '.', CAST(substr(",
+        ", 21, 6) AS INTEGER), 0), -9e999)"
+    };
+
+    for (i = 0; i < sizeof(pieces) / sizeof(pieces[0]); i++) {
+        if (i) {
+            db_sqlite_call(sql, "json_extract", path);
+        }
+
+        sqlite3_str_appendall(sql, pieces[i]);
+    }
+}
+
+
+/*
+ * SQLite ends the text of a JSON string at a NUL.  One that has any, in the
+ * only way that JSON can write it, is read with U+FFFF, which is no character,
+ * in their places; a backslash of the text's own is kept apart from theirs.
+ */
+
+static void
+db_sqlite_text(sqlite3_str *sql, const db_path_t *path)
+{
+    sqlite3_str_appendall(sql, "iif(doc GLOB '*\\u0000*', replace("
+                          "json_extract(replace(replace(doc -> ");
+    db_sqlite_path(sql, path);
+    sqlite3_str_appendall(sql, ", '\\\\', '\\u005c'), '\\u0000', '\\uffff'),"
+                          " '$'), char(65535), char(0)), ");
     db_sqlite_call(sql, "json_extract", path);
-    sqlite3_str_appendall(sql, ", 1, 19) || substr(");
-    db_sqlite_call(sql, "json_extract", path);
-    sqlite3_str_appendall(sql, ", iif(substr(");
-    db_sqlite_call(sql, "json_extract", path);
-    sqlite3_str_appendall(sql, ", 20, 1) = '.', 27, 20))) * 1000000"
-                          " + iif(substr(");
-    db_sqlite_call(sql, "json_extract", path);
-    sqlite3_str_appendall(sql, ", 20, 1) = '.', CAST(substr(");
-    db_sqlite_call(sql, "json_extract", path);
-    sqlite3_str_appendall(sql, ", 21, 6) AS INTEGER), 0), -9e999)");
+    sqlite3_str_appendall(sql, ")");
 }
 
 
@@ -87,7 +116,14 @@ db_sqlite_key(sqlite3_str *sql, const db_path_t *path, db_value_kind_t kind)
     db_sqlite_call(sql, "json_type", path);
     sqlite3_str_appendall(sql, " WHEN 'true' THEN x'01' WHEN 'false' THEN"
                           " x'00' ELSE coalesce(");
-    db_sqlite_call(sql, "json_extract", path);
+
+    if (kind == DB_VALUE_TEXT) {
+        db_sqlite_text(sql, path);
+
+    } else {
+        db_sqlite_call(sql, "json_extract", path);
+    }
+
     sqlite3_str_appendall(sql, ", -9e999) END");
 }
 

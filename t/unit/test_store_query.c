@@ -254,6 +254,83 @@ the_keys_of_the_last_one_have_their_types(void **state)
 
 
 static void
+add(fixture_t *f, const char *name, const char *document)
+{
+    call_t  call;
+
+    call_init(&call, DB_STORE_INSERT, name, document);
+    call.op.collection = &indexed;
+    db_store_submit(f->store, &call.op);
+    call_wait(&call);
+    assert_int_equal(call.op.status, DB_STORE_OK);
+}
+
+
+/* SQLite's own functions know no offset beyond 14 hours, and four digits. */
+
+static void
+moments_have_their_place_whatever_their_offset(void **state)
+{
+    char        name[2] = "a", document[64];
+    size_t      i, len;
+    call_t      call;
+    db_key_t    sort[] = { { { t_step, 1 }, DB_VALUE_TIME, 0 },
+                           { id, DB_VALUE_TEXT, 0 } };
+    fixture_t  *f = *state;
+
+    static const struct {
+        const char  *text;
+        int64_t      us;
+    } times[] = {
+        { "0001-01-01T00:00:00+23:59", -62135683140000000 },
+        { "0001-01-01T00:00:00Z", -62135596800000000 },
+        { "1969-12-31T23:59:59.999999-00:00", -1 },
+        { "1970-01-02T03:04:05.000006+00:30", 95645000006 },
+        { "2024-01-01T23:59:00+23:59", 1704067200000000 },
+        { "2024-01-01T00:00:00.000001", 1704067200000001 },
+        { "2023-12-31T19:30:00.000002-04:30", 1704067200000002 },
+        { "2023-12-31T01:00:00-23:00", 1704067200000000 },
+        { "9999-12-31T23:59:59.999999Z", 253402300799999999 },
+        { "9999-12-31T23:59:59-23:59", 253402387139000000 }
+    };
+
+    prepare(f, &indexed);
+
+    for (i = 0; i < sizeof(times) / sizeof(times[0]); i++) {
+        name[0] = (char) ('a' + i);
+        snprintf(document, sizeof(document), "{\"t\":\"%s\"}",
+                 times[i].text);
+        add(f, name, document);
+
+        begin(f, &call, &sort[1], 1);
+        call.op.conditions = &(db_condition_t) {
+            .kind = DB_CONDITION_EQ, .path = sort[0].path, .scalar = 1,
+            .nvalues = 1, .values = &(db_value_t) { .kind = DB_VALUE_TIME,
+                                                    .integer = times[i].us }
+        };
+        expect_inline(f, &call);
+
+        /* perhaps behind another one of that moment */
+
+        len = strlen(document);
+        assert_true(call.out.len >= len);
+        assert_memory_equal(call.out.data + call.out.len - len, document,
+                            len);
+    }
+
+    begin(f, &call, sort, 2);
+    expect_inline(f, &call);
+    assert_int_equal(call.op.last[0].integer, 1704067200000000);
+    assert_str(call.op.last[1].text, "e");
+
+    call.op.after = call.op.last;
+    expect_inline(f, &call);
+    assert_null(call.op.last);
+    assert_string_equal(f->log, "");
+}
+
+
+static void
 fields_are_all_that_is_sent(void **state)
 {
     call_t      call;
@@ -333,6 +410,7 @@ main(void)
         query_test(conditions_on_an_index_are_served_inline),
         query_test(a_page_ends_where_the_next_one_begins),
         query_test(the_keys_of_the_last_one_have_their_types),
+        query_test(moments_have_their_place_whatever_their_offset),
         query_test(fields_are_all_that_is_sent),
         query_test(an_index_is_made_once_and_anew_when_its_type_changes),
     };

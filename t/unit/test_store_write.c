@@ -577,6 +577,26 @@ a_unique_index_refuses_what_is_taken(void **state)
 
 
 static void
+texts_that_differ_behind_a_nul_are_not_alike(void **state)
+{
+    fixture_t  *f = *state;
+
+    add(f, &unique, "a", "{\"email\":\"x\"}");
+    add(f, &unique, "b", "{\"email\":\"x\\u0000\"}");
+    add(f, &unique, "c", "{\"email\":\"x\\u0000y\"}");
+    add(f, &unique, "d", "{\"email\":\"x\\\\u0000y\"}");
+    add(f, &unique, "e", "{\"email\":\"x\\uffffy\"}");
+
+    expect_conflict(f, DB_STORE_INSERT, "g", "{\"email\":\"x\\u0000y\"}",
+                    &indexes[1]);
+    expect_conflict(f, DB_STORE_INSERT, "g", "{\"email\":\"x\\\\u0000y\"}",
+                    &indexes[1]);
+
+    assert_string_equal(f->log, "");
+}
+
+
+static void
 nulls_never_conflict(void **state)
 {
     size_t      i;
@@ -838,6 +858,7 @@ main(void)
         write_test(one_batch_sees_its_own_writes_and_undoes_failures_alone),
         write_test(items_are_inserted_all_or_none),
         write_test(a_unique_index_refuses_what_is_taken),
+        write_test(texts_that_differ_behind_a_nul_are_not_alike),
         write_test(nulls_never_conflict),
         write_test(a_conflict_of_items_names_item_and_index),
         write_test(a_unique_index_serves_its_lookups),
