@@ -27,7 +27,7 @@ db_index_path(sqlite3_str *sql, const db_path_t *path)
 /* For sqlite3_free().  A unique index never has the name of another one. */
 
 static char *
-db_index_name(const db_collection_t *collection, const db_index_t *index)
+db_index_own_name(const db_collection_t *collection, const db_index_t *index)
 {
     unsigned      i;
     sqlite3_str  *name;
@@ -45,6 +45,43 @@ db_index_name(const db_collection_t *collection, const db_index_t *index)
     sqlite3_str_appendall(name, index->unique ? " unique" : "");
 
     return sqlite3_str_finish(name);
+}
+
+
+/*
+ * The same, or with a number: names that differ by the case of their letters
+ * are one name to SQLite, while fields are not.
+ */
+
+static char *
+db_index_name(const db_collection_t *collection, const db_index_t *index)
+{
+    int                same;
+    char              *name, *other;
+    unsigned           alike;
+    const db_index_t  *before;
+
+    name = db_index_own_name(collection, index);
+    alike = 1;
+    same = 0;
+
+    for (before = collection->indexes;
+         name && before < index && !same;
+         before++)
+    {
+        other = db_index_own_name(collection, before);
+
+        if (other == NULL) {
+            sqlite3_free(name);
+            return NULL;
+        }
+
+        same = (strcmp(other, name) == 0);
+        alike += (!same && sqlite3_stricmp(other, name) == 0);
+        sqlite3_free(other);
+    }
+
+    return alike > 1 ? sqlite3_mprintf("%z %u", name, alike) : name;
 }
 
 

@@ -616,6 +616,55 @@ nulls_never_conflict(void **state)
 }
 
 
+/* SQLite tells names of indexes apart by more than that. */
+
+static void
+fields_that_differ_by_case_have_an_index_each(void **state)
+{
+    unsigned         i;
+    call_t           call;
+    fixture_t       *f = *state;
+    const db_str_t   steps[] = { { "Email", 5 }, { "email", 5 },
+                                 { "EMAIL", 5 } };
+    const db_key_t   keys[] = { { { &steps[0], 1 }, DB_VALUE_TEXT, 0 },
+                                { { &steps[1], 1 }, DB_VALUE_TEXT, 0 },
+                                { { &steps[2], 1 }, DB_VALUE_TEXT, 0 } };
+    db_index_t       each[] = { { { "Email", 5 }, &keys[0], 1, 1 },
+                                { { "email", 5 }, &keys[1], 1, 1 },
+                                { { "EMAIL", 5 }, &keys[2], 1, 1 },
+                                { { "email", 5 }, &keys[1], 1, 1 } };
+    db_collection_t  users = { .name = str("users"),
+                               .id_kind = DB_VALUE_TEXT,
+                               .indexes = each, .nindexes = 4 };
+
+    static const char  *const taken[] = {
+        "{\"Email\":\"a\"}", "{\"email\":\"b\"}", "{\"EMAIL\":\"c\"}"
+    };
+
+    prepare(f, &users);
+    prepare(f, &users);
+    add(f, &users, "one", "{\"Email\":\"a\",\"email\":\"b\","
+        "\"EMAIL\":\"c\"}");
+    add(f, &users, "two", "{\"Email\":\"b\",\"email\":\"c\","
+        "\"EMAIL\":\"a\"}");
+
+    for (i = 0; i < 3; i++) {
+        call_init(&call, DB_STORE_INSERT, "new", taken[i]);
+        call.op.collection = &users;
+        assert_int_equal(run(f, &call), DB_STORE_CONFLICT);
+        assert_ptr_equal(call.op.conflict, &each[i]);
+    }
+
+    sql(f, "DROP INDEX \"databridge_users,Email unique\";"
+           "DROP INDEX \"databridge_users,email unique 2\";"
+           "DROP INDEX \"databridge_users,EMAIL unique 3\"");
+    add(f, &users, "new", "{\"Email\":\"a\",\"email\":\"b\","
+        "\"EMAIL\":\"c\"}");
+
+    assert_string_equal(f->log, "");
+}
+
+
 static void
 a_conflict_of_items_names_item_and_index(void **state)
 {
@@ -860,6 +909,7 @@ main(void)
         write_test(a_unique_index_refuses_what_is_taken),
         write_test(texts_that_differ_behind_a_nul_are_not_alike),
         write_test(nulls_never_conflict),
+        write_test(fields_that_differ_by_case_have_an_index_each),
         write_test(a_conflict_of_items_names_item_and_index),
         write_test(a_unique_index_serves_its_lookups),
         write_test(duplicates_that_are_there_already_are_named),
