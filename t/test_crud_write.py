@@ -57,6 +57,16 @@ class Entry(Model):
     note: str = ""
 
 
+class Label(Model):
+    id: str = Field(max_length=20, pattern="^[a-z]")
+    text: str = ""
+
+
+class Rack(Model):
+    id: int = Field(ge=1)
+    text: str = ""
+
+
 class Slot(Model):
     id: int
     text: str = ""
@@ -90,6 +100,8 @@ class Closed(Model):
 
 app.crud_routes(Article, prefix="/articles")
 app.crud_routes(Page, upsert=True)
+app.crud_routes(Label, upsert=True)
+app.crud_routes(Rack, upsert=True, immutable=["text"])
 app.crud_routes(Entry, timestamps=True, upsert=True)
 app.crud_routes(Slot, operations=["create", "get", "patch"])
 app.crud_routes(Stamped, timestamps={"updated": "changed"})
@@ -414,6 +426,27 @@ def test_an_upsert_creates_and_then_replaces(client: httpx.Client) -> None:
     answer = client.put(f"/page/{id}", json={"text": "two", "views": 2})
     assert (answer.status_code, answer.json()) == (200, {"id": id, "text": "two", "views": 2})
     assert "location" not in answer.headers
+
+
+def test_an_upsert_creates_nothing_under_an_id_that_a_post_may_not_have(
+    client: httpx.Client,
+) -> None:
+    name = f"x{key()}"[:20]
+    assert client.put(f"/label/{name}", json={}).status_code == 201
+    answer = client.put(f"/label/{name}more", json={})
+    assert (answer.status_code, answer.json()) == (
+        422,
+        client.post("/label", json={"id": f"{name}more"}).json(),
+    )
+    assert client.get(f"/label/{name}more").status_code == 404
+    answer = client.put("/label/0", json={"text": 5})
+    assert [error["loc"] for error in answer.json()["detail"]] == [
+        ["body", "id"],
+        ["body", "text"],
+    ]
+    answer = client.put("/rack/0", json={})
+    assert answer.json() == client.post("/rack", json={"id": 0}).json()
+    assert client.get("/rack/0").status_code == 404
 
 
 def test_without_upsert_nothing_is_created_by_put(client: httpx.Client) -> None:

@@ -162,6 +162,10 @@ db_crud_validate(db_crud_call_t *call, db_check_t *check,
 
     loc = (db_loc_t) { NULL, db_string("body"), 0 };
 
+    /* one that was refused has an error already */
+
+    check->creates = call->op.upsert && check->nerrors == 0;
+
     if (node) {
         db_check_document(check, call->crud, node, &loc, call->given, given,
                           &call->op.id);

@@ -654,6 +654,38 @@ db_check_take_id(db_check_t *check, const db_crud_t *crud, db_value_t *id)
 }
 
 
+/*
+ * An id that is given.  That of a document which is there may be of an earlier
+ * model; a new one has to be what the model has now.
+ */
+
+static void
+db_check_given_id(db_check_t *check, const db_field_t *field,
+    const db_value_t *id, db_str_t given, const db_loc_t *loc)
+{
+    size_t     len;
+    db_loc_t   here;
+    db_json_t  node;
+
+    if (check->creates) {
+        here = (db_loc_t) { loc, field->accepts[0], 0 };
+        node = (db_json_t) { .kind = DB_JSON_STRING, .u.text = id->text };
+
+        if (id->kind == DB_VALUE_INT) {
+            node.kind = DB_JSON_INT;
+            node.u.integer = id->integer;
+        }
+
+        len = check->out->len;
+        db_check_value(check, &field->type, &node, &here);
+        check->out->len = len;
+    }
+
+    db_buf_str(check->out, field->key);
+    db_buf_str(check->out, given);
+}
+
+
 void
 db_check_document(db_check_t *check, const db_crud_t *crud,
     const db_json_t *node, const db_loc_t *loc, db_str_t given_id,
@@ -706,8 +738,7 @@ db_check_document(db_check_t *check, const db_crud_t *crud,
         }
 
         if (given_id.len) {
-            db_buf_str(check->out, field->key);
-            db_buf_str(check->out, given_id);
+            db_check_given_id(check, field, id, given_id, loc);
             continue;
         }
 

@@ -28,6 +28,7 @@ typedef struct {
     unsigned         secret;     /* errors repeat no input */
 
     unsigned         stored:1;   /* read by the names that documents have */
+    unsigned         creates:1;  /* the id given may be a new document's */
 
     /* within unions: what tells their members' matches apart */
     unsigned         unions;     /* how many are around */
@@ -72,9 +73,10 @@ typedef struct {
 
 
 /*
- * A whole document of crud's model.  With an id, which is its JSON text, that
- * id takes the place of the document's own; without, *id is the document's,
- * made up when the model has none.  "given" is by field, or NULL.
+ * A whole document of crud's model.  With an id, which is its JSON text and
+ * *id its value, that id takes the place of the document's own; without, *id
+ * is the document's, made up when the model has none.  "given" is by field,
+ * or NULL.
  */
 void db_check_document(db_check_t *check, const db_crud_t *crud,
     const db_json_t *node, const db_loc_t *loc, db_str_t given_id,
