@@ -2,12 +2,13 @@
 
 import json
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import httpx
 import pytest
 
-from harness import DATABRIDGE, Nginx
+from harness import DATABRIDGE, Nginx, processes
 from harness.settings import server_env
 
 APP = """
@@ -344,6 +345,40 @@ def test_a_page_for_errors_may_be_an_application(guarded: Callable[..., Nginx]) 
     assert (answer.status_code, answer.json()["path"]) == (410, "/named/x")
     answer = server.client.get("/slow")
     assert (answer.status_code, answer.json()["path"]) == (504, "/sorry")
+
+
+@pytest.mark.parametrize(
+    ("page", "http2"), [("@sorry", False), ("@sorry", True), ("/articles", False)]
+)
+def test_what_was_begun_of_a_body_is_not_for_the_page_of_its_error(
+    guarded: Callable[..., Nginx], page: str, http2: bool
+) -> None:
+    port = processes.free_port()
+    server = guarded(
+        f"""
+        listen 127.0.0.1:{port} http2;
+        location = /slow {{
+            databridge_app app:app; databridge_timeout 50ms; error_page 504 {page};
+        }}
+        location @sorry {{ rewrite ^ /sorry break; databridge_app app:app; }}
+        location = /ready {{ databridge_app app:app; }}
+        location /articles {{ databridge_crud article schema=SCHEMA store=main; }}
+        """
+    )
+
+    def body() -> Iterator[bytes]:
+        """More than is read for an application that does not ask."""
+        for _ in range(20):
+            yield b"x" * 100_000
+
+    base = f"http://127.0.0.1:{port if http2 else server.port}"
+    with httpx.Client(base_url=base, http1=not http2, http2=http2) as client:
+        client.get("/ready")
+        answer = client.post("/slow", content=body())
+        assert (answer.status_code, answer.http_version[5]) == (504, "2" if http2 else "1")
+        told = answer.json()
+        assert told.get("items") == [] if page == "/articles" else told["body"] == ""
+        assert client.get("/articles").status_code == 200
 
 
 def test_a_rewritten_path_reaches_the_application(guarded: Callable[..., Nginx]) -> None:

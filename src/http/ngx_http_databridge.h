@@ -310,6 +310,7 @@ typedef struct {
 
     unsigned                          detached:1; /* from its job */
     unsigned                          deferred:1; /* the body is not begun */
+    unsigned                          streamed:1; /* it comes in chunks */
     unsigned                          started:1;  /* the header was sent */
     unsigned                          begun:1;    /* the header was asked for */
     unsigned                          leaving:1;  /* Python knows that we do */

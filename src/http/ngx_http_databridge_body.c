@@ -52,6 +52,22 @@ ngx_http_databridge_begin_body(ngx_http_databridge_ctx_t *ctx)
         return ngx_http_databridge_watch_client(r);
     }
 
+    if (r->reading_body) {
+
+        /* another location has had a part of it: this one has none */
+
+        ngx_http_databridge_drop_body(r);
+
+        rc = ngx_http_databridge_hand_over(ctx);
+        if (rc != NGX_OK) {
+            return rc;
+        }
+
+        r->main->count++;
+
+        return ngx_http_databridge_watch_client(r);
+    }
+
     r->request_body_no_buffering = !ngx_http_databridge_whole_body(ctx);
 
     rc = ngx_http_read_client_request_body(r,
@@ -93,6 +109,7 @@ ngx_http_databridge_body_handler(ngx_http_request_t *r)
     ngx_http_databridge_ctx_t  *ctx;
 
     ctx = ngx_http_get_module_ctx(r, ngx_http_databridge_module);
+    ctx->streamed = r->reading_body;
 
     rc = ngx_http_databridge_hand_over(ctx);
 
@@ -101,7 +118,7 @@ ngx_http_databridge_body_handler(ngx_http_request_t *r)
         return;
     }
 
-    if (r->reading_body) {
+    if (ctx->streamed) {
         ngx_http_databridge_stream_body(ctx);
         return;
     }

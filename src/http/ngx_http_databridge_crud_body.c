@@ -11,7 +11,6 @@
 
 
 static ngx_int_t ngx_http_databridge_crud_refuse(ngx_http_request_t *r);
-static void ngx_http_databridge_crud_begun(ngx_http_request_t *r);
 static void ngx_http_databridge_crud_part(ngx_http_request_t *r);
 static ssize_t ngx_http_databridge_crud_gather(ngx_http_request_t *r);
 
@@ -31,6 +30,17 @@ ngx_http_databridge_crud_read(ngx_http_request_t *r,
         return ngx_http_databridge_crud_refuse(r);
     }
 
+    if (r->reading_body) {
+
+        /* another location has had a part of it: this one has none */
+
+        ngx_http_databridge_drop_body(r);
+        r->main->count++;
+        handler(r);
+
+        return NGX_DONE;
+    }
+
     if (!r->headers_in.chunked || r != r->main || r->request_body
         || r->discard_body)
     {
@@ -41,7 +51,7 @@ ngx_http_databridge_crud_read(ngx_http_request_t *r,
 
     r->request_body_no_buffering = 1;
 
-    rc = ngx_http_read_client_request_body(r, ngx_http_databridge_crud_begun);
+    rc = ngx_http_read_client_request_body(r, ngx_http_request_empty_handler);
 
     if (rc >= NGX_HTTP_SPECIAL_RESPONSE) {
         return rc;
@@ -83,13 +93,6 @@ ngx_http_databridge_crud_too_large(ngx_http_request_t *r)
                                           NGX_HTTP_REQUEST_ENTITY_TOO_LARGE,
                                           "Request Entity Too Large",
                                           db_null_string);
-}
-
-
-static void
-ngx_http_databridge_crud_begun(ngx_http_request_t *r)
-{
-    /* void */
 }
 
 

@@ -123,6 +123,10 @@ void
 ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
     db_notice_t *notice)
 {
+    ngx_http_request_t  *r;
+
+    r = ctx->request;
+
     if (ctx->owner.job == NULL) {
         ngx_http_databridge_unlink(&ctx->owner);
 
@@ -131,9 +135,13 @@ ngx_http_databridge_detach(ngx_http_databridge_ctx_t *ctx,
 
         /* what else the client sends is not for Python */
 
-        ctx->request->read_event_handler = ngx_http_block_reading;
+        r->read_event_handler = ngx_http_block_reading;
 
-        ngx_http_databridge_record_job(ctx->request, ctx->owner.job);
+        if (r->reading_body) {
+            r->request_body->post_handler = ngx_http_request_empty_handler;
+        }
+
+        ngx_http_databridge_record_job(r, ctx->owner.job);
     }
 
     ngx_http_databridge_let_go(&ctx->owner, notice);

@@ -175,7 +175,7 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
 
     job->websocket = ctx->websocket;
     job->deferred = ctx->deferred;
-    job->streamed = ctx->deferred || r->reading_body;
+    job->streamed = ctx->deferred || ctx->streamed;
     job->hints = r == r->main && r->http_version == NGX_HTTP_VERSION_11;
     job->body_size = body;
 
@@ -186,7 +186,7 @@ ngx_http_databridge_job(ngx_http_databridge_ctx_t *ctx)
         return NULL;
     }
 
-    if (r->reading_body) {
+    if (ctx->streamed) {
         ngx_http_databridge_drop_body(r);
     }
 
