@@ -163,6 +163,28 @@ def test_a_name_that_nobody_has_verified_does_not_reach_the_application(
     assert told["extensions"] == {"remote_user": "anna"}
 
 
+def test_a_page_that_tells_a_name_does_not_verify_it(guarded: Callable[..., Nginx]) -> None:
+    server = guarded(
+        f"""
+        location / {{ databridge_app app:app; }}
+        location = /page {{
+            alias PREFIX/page; ssi on; ssi_types *; add_header X-User $remote_user;
+        }}
+        location = /guarded {{
+            alias PREFIX/page; ssi on; ssi_types *; add_header X-User $remote_user; {BASIC}
+        }}
+        """
+    )
+    (server.prefix / "page").write_text('<!--#include virtual="/included" -->')
+    for path, password, told in (
+        ("/page", "?", None),
+        ("/guarded", "secret", {"remote_user": "anna"}),
+    ):
+        answer = server.client.get(path, auth=("anna", password))
+        assert answer.headers["x-user"] == "anna"
+        assert answer.json()["extensions"] == told
+
+
 def test_auth_request_guards_an_application(guarded: Callable[..., Nginx]) -> None:
     server = guarded(
         """

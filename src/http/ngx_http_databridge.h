@@ -342,6 +342,8 @@ typedef struct {
     ngx_str_t                         request_id;
     ngx_str_t                         traceparent;
     ngx_str_t                         trace_id;
+    ngx_str_t                         user;      /* that auth_basic verified */
+    unsigned                          accessed:1;  /* it is known */
     unsigned                          traced:1;
     unsigned                          counted:1;
 } ngx_http_databridge_record_t;

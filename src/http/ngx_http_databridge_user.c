@@ -6,12 +6,17 @@
  * name the client claims, wherever a configuration uses that variable.  So
  * the name is forgotten before the access phase: one that is there after it
  * comes from auth_basic, which sets a challenge if the password was wrong.
+ * It is kept at once: a page may use the variable before it includes what
+ * its subrequests bring.
  */
 
 #include "http/ngx_http_databridge.h"
 
 
 static ngx_int_t ngx_http_databridge_forget_user(ngx_http_request_t *r);
+static ngx_int_t ngx_http_databridge_keep_user(ngx_http_request_t *r);
+static void ngx_http_databridge_verified_user(ngx_http_request_t *r,
+    ngx_str_t *user);
 static ngx_uint_t ngx_http_databridge_crud_known(
     ngx_http_core_main_conf_t *cmcf, ngx_str_t *name);
 
@@ -38,6 +43,15 @@ ngx_http_databridge_user_init(ngx_conf_t *cf)
 
     h[0] = ngx_http_databridge_forget_user;
 
+    /* and the last is next to what comes before it */
+
+    h = ngx_array_push(&cmcf->phases[NGX_HTTP_PRECONTENT_PHASE].handlers);
+    if (h == NULL) {
+        return NGX_ERROR;
+    }
+
+    *h = ngx_http_databridge_keep_user;
+
     return NGX_OK;
 }
 
@@ -45,18 +59,67 @@ ngx_http_databridge_user_init(ngx_conf_t *cf)
 static ngx_int_t
 ngx_http_databridge_forget_user(ngx_http_request_t *r)
 {
+    ngx_http_databridge_record_t  *record;
+
     /* the access phase is not run for subrequests: theirs is the parent's */
 
-    if (r == r->main) {
-        ngx_str_null(&r->headers_in.user);
+    if (r != r->main || r->headers_in.authorization == NULL) {
+        return NGX_DECLINED;
+    }
+
+    ngx_str_null(&r->headers_in.user);
+
+    record = ngx_http_databridge_record_get(r);
+
+    if (record) {
+        record->accessed = 0;
     }
 
     return NGX_DECLINED;
 }
 
 
+static ngx_int_t
+ngx_http_databridge_keep_user(ngx_http_request_t *r)
+{
+    ngx_http_databridge_record_t  *record;
+
+    if (r != r->main || r->headers_in.authorization == NULL) {
+        return NGX_DECLINED;
+    }
+
+    record = ngx_http_databridge_record(r);
+    if (record == NULL) {
+        return NGX_HTTP_INTERNAL_SERVER_ERROR;
+    }
+
+    ngx_http_databridge_verified_user(r, &record->user);
+    record->accessed = 1;
+
+    return NGX_DECLINED;
+}
+
+
+/* In the access phase itself, auth_request asks for who is known so far. */
+
 void
 ngx_http_databridge_user(ngx_http_request_t *r, ngx_str_t *user)
+{
+    ngx_http_databridge_record_t  *record;
+
+    record = ngx_http_databridge_record_get(r->main);
+
+    if (record && record->accessed) {
+        *user = record->user;
+
+    } else {
+        ngx_http_databridge_verified_user(r, user);
+    }
+}
+
+
+static void
+ngx_http_databridge_verified_user(ngx_http_request_t *r, ngx_str_t *user)
 {
     ngx_str_null(user);
 
