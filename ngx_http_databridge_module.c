@@ -12,8 +12,6 @@ static void *ngx_http_databridge_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
 static void ngx_http_databridge_warn(ngx_conf_t *cf);
-static ngx_http_handler_pt ngx_http_databridge_handler(
-    ngx_http_databridge_loc_conf_t *dlcf);
 static ngx_int_t ngx_http_databridge_init(ngx_conf_t *cf);
 
 
@@ -330,6 +328,7 @@ ngx_http_databridge_create_loc_conf(ngx_conf_t *cf)
     /*
      * set by ngx_pcalloc():
      *
+     *     dlcf->handler = NULL;
      *     dlcf->crud = NULL;
      *     dlcf->health = { 0, NULL };
      *     dlcf->metrics = 0;
@@ -375,14 +374,16 @@ ngx_http_databridge_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 
     /* "if" and "limit_except" blocks serve what their location does */
 
-    if (clcf->noname && conf->app == NGX_CONF_UNSET && conf->crud == NULL) {
+    if (clcf->noname && conf->handler == NULL) {
+        conf->handler = prev->handler;
         conf->app = prev->app;
         conf->crud = prev->crud;
         conf->health = prev->health;
+        conf->metrics = prev->metrics;
     }
 
     if (clcf->lmt_excpt && clcf->handler == NULL) {
-        clcf->handler = ngx_http_databridge_handler(conf);
+        clcf->handler = conf->handler;
     }
 
     if (conf->app != NGX_CONF_UNSET) {
@@ -436,21 +437,6 @@ ngx_http_databridge_warn(ngx_conf_t *cf)
                   "\"underscores_in_headers on\" and "
                   "\"ignore_invalid_headers off\"",
                   cscf->file_name, cscf->line);
-}
-
-
-static ngx_http_handler_pt
-ngx_http_databridge_handler(ngx_http_databridge_loc_conf_t *dlcf)
-{
-    if (dlcf->app != NGX_CONF_UNSET) {
-        return ngx_http_databridge_app_handler;
-    }
-
-    if (dlcf->crud) {
-        return ngx_http_databridge_crud_handler;
-    }
-
-    return dlcf->health.len ? ngx_http_databridge_health_handler : NULL;
 }
 
 

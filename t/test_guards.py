@@ -278,6 +278,27 @@ def test_limit_req_and_limit_except_guard_an_application(guarded: Callable[..., 
     assert allowed.status_code == 201
 
 
+@pytest.mark.parametrize(
+    "block",
+    ["limit_except POST { allow all; }", "if ($http_x_mark) { set $mark 1; }"],
+)
+def test_blocks_within_a_location_leave_what_it_serves(
+    guarded: Callable[..., Nginx], block: str
+) -> None:
+    server = guarded(
+        f"""
+        location / {{ databridge_app app:app; {block} }}
+        location /articles {{ databridge_crud article schema=SCHEMA store=main; {block} }}
+        location = /health {{ databridge_health; {block} }}
+        location = /metrics {{ databridge_metrics json; {block} }}
+        """
+    )
+    for path in ("/", "/articles", "/health", "/metrics"):
+        answer = server.client.get(path, headers={"X-Mark": "1"})
+        assert answer.status_code == 200, path
+        assert answer.headers["content-type"] == "application/json"
+
+
 def test_a_page_may_include_applications_and_collections(guarded: Callable[..., Nginx]) -> None:
     """Their answers come in the order of the page, whichever is ready first."""
     server = guarded(

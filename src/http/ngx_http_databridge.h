@@ -111,6 +111,7 @@ typedef struct {
 
 
 typedef struct {
+    ngx_http_handler_pt               handler; /* NULL: nothing of ours */
     ngx_int_t                         app;     /* index, or NGX_CONF_UNSET */
     ngx_http_databridge_crud_conf_t  *crud;
     ngx_str_t                         health;  /* its answer, else empty */
@@ -357,6 +358,8 @@ extern db_str_t                       ngx_http_databridge_methods[];
 
 /* ngx_http_databridge_conf.c */
 
+char *ngx_http_databridge_serve(ngx_conf_t *cf,
+    ngx_http_databridge_loc_conf_t *dlcf, ngx_http_handler_pt handler);
 char *ngx_http_databridge_app(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_databridge_crud(ngx_conf_t *cf, ngx_command_t *cmd, void *conf);
 char *ngx_http_databridge_store(ngx_conf_t *cf, ngx_command_t *cmd,

@@ -217,17 +217,14 @@ ngx_http_databridge_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_databridge_loc_conf_t *dlcf = conf;
 
-    ngx_str_t                 *value;
-    db_json_error_t            error;
-    ngx_http_core_loc_conf_t  *clcf;
+    char             *rv;
+    ngx_str_t        *value;
+    db_json_error_t   error;
 
-    if (dlcf->health.len) {
-        return "is duplicate";
-    }
-
-    if (dlcf->app != NGX_CONF_UNSET || dlcf->crud || dlcf->metrics) {
-        return "cannot stand beside \"databridge_app\", "
-               "\"databridge_crud\" or \"databridge_metrics\"";
+    rv = ngx_http_databridge_serve(cf, dlcf,
+                                   ngx_http_databridge_health_handler);
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     ngx_str_set(&dlcf->health, "{\"status\":\"ok\"}");
@@ -245,9 +242,6 @@ ngx_http_databridge_health(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
             return NGX_CONF_ERROR;
         }
     }
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_databridge_health_handler;
 
     return NGX_CONF_OK;
 }

@@ -31,6 +31,33 @@ static ngx_thread_pool_t *ngx_http_databridge_pool(ngx_conf_t *cf,
     ngx_str_t *name, ngx_uint_t threads, ngx_uint_t queue);
 
 
+/* A location serves one of ours. */
+
+char *
+ngx_http_databridge_serve(ngx_conf_t *cf,
+    ngx_http_databridge_loc_conf_t *dlcf, ngx_http_handler_pt handler)
+{
+    ngx_http_core_loc_conf_t  *clcf;
+
+    if (dlcf->handler == handler) {
+        return "is duplicate";
+    }
+
+    if (dlcf->handler) {
+        return "cannot stand beside another of \"databridge_app\", "
+               "\"databridge_crud\", \"databridge_health\" and "
+               "\"databridge_metrics\"";
+    }
+
+    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
+
+    clcf->handler = handler;
+    dlcf->handler = handler;
+
+    return NGX_CONF_OK;
+}
+
+
 char *
 ngx_http_databridge_app(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
@@ -41,16 +68,11 @@ ngx_http_databridge_app(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     ngx_str_t                        *value;
     ngx_uint_t                        i;
     db_app_conf_t                     app;
-    ngx_http_core_loc_conf_t         *clcf;
     ngx_http_databridge_main_conf_t  *dmcf;
 
-    if (dlcf->app != NGX_CONF_UNSET) {
-        return "is duplicate";
-    }
-
-    if (dlcf->crud || dlcf->health.len || dlcf->metrics) {
-        return "cannot stand beside \"databridge_crud\", "
-               "\"databridge_health\" or \"databridge_metrics\"";
+    rv = ngx_http_databridge_serve(cf, dlcf, ngx_http_databridge_app_handler);
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     value = cf->args->elts;
@@ -79,14 +101,7 @@ ngx_http_databridge_app(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
     dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_databridge_module);
 
     dlcf->app = ngx_http_databridge_app_index(dmcf, &app);
-    if (dlcf->app == NGX_ERROR) {
-        return NGX_CONF_ERROR;
-    }
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_databridge_app_handler;
-
-    return NGX_CONF_OK;
+    return dlcf->app == NGX_ERROR ? NGX_CONF_ERROR : NGX_CONF_OK;
 }
 
 
@@ -174,19 +189,17 @@ ngx_http_databridge_crud(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_databridge_loc_conf_t *dlcf = conf;
 
+    char                              *rv;
     ngx_str_t                         *value, file;
     ngx_uint_t                         i;
     ngx_http_core_loc_conf_t          *clcf;
     ngx_http_databridge_crud_conf_t   *crud, **slot;
     ngx_http_databridge_main_conf_t   *dmcf;
 
-    if (dlcf->crud) {
-        return "is duplicate";
-    }
-
-    if (dlcf->app != NGX_CONF_UNSET || dlcf->health.len || dlcf->metrics) {
-        return "cannot stand beside \"databridge_app\", "
-               "\"databridge_health\" or \"databridge_metrics\"";
+    rv = ngx_http_databridge_serve(cf, dlcf,
+                                   ngx_http_databridge_crud_handler);
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
@@ -256,7 +269,6 @@ ngx_http_databridge_crud(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     *slot = crud;
     dlcf->crud = crud;
-    clcf->handler = ngx_http_databridge_crud_handler;
 
     return NGX_CONF_OK;
 }

@@ -30,17 +30,14 @@ ngx_http_databridge_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 {
     ngx_http_databridge_loc_conf_t *dlcf = conf;
 
+    char                             *rv;
     ngx_str_t                        *value;
-    ngx_http_core_loc_conf_t         *clcf;
     ngx_http_databridge_main_conf_t  *dmcf;
 
-    if (dlcf->metrics) {
-        return "is duplicate";
-    }
-
-    if (dlcf->app != NGX_CONF_UNSET || dlcf->crud || dlcf->health.len) {
-        return "cannot stand beside \"databridge_app\", "
-               "\"databridge_crud\" or \"databridge_health\"";
+    rv = ngx_http_databridge_serve(cf, dlcf,
+                                   ngx_http_databridge_metrics_handler);
+    if (rv != NGX_CONF_OK) {
+        return rv;
     }
 
     value = cf->args->elts;
@@ -62,9 +59,6 @@ ngx_http_databridge_metrics(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 
     dmcf = ngx_http_conf_get_module_main_conf(cf, ngx_http_databridge_module);
     dmcf->shown = 1;
-
-    clcf = ngx_http_conf_get_module_loc_conf(cf, ngx_http_core_module);
-    clcf->handler = ngx_http_databridge_metrics_handler;
 
     return NGX_CONF_OK;
 }
