@@ -9,6 +9,10 @@
 static ngx_uint_t ngx_http_databridge_takes_trailers(ngx_http_request_t *r);
 static ngx_int_t ngx_http_databridge_set_header(ngx_http_request_t *r,
     db_header_t *header);
+static ngx_int_t ngx_http_databridge_cache_control(ngx_http_request_t *r,
+    ngx_table_elt_t *h);
+static void ngx_http_databridge_charset(ngx_http_request_t *r, u_char *p,
+    u_char *last);
 static ngx_int_t ngx_http_databridge_connection(ngx_http_request_t *r,
     ngx_str_t *value);
 static ngx_int_t ngx_http_databridge_drop(ngx_http_request_t *r,
@@ -43,6 +47,11 @@ static ngx_http_databridge_header_t  ngx_http_databridge_headers[] = {
       offsetof(ngx_http_headers_out_t, last_modified) },
     { ngx_string("www-authenticate"), NULL,
       offsetof(ngx_http_headers_out_t, www_authenticate) },
+    { ngx_string("accept-ranges"), NULL,
+      offsetof(ngx_http_headers_out_t, accept_ranges) },
+    { ngx_string("expires"), NULL, offsetof(ngx_http_headers_out_t, expires) },
+    { ngx_string("cache-control"), NULL,
+      offsetof(ngx_http_headers_out_t, cache_control) },
 
     { ngx_null_string, NULL, 0 }
 };
@@ -118,10 +127,58 @@ ngx_http_databridge_set_header(ngx_http_request_t *r, db_header_t *header)
         return NGX_ERROR;
     }
 
+    if (known->offset == offsetof(ngx_http_headers_out_t, cache_control)) {
+        return ngx_http_databridge_cache_control(r, h);
+    }
+
     if (known->name.len) {
         *(ngx_table_elt_t **) ((u_char *) &r->headers_out + known->offset)
             = h;
     }
+
+    return NGX_OK;
+}
+
+
+/* There may be several. */
+
+static ngx_int_t
+ngx_http_databridge_cache_control(ngx_http_request_t *r, ngx_table_elt_t *h)
+{
+#if (nginx_version >= 1023000)
+
+    ngx_table_elt_t  **last;
+
+    last = &r->headers_out.cache_control;
+
+    while (*last) {
+        last = &(*last)->next;
+    }
+
+    *last = h;
+
+#else
+
+    ngx_array_t       *lines;
+    ngx_table_elt_t  **line;
+
+    lines = &r->headers_out.cache_control;
+
+    if (lines->elts == NULL
+        && ngx_array_init(lines, r->pool, 1, sizeof(ngx_table_elt_t *))
+           != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    line = ngx_array_push(lines);
+    if (line == NULL) {
+        return NGX_ERROR;
+    }
+
+    *line = h;
+
+#endif
 
     return NGX_OK;
 }
@@ -157,6 +214,8 @@ ngx_http_databridge_add_header(ngx_http_request_t *r, db_str_t name,
 ngx_int_t
 ngx_http_databridge_content_type(ngx_http_request_t *r, ngx_str_t *value)
 {
+    u_char  *p, *last;
+
     if (r->headers_out.status == NGX_HTTP_NO_CONTENT) {
 
         /* nginx's own would not be sent */
@@ -166,17 +225,18 @@ ngx_http_databridge_content_type(ngx_http_request_t *r, ngx_str_t *value)
                ? NGX_OK : NGX_ERROR;
     }
 
-    u_char  *p;
-
     r->headers_out.content_type = *value;
     r->headers_out.content_type_len = value->len;
     r->headers_out.content_type_lowcase = NULL;
 
     /* filters look at the type without its parameters */
 
-    p = ngx_strlchr(value->data, value->data + value->len, ';');
+    last = value->data + value->len;
+    p = ngx_strlchr(value->data, last, ';');
 
     if (p) {
+        ngx_http_databridge_charset(r, p, last);
+
         while (p > value->data && p[-1] == ' ') {
             p--;
         }
@@ -185,6 +245,28 @@ ngx_http_databridge_content_type(ngx_http_request_t *r, ngx_str_t *value)
     }
 
     return NGX_OK;
+}
+
+
+/* For nginx's "charset", which leaves alone what says its own. */
+
+static void
+ngx_http_databridge_charset(ngx_http_request_t *r, u_char *p, u_char *last)
+{
+    p = ngx_strlcasestrn(p, last, (u_char *) "charset=", 8 - 1);
+    if (p == NULL) {
+        return;
+    }
+
+    p += 8;
+
+    if (last - p > 1 && p[0] == '"' && last[-1] == '"') {
+        p++;
+        last--;
+    }
+
+    r->headers_out.charset.data = p;
+    r->headers_out.charset.len = last - p;
 }
 
 
