@@ -513,6 +513,12 @@ ngx_http_databridge_write(ngx_http_request_t *r)
     if (ctx->websocket) {
         ngx_http_databridge_switch(r);
     }
+
+    /* a subrequest, which had the connection's events, may have ended */
+
+    if (r->reading_body && c->read->ready) {
+        ngx_post_event(c->read, &ngx_posted_events);
+    }
 }
 
 
