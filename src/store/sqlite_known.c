@@ -35,13 +35,18 @@ db_known_id(const db_value_t *id)
 }
 
 
-/* Its upper bits are for places: those of ids that are alike differ. */
+/*
+ * Its upper bits are for places: those of ids that are alike differ, wherever
+ * the collection lies.  Both halves of a product have to be in it: of what
+ * differs in a word's upper bytes alone the lower half has little.
+ */
 
 static uint64_t
 db_known_hash(const db_collection_t *collection, db_str_t id)
 {
-    size_t    n;
-    uint64_t  hash, word;
+    size_t             n;
+    uint64_t           hash, word;
+    unsigned __int128  product;
 
     hash = (uintptr_t) collection;
 
@@ -50,8 +55,8 @@ db_known_hash(const db_collection_t *collection, db_str_t id)
         word = 0;
         memcpy(&word, id.data, n);
 
-        hash = (hash ^ word) * 0x9e3779b97f4a7c15;
-        hash ^= hash >> 32;
+        product = (unsigned __int128) (hash ^ word) * 0x9e3779b97f4a7c15;
+        hash = (uint64_t) product ^ (uint64_t) (product >> 64);
 
         id.data += n;
         id.len -= n;
