@@ -320,6 +320,15 @@ def test_found_decimals(value: Any) -> None:
         agree(Money, dumps({name: value}))
 
 
+@pytest.mark.parametrize("name", Money.model_fields)
+def test_a_decimals_exponent_has_the_bounds_of_python(name: str) -> None:
+    last, least = 10**18 - 1, -2 * 10**18 + 3
+    for digits, moved in (("1", 0), ("-10", 1), ("0.0001", -4), ("0", 0), ("0.00", -2)):
+        around = [bound - moved + step for bound in (last, least) for step in (-2, -1, 0, 1, 2)]
+        for exponent in [*around, -last, 2**63 - 1, 2**63, -(2**63), 2**64, 10**19, 10**40]:
+            agree(Money, dumps({name: f"{digits}e{exponent}"}))
+
+
 CHOSEN = st.sampled_from(
     ["a", "it's", 'q"', "a\nb\\", "é", "red", "gr\"e'en", "true", "on", "off", "1", "2", "t", "abc"]
 )

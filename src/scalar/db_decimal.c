@@ -7,7 +7,14 @@
 #include "json/db_json.h"
 
 
-#define DB_DECIMAL_LIMIT  999999999999999999    /* of an exponent */
+/* Exponents: that of a first digit at most, that of a last one at least. */
+
+#define DB_DECIMAL_MAX    INT64_C(999999999999999999)
+#define DB_DECIMAL_MIN    (-INT64_C(1999999999999999997))
+
+/* Read in the place of what is beyond: far enough for any count of places. */
+
+#define DB_DECIMAL_FAR    (INT64_MAX / 2)
 
 
 /* The zeros of Unicode, each followed by its 1 to 9. */
@@ -169,9 +176,9 @@ db_decimal_exponent(db_str_t text, size_t i, int64_t *exponent)
             return DB_DECLINED;
         }
 
-        if (*exponent <= DB_DECIMAL_LIMIT) {
-            *exponent = *exponent * 10 + (text.data[i] - '0');
-        }
+        *exponent = *exponent > DB_DECIMAL_FAR / 10
+                    ? DB_DECIMAL_FAR
+                    : *exponent * 10 + (text.data[i] - '0');
     }
 
     if (negative) {
@@ -245,8 +252,8 @@ db_decimal_parse(db_arena_t *arena, db_str_t text, db_decimal_t *d,
     d->digits = (db_str_t) { digits, n };
     d->exponent = exponent - places;
 
-    if (d->exponent < -DB_DECIMAL_LIMIT
-        || d->exponent + (int64_t) n - 1 > DB_DECIMAL_LIMIT)
+    if (d->exponent < DB_DECIMAL_MIN
+        || d->exponent + (int64_t) n - 1 > DB_DECIMAL_MAX)
     {
         return DB_SCALAR_INVALID;
     }
