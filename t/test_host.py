@@ -806,6 +806,7 @@ def test_a_failed_startup_is_reported(start: StartHost) -> None:
         ("import sys; sys.exit(3)", "main:app", "SystemExit: 3"),
         ("def", "main:app", "SyntaxError"),
         ("", "main:app", "has no attribute 'app'"),
+        ("", "itertools:app", "'itertools' (built into Python) has no attribute 'app'"),
         ("app = 1", "main:app", "main:app is a int, not an application"),
         ("", "absent:app", "there is no module 'absent'"),
         ("def app(*args, **kwargs): ...", "main:app", "can be called as ASGI and as WSGI"),

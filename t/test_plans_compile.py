@@ -174,6 +174,31 @@ def test_an_unknown_release_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> No
         plans.planner(FastAPI())
 
 
+def test_what_another_release_has_elsewhere_is_not_said_to_be_patched(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Response, "render", lambda self, content: content)
+    monkeypatch.setattr(fingerprints, "_known", lambda: {"fastapi 1": {}})
+    with pytest.raises(plans.Unplanned, match=r"is not known to plans: .*\(fastapi 1\)"):
+        plans.planner(FastAPI())
+
+
+def test_a_release_that_keeps_no_trees_of_routers_has_its_routes_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def endpoint() -> None: ...
+
+    app = FastAPI(openapi_url=None)
+    app.get("/x")(endpoint)
+    app.mount("/below", FastAPI())
+    monkeypatch.delattr(fastapi.routing, "iter_route_contexts")
+    found = declared.declaration(app).routes
+    assert [(route.path, route.route is route.original) for route in found] == [
+        ("/x", True),
+        ("/below/{path:path}", True),
+    ]
+
+
 # parameters
 
 

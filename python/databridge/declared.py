@@ -70,13 +70,14 @@ def declaration(app: Any, root_path: str = "") -> Declaration:
 def _flattened(routes: Sequence[Any]) -> Iterator[tuple[Any, Any]]:
     """Each route as it is effective, and as it was declared.
 
-    FastAPI keeps the routers an application includes as trees.
+    FastAPI keeps the routers an application includes as trees; releases that
+    copied their routes, which run without plans, know no such walk.
     """
-    fastapi_routing = sys.modules.get("fastapi.routing")
-    if fastapi_routing is None:
+    contexts = getattr(sys.modules.get("fastapi.routing"), "iter_route_contexts", None)
+    if contexts is None:
         yield from ((route, route) for route in routes)
         return
-    for context in fastapi_routing.iter_route_contexts(routes):
+    for context in contexts(routes):
         yield context._effective_route, context.original_route
 
 

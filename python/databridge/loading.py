@@ -237,7 +237,8 @@ def _summary(exc: BaseException) -> str:
 
 
 def _missing(module: ModuleType, attribute: str, what: str) -> str:
-    text = f"module {module.__name__!r} ({module.__file__}) has no attribute {attribute!r}"
+    where = getattr(module, "__file__", None) or "built into Python"
+    text = f"module {module.__name__!r} ({where}) has no attribute {attribute!r}"
     names = _candidates(module) if what == "APP" else _models(module)
     if names:
         text += "; did you mean " + " or ".join(f"{module.__name__}:{n}" for n in names) + "?"

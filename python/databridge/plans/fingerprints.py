@@ -152,12 +152,13 @@ def difference() -> str | None:
     """Why the installed libraries are none that plans know, if so."""
     known = _known()
     release = installed()
+    advice = f"install a release that is ({'; '.join(known)}), or a newer databridge"
     try:
         found = fingerprints()
     except Patched as exc:
-        return str(exc)
+        return str(exc) if release in known else f"{release} is not known to plans: {advice}"
     except (AttributeError, ImportError, OSError) as exc:
-        return f"{release} is not known to plans: {exc}"
+        return f"{release} is not known to plans, {exc}: {advice}"
     if found in known.values():
         return None
 
@@ -166,10 +167,7 @@ def difference() -> str | None:
         for of, table in known.items()
     )[0]
     others = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
-    return (
-        f"{release} is not known to plans, {changed[0]}{others} differs: install a release"
-        f" that is ({'; '.join(known)}), or a newer databridge"
-    )
+    return f"{release} is not known to plans, {changed[0]}{others} differs: {advice}"
 
 
 def installed() -> str:
