@@ -1,9 +1,10 @@
 """The applications that make bench serves, under uvicorn and under databridge."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import StreamingResponse
 
 import databridge
 
@@ -58,6 +59,22 @@ async def echo(scope: MutableMapping[str, Any], receive: Any, send: Send) -> Non
 
 
 api = FastAPI()
+
+
+@api.get("/stream")
+async def read_stream() -> StreamingResponse:
+    """The 4 MiB of stream()."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(CHUNKS):
+            yield CHUNK
+
+    return StreamingResponse(pieces())
+
+
+@api.get("/stream/def")
+def read_stream_in_thread() -> StreamingResponse:
+    return StreamingResponse(CHUNK for _ in range(CHUNKS))
 
 
 @api.get("/items/{item_id}")

@@ -31,6 +31,7 @@ LOADS = (0.5, 0.8)
 ARTICLE = {"title": "A title of some length", "text": "All work and no play. " * 8}
 ITEM = "/items/42?q=abc&limit=5"
 STREAMS = {0: "", 100: " 100/s"}  # 0: as fast as it goes; at 100/s nobody's socket is full
+FASTAPI_STREAMS = {"fastapi stream": "/stream", "fastapi def stream": "/stream/def"}
 NGINX = "access_log off; keepalive_requests 100000000;"
 
 
@@ -194,6 +195,14 @@ def cases(fleet: Fleet) -> list[Case]:
                 ("databridge stream", lambda: module("databridge_app app:stream;")),
             )
         ),
+        *(
+            Case(f"{name} {stream}", start, path, rated=False)
+            for stream, path in FASTAPI_STREAMS.items()
+            for name, start in (
+                ("uvicorn", lambda: alone("app:api")),
+                ("databridge", lambda: module("databridge_app app:api;")),
+            )
+        ),
         Case("uvicorn websocket", lambda: alone("app:echo"), echo=True, rated=False),
         Case(
             "databridge websocket",
@@ -349,17 +358,21 @@ def show(chosen: list[Case], rate: int) -> None:
 
 def show_streams(chosen: dict[str, Case]) -> None:
     """How far ahead of uvicorn databridge is, and how far anything could be."""
-    for suffix in STREAMS.values():
-        uvicorn = chosen.get(f"uvicorn stream{suffix}")
-        for name in ("writev", "databridge"):
-            case = chosen.get(f"{name} stream{suffix}")
-            if uvicorn and case:
-                both = (uvicorn.cpu + uvicorn.client) / (case.cpu + case.client)
-                print(
-                    f"\nuvicorn takes {uvicorn.cpu / case.cpu:.2f} times the CPU of {case.name},"
-                    f" {both:.2f} times with the client's",
-                    end="",
-                )
+    ahead = [
+        (f"uvicorn stream{suffix}", f"{name} stream{suffix}")
+        for suffix in STREAMS.values()
+        for name in ("writev", "databridge")
+    ]
+    ahead += [(f"uvicorn {stream}", f"databridge {stream}") for stream in FASTAPI_STREAMS]
+    for names in ahead:
+        uvicorn, case = map(chosen.get, names)
+        if uvicorn and case:
+            both = (uvicorn.cpu + uvicorn.client) / (case.cpu + case.client)
+            print(
+                f"\nuvicorn takes {uvicorn.cpu / case.cpu:.2f} times the CPU of {case.name},"
+                f" {both:.2f} times with the client's",
+                end="",
+            )
     print()
 
 

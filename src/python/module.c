@@ -402,6 +402,17 @@ db_py_module_in_thread(PyObject *module, PyObject *args)
 
 
 static PyObject *
+db_py_module_tell(PyObject *module, PyObject *future)
+{
+    if (db_py_sync_tell(future) == -1) {
+        return NULL;
+    }
+
+    Py_RETURN_NONE;
+}
+
+
+static PyObject *
 db_py_module_json_text(PyObject *module, PyObject *object)
 {
     db_py_text_t  text;
@@ -541,6 +552,9 @@ static PyMethodDef  db_py_module_methods[] = {
     { "in_thread", db_py_module_in_thread, METH_VARARGS,
       "in_thread(callable, urgent=False): an awaitable of what it returns in "
       "a thread; None: urgent, and no thread is free." },
+    { "tell", db_py_module_tell, METH_O,
+      "tell(future): in a thread; has the loop complete it, with None, as "
+      "soon as the thread lets go of the GIL." },
     { "json_text", db_py_module_json_text, METH_O,
       "The bytes that FastAPI would make of an object; None: only FastAPI "
       "can." },

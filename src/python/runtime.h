@@ -380,6 +380,12 @@ void db_py_sync_use(unsigned *busy, unsigned *waiting);
  */
 PyObject *db_py_sync_in_thread(PyObject *call, int urgent);
 
+/*
+ * A thread, GIL held: the loop completes the future with None.  The thread
+ * goes on, as the GIL is its own for as long as it has something to do.
+ */
+int db_py_sync_tell(PyObject *future);
+
 
 /* spawn.c */
 

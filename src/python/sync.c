@@ -101,10 +101,14 @@ db_py_hop_destroy(db_py_hop_t *hop)
 }
 
 
-/* Of n contexts: of so many steps of a run, or of one call. */
+/*
+ * Of n contexts: of so many steps of a run, or of one call.  The future is
+ * the one that is told of its end, NULL: a new one.
+ */
 
 static db_py_hop_t *
-db_py_hop_create(db_py_plan_run_t *run, PyObject *call, unsigned n)
+db_py_hop_create(db_py_plan_run_t *run, PyObject *call, PyObject *future,
+    unsigned n)
 {
     unsigned      i;
     db_py_hop_t  *hop;
@@ -121,7 +125,8 @@ db_py_hop_create(db_py_plan_run_t *run, PyObject *call, unsigned n)
     hop->call = Py_XNewRef(call);
     hop->n = n;
 
-    hop->future = PyObject_CallNoArgs(db_py.create_future);
+    hop->future = future ? Py_NewRef(future)
+                         : PyObject_CallNoArgs(db_py.create_future);
 
     for (i = 0; hop->future && i < n; i++) {
         hop->contexts[i] = PyContext_CopyCurrent();
@@ -194,7 +199,7 @@ db_py_sync_steps(db_py_plan_run_t *run, unsigned first, unsigned n)
 {
     db_py_hop_t  *hop;
 
-    hop = db_py_hop_create(run, NULL, n);
+    hop = db_py_hop_create(run, NULL, NULL, n);
 
     if (hop == NULL) {
         return NULL;
@@ -217,9 +222,30 @@ db_py_sync_in_thread(PyObject *call, int urgent)
         Py_RETURN_NONE;
     }
 
-    hop = db_py_hop_create(NULL, call, 1);
+    hop = db_py_hop_create(NULL, call, NULL, 1);
 
     return hop ? db_py_sync_queue(hop) : NULL;
+}
+
+
+int
+db_py_sync_tell(PyObject *future)
+{
+    db_chain_t    done;
+    db_py_hop_t  *hop;
+
+    hop = db_py_hop_create(NULL, NULL, future, 0);
+
+    if (hop == NULL) {
+        return -1;
+    }
+
+    db_chain_init(&done);
+    db_chain_append(&done, &hop->msg.node);
+
+    db_bridge_submit(db_py.conf->bridge, &done);
+
+    return 0;
 }
 
 

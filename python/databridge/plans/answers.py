@@ -34,6 +34,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from databridge.plans.parameters import ready
 from databridge.plans.spec import NONE, Answer, Form
+from databridge.plans.streams import streamed
 
 if "_databridge" in sys.builtin_module_names:
     from _databridge import json_text
@@ -106,7 +107,7 @@ class Around:
     cors: CORSMiddleware | None = None
     headers: tuple[tuple[bytes, bytes], ...] = field(default=())
 
-    def response(self, response: Response) -> Any:
+    def response(self, response: ASGIApp) -> Any:
         """The response as it leaves the middleware."""
         if self.cors is None:
             return response
@@ -267,7 +268,7 @@ class Ending:
         if isinstance(result, Response):
             if result.background is None:
                 result.background = background
-            return self.around.response(result)
+            return self.around.response(streamed(result))
 
         route = self.route
         injected = self.injected(slots)

@@ -86,7 +86,7 @@ IMITATED: Final = {
     "starlette._utils": ("get_route_path", "parse_host_header"),
     "starlette.applications": ("Starlette.__call__",),
     "starlette.background": ("BackgroundTasks.add_task",),
-    "starlette.concurrency": ("run_in_threadpool",),
+    "starlette.concurrency": ("_next", "iterate_in_threadpool", "run_in_threadpool"),
     "starlette.convertors": (
         "FloatConvertor.convert",
         "IntegerConvertor.convert",
@@ -119,6 +119,9 @@ IMITATED: Final = {
         "Response.__init__",
         "Response.init_headers",
         "Response.render",
+        "StreamingResponse.__call__",
+        "StreamingResponse.__init__",
+        "StreamingResponse.stream_response",
     ),
     "starlette.routing": ("Route.handle", "Router.__call__", "compile_path"),
 }
@@ -137,6 +140,10 @@ IMPORTED: Final = {
         "_get_cache_key": "fastapi.dependencies.models",
         "contextmanager_in_threadpool": "fastapi.concurrency",
         "run_in_threadpool": "starlette.concurrency",
+    },
+    "starlette.responses": {
+        "ClientDisconnect": "starlette.requests",
+        "iterate_in_threadpool": "starlette.concurrency",
     },
 }
 """Names by which these modules call what is another's."""

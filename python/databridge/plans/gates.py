@@ -19,7 +19,7 @@ from starlette.middleware.errors import ServerErrorMiddleware
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 from databridge.plans import Unplanned
 from databridge.plans.answers import Around
@@ -46,6 +46,7 @@ WATCHED: Final[tuple[tuple[Any, tuple[str, ...]], ...]] = (
     (FastAPI, ("__call__",)),
     (JSONResponse, ("__init__", "render")),
     (Response, ("__call__", "__init__", "init_headers", "render")),
+    (StreamingResponse, ("__call__", "__init__", "stream_response")),
     *(
         (sys.modules[name], (provider,))
         for name, provider in (
