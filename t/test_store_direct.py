@@ -133,7 +133,7 @@ Start = Callable[..., Nginx]
 
 
 @pytest.fixture
-def start(make_nginx: Callable[[], Nginx], wire: Wire) -> Start:
+def start(wire: Wire, make_nginx: Callable[[], Nginx]) -> Start:
     def start(options: str = "", http: str = "") -> Nginx:
         server = make_nginx()
         store = f'databridge_store main "mongodb://127.0.0.1:{wire.port}/tests{options}";'
@@ -357,7 +357,7 @@ def test_each_connection_has_logged_in(
     guard.stop()
 
 
-def test_python_reads_there_too(make_nginx: Callable[[], Nginx], wire: Wire) -> None:
+def test_python_reads_there_too(wire: Wire, make_nginx: Callable[[], Nginx]) -> None:
     server = make_nginx()
     server.write({"app.py": APP})
     uri = f"mongodb://127.0.0.1:{wire.port}/tests"
