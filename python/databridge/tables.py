@@ -42,8 +42,10 @@ def declare(app: Any, index: int) -> None:
             _add_native(index, declared.methods, str(declared.path), response)
         else:
             plan = declared.plan
-            if plan is not None and found.planner is not None:
-                plan = _attach(found.planner, declared.route, plan, gate)
+            if found.planner is not None:
+                found.planner.stream(declared.route, gate)
+                if plan is not None:
+                    plan = _attach(found.planner, declared.route, plan, gate)
             timeout = getattr(original, "databridge_timeout", None)
             _add(index, declared.methods, declared.path, timeout, plan)
 

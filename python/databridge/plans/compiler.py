@@ -49,6 +49,7 @@ from databridge.plans.spec import (
     Source,
     Step,
 )
+from databridge.plans.streams import streaming
 from databridge.plans.usercode import UserCode
 
 if "_databridge" in sys.builtin_module_names:
@@ -89,6 +90,11 @@ class Planner:
         if provider is not None:
             self.providers[id(provider)] = provider
         return plan
+
+    def stream(self, route: Any, gate: Gate) -> None:
+        """Has streams sent as plans send them, when it is FastAPI that makes the response."""
+        if (app := streaming(getattr(route, "app", None), gate)) is not None:
+            route.app = app
 
     def attach(self, route: Any) -> None:
         """Lets a planned route raise what its plan has raised."""

@@ -12,15 +12,16 @@ import functools
 import sys
 from asyncio import CancelledError, Future
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextvars import copy_context
 from time import monotonic
-from types import AsyncGeneratorType
+from types import AsyncGeneratorType, FunctionType
 from typing import Any, Final
 
 from anyio import CancelScope
+from fastapi.routing import request_response
 from starlette.concurrency import iterate_in_threadpool
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -32,8 +33,8 @@ AHEAD_BYTES: Final = 512 * 1024
 
 AHEAD_PIECES: Final = 1024
 
-TURN: Final = 0.01
-"""Seconds after which a thread turns to others, as soon as it has a piece."""
+TURN: Final = 0.001
+"""Seconds after which a thread gives its place and the GIL to others, once it has a piece."""
 
 SPEC_VERSION: Final = "2.5"
 """Of the requests that are streamed in this way: the module's."""
@@ -124,6 +125,7 @@ class Ahead(AsyncIterator[Any]):
             del hop
 
     def _returned(self, hop: Future[Any]) -> None:
+        hop.exception()  # which nobody may want to know
         if hop is self.hop and not self.told.done():
             self.told.set_result(None)
 
@@ -142,8 +144,6 @@ class Ahead(AsyncIterator[Any]):
                         await asyncio.wait({hop})
                     except CancelledError as exc:
                         cancelled = exc
-            if hop.done():
-                hop.exception()
             if cancelled is not None:
                 raise cancelled
         finally:
@@ -168,6 +168,22 @@ def streamed(response: Response) -> ASGIApp:
     if frame is None or "as_iterator" in frame.f_locals:
         return response
     return functools.partial(_respond, response, frame.f_locals["iterator"])
+
+
+def streaming(app: Any, open: Callable[[], bool]) -> ASGIApp | None:
+    """A route's application with its streams sent in this way; None: it is not FastAPI's."""
+    if type(app) is not FunctionType or app.__code__ not in request_response.__code__.co_consts:
+        return None
+    (cell,) = app.__closure__ or ()
+    handler: Callable[[Request], Awaitable[Response]] = cell.cell_contents
+
+    async def handle(request: Request) -> ASGIApp:
+        response = await handler(request)
+        if isinstance(response, StreamingResponse) and open():
+            return streamed(response)
+        return response
+
+    return request_response(handle)  # type: ignore[arg-type]
 
 
 async def _respond(
