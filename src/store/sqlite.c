@@ -13,11 +13,11 @@
 #define DB_SQLITE_READER_CACHE  (128 * 1024)    /* KiB */
 #define DB_SQLITE_OTHER_CACHE   (16 * 1024)
 
-/* The reader's budget is counted in ticks of so many VM steps. */
+/* VM steps: how many a tick has, and what the reader may take for a read. */
 
 #define DB_SQLITE_TICK          100
-#define DB_SQLITE_BUDGET        10
 #define DB_SQLITE_POOL_TICK     10000
+#define DB_SQLITE_BUDGET        1000
 
 
 uint64_t
@@ -31,23 +31,34 @@ db_sqlite_now(void)
 }
 
 
+int
+db_sqlite_spend(db_connection_t *conn, size_t steps)
+{
+    if (!conn->limited) {
+        return 0;
+    }
+
+    conn->steps += steps;
+
+    if (conn->role == DB_ROLE_READER) {
+        conn->expired = conn->steps > DB_SQLITE_BUDGET;
+
+    } else if (conn->steps >= DB_SQLITE_POOL_TICK) {
+        conn->steps = 0;
+        conn->expired = db_sqlite_now() > conn->deadline;
+    }
+
+    return conn->expired;
+}
+
+
 static int
 db_sqlite_tick(void *data)
 {
     db_connection_t *conn = data;
 
-    if (!conn->limited) {
-        return 0;
-    }
-
-    if (conn->role == DB_ROLE_READER) {
-        conn->expired = ++conn->ticks > DB_SQLITE_BUDGET;
-
-    } else {
-        conn->expired = db_sqlite_now() > conn->deadline;
-    }
-
-    return conn->expired;
+    return db_sqlite_spend(conn, conn->role == DB_ROLE_READER
+                                 ? DB_SQLITE_TICK : DB_SQLITE_POOL_TICK);
 }
 
 
@@ -85,7 +96,7 @@ db_sqlite_configure(db_connection_t *conn)
     }
 
     rc = sqlite3_create_function(conn->db, "databridge_match", 2,
-                                 SQLITE_UTF8|SQLITE_DIRECTONLY, NULL,
+                                 SQLITE_UTF8|SQLITE_DIRECTONLY, conn,
                                  db_sqlite_match, NULL, NULL);
     if (rc != SQLITE_OK) {
         return rc;

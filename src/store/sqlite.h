@@ -32,6 +32,11 @@
 #define DB_SQLITE_BUSY_MS      5000      /* where a thread may wait */
 #define DB_SQLITE_TIME_LIMIT   10000     /* ms, of a pooled read */
 
+/* Bytes of a document for which as much time goes by as for a VM step. */
+
+#define DB_SQLITE_COPIED       256
+#define DB_SQLITE_PARSED       64
+
 #define DB_SQLITE_BUCKETS      64
 #define DB_SQLITE_CACHED       512       /* plain statements a connection */
 
@@ -119,7 +124,8 @@ struct db_connection_s {
     const db_value_t *asked;              /* READER: the id of the next one */
     int               limited;            /* while a read runs: BEGIN and
                                              COMMIT must not be cut off */
-    unsigned          ticks;              /* READER: of this statement */
+    size_t            steps;              /* of this statement; POOL: since
+                                             it has looked at the clock */
     uint64_t          deadline;           /* POOL: ns */
     int               expired;            /* the budget is used up */
     unsigned          cached;             /* long statements count more */
@@ -253,6 +259,9 @@ int db_sqlite_step(sqlite3_stmt *stmt);
  */
 uint64_t db_sqlite_state(db_connection_t *reader);
 
+/* Takes so many steps' time; whether a limited statement has no more. */
+int db_sqlite_spend(db_connection_t *conn, size_t steps);
+
 /* Ends a read transaction, come what may. */
 void db_sqlite_end(db_connection_t *conn);
 
@@ -325,7 +334,7 @@ int db_query_bind(const db_query_t *query, sqlite3_stmt *stmt);
 int db_query_bind_write(const db_query_t *query, const db_store_item_t *item,
     sqlite3_stmt *stmt);
 
-/* The SQL function databridge_match(doc, conditions). */
+/* The SQL function databridge_match(doc, conditions), of a connection. */
 void db_sqlite_match(sqlite3_context *context, int argc,
     sqlite3_value **argv);
 

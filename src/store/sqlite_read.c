@@ -13,7 +13,7 @@ static void
 db_sqlite_limit(db_connection_t *conn)
 {
     conn->limited = 1;
-    conn->ticks = 0;
+    conn->steps = 0;
     conn->expired = 0;
 }
 
@@ -37,18 +37,6 @@ db_sqlite_over(db_connection_t *conn, sqlite3_stmt *stmt)
 }
 
 
-static void
-db_sqlite_append(db_buf_t *out, sqlite3_stmt *stmt)
-{
-    const char  *doc;
-
-    /* as a blob: it need not end in NUL */
-
-    doc = sqlite3_column_blob(stmt, 0);
-    db_buf_append(out, doc, (size_t) sqlite3_column_bytes(stmt, 0));
-}
-
-
 static db_store_status_t
 db_sqlite_read_failed(db_connection_t *conn, int rc)
 {
@@ -64,10 +52,13 @@ db_sqlite_read_failed(db_connection_t *conn, int rc)
 }
 
 
-/* A document, whole or in part. */
+/*
+ * A document, whole or in part.  What is large is only seen when SQLite has
+ * read it; then the next one of a list is in the budget or not.
+ */
 
 static int
-db_sqlite_item(db_store_op_t *op, sqlite3_stmt *stmt)
+db_sqlite_item(db_connection_t *conn, db_store_op_t *op, sqlite3_stmt *stmt)
 {
     int              rc;
     db_str_t         doc;
@@ -75,13 +66,18 @@ db_sqlite_item(db_store_op_t *op, sqlite3_stmt *stmt)
     db_arena_t      *arena;
     db_json_error_t  error;
 
+    doc.data = sqlite3_column_blob(stmt, 0);
+    doc.len = (size_t) sqlite3_column_bytes(stmt, 0);
+
     if (op->nfields == 0) {
-        db_sqlite_append(op->out, stmt);
+        db_buf_append(op->out, doc.data, doc.len);
+        (void) db_sqlite_spend(conn, doc.len / DB_SQLITE_COPIED);
         return SQLITE_OK;
     }
 
-    doc.data = sqlite3_column_blob(stmt, 0);
-    doc.len = (size_t) sqlite3_column_bytes(stmt, 0);
+    if (db_sqlite_spend(conn, doc.len / DB_SQLITE_PARSED)) {
+        return SQLITE_INTERRUPT;
+    }
 
     arena = db_arena_create(2 * doc.len + 1024);
     if (arena == NULL) {
@@ -105,10 +101,11 @@ db_sqlite_item(db_store_op_t *op, sqlite3_stmt *stmt)
 
 
 static int
-db_sqlite_got(db_store_op_t *op, sqlite3_stmt *stmt, int rc)
+db_sqlite_got(db_connection_t *conn, db_store_op_t *op, sqlite3_stmt *stmt,
+    int rc)
 {
     if (rc == SQLITE_ROW) {
-        rc = db_sqlite_item(op, stmt);
+        rc = db_sqlite_item(conn, op, stmt);
 
         if (op->collection->versioned) {
             op->version = (uint64_t) sqlite3_column_int64(stmt, 1);
@@ -131,14 +128,14 @@ db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
     if (query->shape.kind == DB_SHAPE_ASKED) {
         db_sqlite_limit(conn);
         rc = db_sqlite_asked_step(conn, stmt, &op->id);
+        rc = db_sqlite_got(conn, op, stmt, rc);
         conn->limited = 0;
-        rc = db_sqlite_got(op, stmt, rc);
 
     } else {
         rc = db_sqlite_bound(conn, statement, query);
 
         if (rc == SQLITE_OK) {
-            rc = db_sqlite_got(op, stmt, sqlite3_step(stmt));
+            rc = db_sqlite_got(conn, op, stmt, sqlite3_step(stmt));
         }
 
         db_sqlite_over(conn, stmt);
@@ -155,6 +152,18 @@ db_sqlite_get(db_connection_t *conn, db_store_op_t *op,
     default:
         return db_sqlite_read_failed(conn, rc);
     }
+}
+
+
+/* Has SQLite itself say that the time for a list is over. */
+
+static int
+db_sqlite_interrupt(db_connection_t *conn, sqlite3_stmt *stmt)
+{
+    db_sqlite_asked_end(conn);
+    sqlite3_interrupt(conn->db);
+
+    return sqlite3_step(stmt);
 }
 
 
@@ -211,7 +220,13 @@ db_sqlite_list(db_connection_t *conn, db_store_op_t *op,
                 db_buf_putc(op->out, ',');
             }
 
-            rc = db_sqlite_item(op, stmt);
+            rc = conn->expired ? SQLITE_INTERRUPT
+                               : db_sqlite_item(conn, op, stmt);
+
+            if (rc == SQLITE_INTERRUPT) {
+                rc = db_sqlite_interrupt(conn, stmt);
+            }
+
             if (rc != SQLITE_OK) {
                 break;
             }

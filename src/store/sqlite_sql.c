@@ -717,6 +717,13 @@ db_sqlite_match(sqlite3_context *context, int argc, sqlite3_value **argv)
     doc.data = sqlite3_value_blob(argv[0]);
     doc.len = (size_t) sqlite3_value_bytes(argv[0]);
 
+    if (db_sqlite_spend(sqlite3_user_data(context),
+                        doc.len / DB_SQLITE_PARSED))
+    {
+        sqlite3_result_error_code(context, SQLITE_INTERRUPT);
+        return;
+    }
+
     arena = db_arena_create(2 * doc.len + 1024);
     rc = arena ? db_json_read(arena, doc, &root, &error) : DB_ERROR;
 

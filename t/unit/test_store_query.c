@@ -349,6 +349,76 @@ fields_are_all_that_is_sent(void **state)
 }
 
 
+/* What SQLite's steps do not count: bytes that are copied, or parsed. */
+
+static void
+large_documents_are_left_to_the_pool(void **state)
+{
+    int             later;
+    char            name[8], *document;
+    call_t          call;
+    size_t          size;
+    unsigned        i, limit;
+    db_key_t        by_id = { id, DB_VALUE_TEXT, 0 };
+    fixture_t      *f = *state;
+    db_value_t      one = int_value(1), none = text_value("none");
+    db_condition_t  match = { .kind = DB_CONDITION_NE, .path = m,
+                              .values = &none, .nvalues = 1 };
+    db_condition_t  found = { .kind = DB_CONDITION_EQ, .path = n, .scalar = 1,
+                              .values = &one, .nvalues = 1, .next = &match };
+
+    prepare(f, &indexed);
+
+    document = malloc(100100);
+    size = (size_t) snprintf(document, 100100, "{\"n\":1,\"m\":\"s\","
+                             "\"x\":\"%*s\"}", 100000, "");
+
+    for (i = 0; i < 20; i++) {
+        snprintf(name, sizeof(name), "%u", 10 + i);
+        call_init(&call, DB_STORE_INSERT, name, "");
+        call.op.collection = &indexed;
+        call.item.document = (db_str_t) { document, size };
+        db_store_submit(f->store, &call.op);
+        call_wait(&call);
+        assert_int_equal(call.op.status, DB_STORE_OK);
+    }
+
+    for (i = 0; i < 3; i++) {
+        for (limit = 1; limit <= 20; limit += 19) {
+            begin(f, &call, &by_id, 1);
+            call.op.limit = limit;
+            call.op.conditions = (i == 1) ? &found : NULL;
+            call.op.fields = &m;
+            call.op.nfields = (i == 2);
+            db_store_read(f->store, &call.op);
+
+            /* one of them is copied all the same, it has been read */
+
+            later = (call.op.status == DB_STORE_LATER);
+            assert_int_equal(later, i || limit > 1);
+
+            if (later) {
+                assert_int_equal(call.out.len, 0);
+                db_store_work(f->store, &call.op);
+            }
+
+            assert_int_equal(call.op.status, DB_STORE_OK);
+            assert_int_equal(call.op.last != NULL, limit == 1);
+            assert_true(call.out.len >= limit * (i == 2 ? 9 : size));
+        }
+    }
+
+    /* those who come next have a budget of their own */
+
+    begin(f, &call, &by_id, 1);
+    call.op.limit = 1;
+    expect_inline(f, &call);
+
+    free(document);
+    assert_string_equal(f->log, "");
+}
+
+
 static int
 count_indexes(fixture_t *f, const char *like)
 {
@@ -412,6 +482,7 @@ main(void)
         query_test(the_keys_of_the_last_one_have_their_types),
         query_test(moments_have_their_place_whatever_their_offset),
         query_test(fields_are_all_that_is_sent),
+        query_test(large_documents_are_left_to_the_pool),
         query_test(an_index_is_made_once_and_anew_when_its_type_changes),
     };
 
