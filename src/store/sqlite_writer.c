@@ -121,8 +121,9 @@ db_writer_take(db_writer_t *writer)
 
 
 /*
- * A quota, or a limit of the process, is a full disk as well.  The errno of
- * a commit is known to the file alone that it was written to.
+ * A quota, or a limit of the process, is a full disk as well, as is one that
+ * a sync finds full.  The errno of a commit is known to the file alone that it
+ * was written to.
  */
 
 static int
@@ -144,7 +145,9 @@ db_writer_error(db_writer_t *writer, int rc)
                                            &err);
     }
 
-    if (err == EFBIG || err == EDQUOT || rc == SQLITE_IOERR_SHMSIZE) {
+    if (err == ENOSPC || err == EDQUOT || err == EFBIG
+        || rc == SQLITE_IOERR_SHMSIZE)
+    {
         rc = SQLITE_FULL;
     }
 

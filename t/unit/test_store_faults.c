@@ -20,6 +20,7 @@ static struct {
     atomic_uint                 unsynced;      /* writes since the last */
     atomic_int                  fail_write;    /* an error code, or 0 */
     atomic_int                  fail_sync;
+    atomic_int                  last_errno;    /* of the log's file, or 0 */
 } shim;
 
 
@@ -61,6 +62,22 @@ shim_sync(sqlite3_file *file, int flags)
 
 
 static int
+shim_control(sqlite3_file *file, int op, void *data)
+{
+    int  err;
+
+    err = atomic_load(&shim.last_errno);
+
+    if (op == SQLITE_FCNTL_LAST_ERRNO && err) {
+        *(int *) data = err;
+        return SQLITE_OK;
+    }
+
+    return shim.real_methods->xFileControl(file, op, data);
+}
+
+
+static int
 shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
     int *out)
 {
@@ -79,6 +96,7 @@ shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int flags,
         shim.methods = *file->pMethods;
         shim.methods.xWrite = shim_write;
         shim.methods.xSync = shim_sync;
+        shim.methods.xFileControl = shim_control;
     }
 
     assert_ptr_equal(file->pMethods, shim.real_methods);
@@ -404,6 +422,31 @@ test_a_failed_sync_fails_the_whole_batch(void **state)
 }
 
 
+/* Where room is found when what was written goes to the disk. */
+
+static void
+test_a_disk_may_be_found_full_by_a_sync(void **state)
+{
+    size_t     i;
+    fixture_t *f = *state;
+
+    static const int  errors[] = { ENOSPC, EDQUOT };
+
+    insert(f, "kept", "{}");
+
+    for (i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+        atomic_store(&shim.fail_sync, SQLITE_IOERR_FSYNC);
+        atomic_store(&shim.last_errno, errors[i]);
+        expect_all_fail(f, DB_STORE_FULL);
+        atomic_store(&shim.last_errno, 0);
+        atomic_store(&shim.fail_sync, 0);
+    }
+
+    assert_non_null(strstr(f->log, "make room on its disk"));
+    expect_recovered(f);
+}
+
+
 static void
 test_an_io_error_is_not_a_full_disk(void **state)
 {
@@ -432,6 +475,7 @@ main(void)
         fault_test(test_unsynced_commits_are_in_the_files),
         fault_test(test_a_full_disk_fails_the_whole_batch),
         fault_test(test_a_failed_sync_fails_the_whole_batch),
+        fault_test(test_a_disk_may_be_found_full_by_a_sync),
         fault_test(test_an_io_error_is_not_a_full_disk),
     };
 
