@@ -162,7 +162,8 @@ def seen(app: StartApp) -> Any:
 def shared() -> Iterator[Nginx]:
     """One server with the variables in its log, a traced location, and metrics."""
     server = Nginx()
-    server.write({"app.py": APP})
+    included = '[<!--#include virtual="/traced/headers" -->]'
+    server.write({"app.py": APP, "included": included})
     server.configure(
         "databridge_app app:app;",
         http=LOG,
@@ -170,6 +171,7 @@ def shared() -> Iterator[Nginx]:
         + "location /traced/ { rewrite ^/traced(.*) $1 break; databridge_app app:app;"
         " databridge_trace on; }"
         "location = /plain { return 204; }"
+        f"location = /included {{ alias {server.app}/included; ssi on; ssi_types *; }}"
         f"access_log {server.prefix}/seen.log seen;",
     )
     server.start("/sub/")
@@ -621,6 +623,16 @@ def test_two_traceparents_are_not_one(shared: Nginx) -> None:
     (parent,) = [value for name, value in answer if name == "traceparent"]
     assert parent != PARENT and ["a", "b"] in answer
     assert logged(shared, "/traced/headers?two")["traceparent"] == parent
+
+
+def test_what_a_page_includes_has_its_trace(shared: Nginx) -> None:
+    (told,) = shared.client.get("/included?trace").json()
+    told = dict(told)
+    line = logged(shared, "/included?trace")
+    assert (told["traceparent"], told["traceparent"][3:35]) == (
+        line["traceparent"],
+        line["trace_id"],
+    )
 
 
 def test_a_later_version_is_read_as_far_as_it_can_be(shared: Nginx) -> None:

@@ -476,7 +476,10 @@ ngx_http_databridge_replace_header(ngx_http_request_t *r, ngx_str_t *name,
     }
 
     if (h == NULL) {
-        h = ngx_list_push(&r->headers_in.headers);
+
+        /* a subrequest has a copy of the list, which it cannot add to */
+
+        h = ngx_list_push(&r->main->headers_in.headers);
         if (h == NULL) {
             return NGX_ERROR;
         }
@@ -484,6 +487,10 @@ ngx_http_databridge_replace_header(ngx_http_request_t *r, ngx_str_t *name,
         h->hash = ngx_hash_key(name->data, name->len);
         h->key = *name;
         h->lowcase_key = name->data;
+
+        if (r != r->main) {
+            r->headers_in.headers = r->main->headers_in.headers;
+        }
     }
 
     h->value = *value;
