@@ -300,6 +300,30 @@ def test_a_startup_that_fails_ends_it(make_server: Callable[[], Server]) -> None
     assert "no database today" in output
 
 
+@pytest.mark.parametrize(
+    ("end", "workers"), [("os.kill(os.getpid(), signal.SIGSEGV)", "1"), ("os._exit(0)", "2")]
+)
+def test_workers_that_die_at_their_start_end_the_run(
+    make_server: Callable[[], Server], end: str, workers: str
+) -> None:
+    server = make_server()
+    server.write(
+        {
+            "app.py": f"""
+            import os
+            import signal
+
+            async def app(scope, receive, send):
+                {end}
+            """
+        }
+    )
+    if "SEGV" in end:
+        server.log.expect(r"\[alert\].*exited on signal 11")
+    output = server.fail("run", "app:app", "--port", str(server.port), "--workers", workers)
+    assert "error: the application did not start: its workers die while they start" in output
+
+
 def test_a_store_that_cannot_be_opened_is_said_without_a_traceback(
     make_server: Callable[[], Server],
 ) -> None:

@@ -96,6 +96,7 @@ class Supervisor:
         self.alive = alive
         self.signals = signals
         self.lines = b""
+        self.started = 0
         self.ready = 0
         self.unheard = False
         self.failure: str | None = None
@@ -158,12 +159,19 @@ class Supervisor:
             os.close(ended)
 
     def _hear(self) -> bool:
-        """Takes what the workers say; False at the end."""
+        """Takes what the workers say; False at the end.
+
+        A worker of the first that dies is replaced: when all were, none will ever be ready.
+        """
         data = _read(self.notified)
         *lines, self.lines = (self.lines + data).split(b"\n")
         for line in lines:
             text = line.decode(errors="replace")
-            if text == "ready":
+            if text == "start":
+                self.started += 1
+                if self.started > 2 * self.settings.workers > 2 * self.ready:
+                    self._failed("failed: its workers die while they start")
+            elif text == "ready":
                 self.ready += 1
                 self._became_ready()
             elif text == "recycle":

@@ -319,6 +319,12 @@ ngx_http_databridge_start(ngx_http_databridge_worker_t *worker)
     {
         worker->started = 1;
     }
+
+    /* "databridge run" counts them: those that die at once are replaced */
+
+    if (worker->conf->generation == 1) {
+        (void) ngx_http_databridge_notify((u_char *) "start\n", 6);
+    }
 }
 
 
