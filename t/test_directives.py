@@ -60,6 +60,7 @@ BAD = [
     ("http", "databridge_env NOVALUE;", "NOVALUE"),
     ("http", "databridge_env =x;", "=x"),
     ("http", "databridge_env;", "invalid number of arguments"),
+    ("http", "databridge_python_path /srv/a /srv/b:c;", '"/srv/b:c"'),
     ("http", "databridge_store main;", "invalid number of arguments"),
     ("http", "databridge_store main redis://localhost;", "redis"),
     ("http", "databridge_store main sqlite:;", "sqlite"),

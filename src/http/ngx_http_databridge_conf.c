@@ -603,6 +603,13 @@ ngx_http_databridge_python_path(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
         if (ngx_conf_full_name(cf->cycle, path, 1) != NGX_OK) {
             return NGX_CONF_ERROR;
         }
+
+        if (ngx_strchr(path->data, ':')) {
+            ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                               "Python imports from no path with a colon, as "
+                               "\"%V\" is", path);
+            return NGX_CONF_ERROR;
+        }
     }
 
     return NGX_CONF_OK;
