@@ -1101,6 +1101,29 @@ async def app(scope, receive, send):
     assert host.logged("SIGTERM belongs to nginx: the handler is not installed", "warn")
 
 
+def test_what_signal_refuses_it_refuses_for_nginxs_signals_too(start: StartHost) -> None:
+    host = start(
+        HEAD
+        + """
+import signal
+
+def refused(handler):
+    try:
+        signal.signal(signal.SIGINT, handler)
+    except (TypeError, ValueError) as exc:
+        return type(exc).__name__
+
+@http
+async def app(scope, receive, send):
+    elsewhere = await asyncio.to_thread(refused, signal.SIG_IGN)
+    out = [elsewhere, refused(None), refused("no"), refused(signal.SIG_IGN)]
+    await respond(send, 200, repr(out).encode())
+"""
+    )
+    assert host.fetch().body == b"['ValueError', 'TypeError', 'TypeError', None]"
+    assert sum("SIGINT belongs to nginx" in text for _, text in host.logs) == 1
+
+
 CHILDREN = (
     HEAD
     + """

@@ -1,6 +1,7 @@
 """Signals and children inside nginx: nginx owns the former, the latter start clean."""
 
 import _posixsubprocess
+import contextlib
 import functools
 import logging
 import os
@@ -52,9 +53,15 @@ def install() -> None:
 
 
 def shadow_signal(signalnum: int, handler: Handler) -> Handler:
-    """signal.signal(), which leaves nginx's signals alone: a warning, and no change."""
+    """signal.signal(), which leaves nginx's signals alone: a warning, and no change.
+
+    What it refuses it refuses still: who wants to know whether this is the main thread asks it.
+    """
     if signalnum not in OWNED:
         return _signal(signalnum, handler)
+    # the arguments are judged first, and this signal has no handler ever
+    with contextlib.suppress(OSError):
+        _signal(signal.SIGKILL, handler)
     logger.warning("%s belongs to nginx: the handler is not installed", _name(signalnum))
     return signal.getsignal(signalnum)
 
