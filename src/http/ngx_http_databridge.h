@@ -385,6 +385,9 @@ ngx_int_t ngx_databridge_check(ngx_cycle_t *cycle,
 ngx_int_t ngx_http_databridge_worker_init(ngx_cycle_t *cycle);
 void ngx_http_databridge_submit(db_node_t *node);
 void ngx_http_databridge_post_flush(void);
+void ngx_http_databridge_take_ready(ngx_http_databridge_worker_t *worker,
+    db_ready_t *ready);
+void ngx_http_databridge_report(ngx_http_databridge_worker_t *worker);
 ngx_int_t ngx_http_databridge_notify(u_char *line, size_t len);
 
 /* ngx_http_databridge_exit.c */

@@ -356,6 +356,18 @@ ngx_http_databridge_drop_results(ngx_http_databridge_worker_t *worker)
             continue;
         }
 
+        if (msg->kind == DB_MSG_READY) {
+            ngx_http_databridge_take_ready(worker, (db_ready_t *) msg);
+
+            /* on TERM nobody asks why it has not started */
+
+            if (worker->exiting) {
+                ngx_http_databridge_report(worker);
+            }
+
+            continue;
+        }
+
         if (msg->kind == DB_MSG_CRUD) {
 
             /* no event will tell of a store's answer any more */

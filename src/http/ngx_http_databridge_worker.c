@@ -46,7 +46,6 @@ static void ngx_http_databridge_result(ngx_http_databridge_worker_t *worker,
     db_msg_t *msg);
 static void ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     db_ready_t *ready);
-static void ngx_http_databridge_report(ngx_http_databridge_worker_t *worker);
 
 
 ngx_http_databridge_worker_t  *ngx_http_databridge_worker;
@@ -667,26 +666,13 @@ static void
 ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
     db_ready_t *ready)
 {
-    db_crud_t                    *crud;
-    db_table_t                   *table;
-    ngx_uint_t                    i, n;
-    ngx_queue_t                  *q;
-    ngx_http_databridge_ctx_t    *ctx;
-    ngx_http_databridge_store_t  *store;
+    db_crud_t                  *crud;
+    db_table_t                 *table;
+    ngx_uint_t                  i, n;
+    ngx_queue_t                *q;
+    ngx_http_databridge_ctx_t  *ctx;
 
-    /* the tables, and the stores they use, serve until the process ends */
-
-    store = worker->conf->stores.elts;
-
-    for (i = 0; i < worker->conf->stores.nelts; i++) {
-
-        if (store[i].store == NULL && worker->python.stores[i].store) {
-            store[i].store = worker->python.stores[i].store;
-            ngx_http_databridge_watch_store(worker->cycle, &store[i]);
-        }
-    }
-
-    worker->apps = ready;
+    ngx_http_databridge_take_ready(worker, ready);
 
     for (i = 0; i < ready->ntables; i++) {
         table = ready->tables[i];
@@ -717,7 +703,30 @@ ngx_http_databridge_ready(ngx_http_databridge_worker_t *worker,
 }
 
 
-static void
+/* The tables, and the stores they use, serve until the process ends. */
+
+void
+ngx_http_databridge_take_ready(ngx_http_databridge_worker_t *worker,
+    db_ready_t *ready)
+{
+    ngx_uint_t                    i;
+    ngx_http_databridge_store_t  *store;
+
+    store = worker->conf->stores.elts;
+
+    for (i = 0; i < worker->conf->stores.nelts; i++) {
+
+        if (store[i].store == NULL && worker->python.stores[i].store) {
+            store[i].store = worker->python.stores[i].store;
+            ngx_http_databridge_watch_store(worker->cycle, &store[i]);
+        }
+    }
+
+    worker->apps = ready;
+}
+
+
+void
 ngx_http_databridge_report(ngx_http_databridge_worker_t *worker)
 {
     char           *error;
