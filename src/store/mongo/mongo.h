@@ -120,7 +120,7 @@ typedef struct {
 typedef struct {
     size_t                  start;        /* in the answer */
     uint64_t                n;            /* documents */
-    db_value_t             *last;         /* of the page: what it is sorted by */
+    db_value_t             *last;         /* of it: what it is sorted by */
 } db_mongo_page_t;
 
 
