@@ -12,6 +12,9 @@ time is over.
 At the end come gets beside a writer, and lists of the first 20 documents per
 second: of one worker, on the core of the servers; and of two, one on each
 core, which the load shares with them.
+
+A store may have options: of "mongodb?readConcernLevel=local" the driver does
+all reads, in its threads, and nginx's own thread none.
 """
 
 import argparse
@@ -193,8 +196,9 @@ class Fleet:
         try:
             if store == "beanie":
                 return self.beanie(self.mongo.uri(database))
-            if store == "mongodb":
-                return self.native(self.mongo.uri(database), workers)
+            if store.startswith("mongodb"):
+                options = store.removeprefix("mongodb")
+                return self.native(self.mongo.uri(database, options), workers)
             file = f"sqlite:{{prefix}}/bench.db{store.removeprefix('sqlite')}"
             return self.native(file, workers)
         finally:
