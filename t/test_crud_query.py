@@ -403,6 +403,29 @@ def test_pages_by_after_are_the_whole_list(
     assert ids(found) == ids(store.finds(query, sort))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "options", "words"),
+    [
+        ("e$", "", []),
+        ("(?i)E$", "", []),
+        ("e$|p$", "", ["zz top"]),
+        ("e$", "m", ["naïve\n"]),
+        ("[e$]$", "", []),
+        ("e\\s$", "", ["naïve\n"]),
+        ("^\\w+$", "", ["a", "A", "ab", "b", "Zoë"]),
+        ("^[\\w]{3}$", "s", ["Zoë"]),
+        ("\\W", "", ["zz top", "%_'\"", "naïve\n", "a\0", "a\0b", "a\\u0000"]),
+        ("e[^\\v]$", "s", ["naïve\n"]),
+    ],
+)
+def test_a_pattern_means_the_same_to_each_store(
+    store: Store, pattern: str, options: str, words: list[str]
+) -> None:
+    query = {"title": {"$regex": pattern, "$options": options}}
+    page = listed(store.client, "/plain", filter=query, limit=1000)
+    assert ids(page["items"]) == ids(store.finds({"title": {"$in": words}}))
+
+
 @settings(max_examples=40)
 @given(
     names=st.lists(st.sampled_from([*FIELDS, "author", "comments", "id"]), min_size=1, max_size=4)

@@ -284,7 +284,7 @@ db_condition_regex(db_filter_t *f, const db_member_t *member,
         return rc;
     }
 
-    *regex = (db_regex_test_t) { node->u.text, options, compiled,
+    *regex = (db_regex_test_t) { compiled->text, options, compiled,
                                  db_condition_match };
     condition->regex = regex;
 

@@ -5,6 +5,10 @@
  * Unicode where RE2's are ASCII.  The classes are widened here; what has no
  * counterpart in RE2 (\b, \B, \w inside a negated class, class operations,
  * flags that RE2 lacks) is refused rather than read differently.
+ *
+ * MongoDB matches with PCRE, whose classes are ASCII as well, whose $ is before
+ * a last line feed, too, and whose \v is a class: it is given the same text,
+ * in which none of them is left.
  */
 
 #include <re2/re2.h>
@@ -23,6 +27,7 @@ extern "C" {
 
 typedef struct {
     db_regex_t           base;         /* first */
+    std::string            text;
     std::unique_ptr<RE2>   regex;
 } db_regex_re2_t;
 
@@ -59,14 +64,32 @@ db_regex_class(char c, bool inside)
     case 'W':
         return inside ? "" : "[^" DB_WORDS "]";
 
+    case 'v':
+        return "\\x0b";
+
     default:
         return NULL;
     }
 }
 
 
+/* Whether the letters of a group's flags, up to ":" or ")", switch m. */
+
+static bool
+db_regex_is_multiline(db_str_t text, size_t i)
+{
+    while (i < text.len && strchr("imsU-", text.data[i])) {
+        if (text.data[i++] == 'm') {
+            return true;
+        }
+    }
+
+    return false;
+}
+
+
 static const char *
-db_regex_translate(db_str_t text, std::string &out)
+db_regex_translate(db_str_t text, bool multiline, std::string &out)
 {
     bool         inside;
     char         c;
@@ -95,7 +118,7 @@ db_regex_translate(db_str_t text, std::string &out)
                 continue;
             }
 
-            if (strchr("AzntrfvaxpP", c) == NULL
+            if (strchr("AzntrfaxpP", c) == NULL
                 && !(c > 0 && c < 0x7f && ispunct(c)))
             {
                 return "it has an escape that is not understood here";
@@ -146,6 +169,12 @@ db_regex_translate(db_str_t text, std::string &out)
                 i++;
                 continue;
             }
+
+            multiline = multiline || db_regex_is_multiline(text, i + 2);
+
+        } else if (c == '$' && !multiline) {
+            out += "\\z";
+            continue;
         }
 
         out += c;
@@ -159,26 +188,29 @@ static db_regex_t *
 db_regex_compile(db_str_t text, db_str_t flags, size_t memory, char *error,
     size_t size)
 {
-    std::string        translated;
+    std::string        translated, flagged;
     RE2::Options       options(RE2::Quiet);
     const char        *complaint;
-    db_regex_re2_t  *pattern;
+    db_regex_re2_t    *pattern;
 
-    complaint = db_regex_translate(text, translated);
+    complaint = db_regex_translate(text, flags.len
+                                   && memchr(flags.data, 'm', flags.len),
+                                   translated);
     if (complaint != NULL) {
         snprintf(error, size, "%s", complaint);
         return NULL;
     }
 
-    if (flags.len) {
-        translated = "(?" + std::string(flags.data, flags.len) + ")"
-                     + translated;
-    }
-
     options.set_max_mem((int64_t) memory);
     options.set_never_capture(true);
 
-    auto regex = std::make_unique<RE2>(translated, options);
+    flagged = translated;
+
+    if (flags.len) {
+        flagged = "(?" + std::string(flags.data, flags.len) + ")" + flagged;
+    }
+
+    auto regex = std::make_unique<RE2>(flagged, options);
     if (!regex->ok()) {
         snprintf(error, size, "%s", regex->error().c_str());
         return NULL;
@@ -186,6 +218,9 @@ db_regex_compile(db_str_t text, db_str_t flags, size_t memory, char *error,
 
     pattern = new db_regex_re2_t();
     pattern->base.next = NULL;
+    pattern->text = std::move(translated);
+    pattern->base.text = (db_str_t) { pattern->text.data(),
+                                      pattern->text.size() };
     pattern->regex = std::move(regex);
 
     return &pattern->base;

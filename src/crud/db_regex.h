@@ -13,6 +13,7 @@ typedef struct db_regex_s  db_regex_t;
 
 struct db_regex_s {
     db_regex_t  *next;         /* the owner's */
+    db_str_t     text;         /* its own: as PCRE reads it alike */
 };
 
 
