@@ -1,6 +1,8 @@
 """nginx's own guards before an application: who may ask, how often, and as whom."""
 
 import json
+import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -422,6 +424,36 @@ def test_what_was_begun_of_a_body_is_not_for_the_page_of_its_error(
         told = answer.json()
         assert told.get("items") == [] if page == "/articles" else told["body"] == ""
         assert client.get("/articles").status_code == 200
+
+
+def test_quit_leaves_what_answers_for_a_handshake_that_timed_out(
+    guarded: Callable[..., Nginx],
+) -> None:
+    handshake = (
+        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        server = guarded(
+            f"""
+            location = /ready {{ databridge_app app:app; }}
+            location = /slow {{
+                databridge_app app:app; databridge_timeout 50ms; error_page 504 @other;
+            }}
+            location @other {{ proxy_pass http://127.0.0.1:{other.getsockname()[1]}; }}
+            """
+        )
+        server.client.get("/ready")
+        with server.raw() as client:
+            client.get("/slow", handshake)
+            connection, _ = other.accept()
+            with connection:
+                server.kill(signal.SIGQUIT)
+                server.logged("gracefully shutting down")
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.0 200 OK\r\n\r\nlate")
+            answer = client.response()
+    assert (answer.status, answer.body) == (504, b"late")
 
 
 def test_a_rewritten_path_reaches_the_application(guarded: Callable[..., Nginx]) -> None:

@@ -304,7 +304,7 @@ ngx_http_databridge_leave(ngx_http_databridge_owner_t *owner)
 
         /* one that is accepted leaves as soon as it is a WebSocket */
 
-        if (!ctx->started) {
+        if (!ctx->started && !ctx->detached) {
             ngx_http_databridge_cut(owner);
         }
 
