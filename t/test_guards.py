@@ -426,6 +426,29 @@ def test_what_was_begun_of_a_body_is_not_for_the_page_of_its_error(
         assert client.get("/articles").status_code == 200
 
 
+@pytest.mark.parametrize("expect", ["", "Expect: 100-continue\r\n"])
+def test_a_body_that_nginx_drops_is_not_asked_for_again(
+    guarded: Callable[..., Nginx], expect: str
+) -> None:
+    server = guarded(
+        """
+        location / {
+            set $memcached_key x; memcached_pass unix:/nowhere; error_page 502 = @app;
+        }
+        location @app { databridge_app app:app; }
+        """
+    )
+    with server.raw() as client:
+        client.get("/first", f"{expect}Content-Length: 4\r\n")
+        if expect:
+            assert client.head().status == 100
+        answer = client.response()
+        assert (answer.status, json.loads(answer.body)["body"]) == (200, "")
+        client.send(b"body")
+        client.get("/second")
+        assert json.loads(client.response().body)["path"] == "/second"
+
+
 def test_quit_leaves_what_answers_for_a_handshake_that_timed_out(
     guarded: Callable[..., Nginx],
 ) -> None:

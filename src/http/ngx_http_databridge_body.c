@@ -86,7 +86,8 @@ ngx_http_databridge_expects(ngx_http_request_t *r)
 {
     ngx_str_t  *expect;
 
-    if (r != r->main || r->request_body || r->headers_in.expect == NULL
+    if (r != r->main || r->request_body || r->discard_body
+        || r->headers_in.expect == NULL
         || r->http_version != NGX_HTTP_VERSION_11
         || (r->headers_in.content_length_n <= 0 && !r->headers_in.chunked))
     {
