@@ -410,6 +410,37 @@ def test_an_answer_does_not_wait_for_the_body(server: Nginx) -> None:
         assert client.response().body.startswith(b"0 ")
 
 
+LATE = """
+import asyncio
+import logging
+
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"x" * 900_000, "more_body": True})
+    await asyncio.sleep(0.05)
+    logging.getLogger().warning("asks")
+    await send({"type": "http.response.body", "body": (await receive())["body"]})
+"""
+
+
+def test_a_body_that_is_asked_for_late_does_not_stop_the_answer(app: StartApp) -> None:
+    """The client takes all that was sent before it sends its body."""
+    port = processes.free_port()
+    server = app(LATE, ready=None, server=f"listen 127.0.0.1:{port} sndbuf=16k;")
+    with Raw(port) as client:
+        client.get("/", "Expect: 100-continue\r\nContent-Length: 4\r\n")
+        server.logged("asks")
+        assert client.head().status == 200
+        size = 0
+        while size < 900_000:
+            size += len(client.chunk())
+        client.send(b"body")
+        assert client.chunk() == b"body"
+
+
 def test_continue_is_said_when_the_app_reads(server: Nginx) -> None:
     head = b"HTTP/1.1\r\nHost: t\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n"
     with Raw(server.port) as client:

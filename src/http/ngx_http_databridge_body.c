@@ -179,7 +179,17 @@ ngx_http_databridge_body_taken(ngx_http_databridge_owner_t *owner)
             ngx_http_databridge_body_failed(ctx, rc);
 
         } else {
+
+            /* reading has taken the handler of what is still to be sent */
+
+            if (ctx->started && owner->job
+                && ngx_http_databridge_watch_output(r) != NGX_OK)
+            {
+                ngx_http_databridge_body_failed(ctx, NGX_ERROR);
+            }
+
             /* the request was counted at the hand-over */
+
             ngx_http_finalize_request(r, NGX_DONE);
         }
 
