@@ -403,10 +403,10 @@ def test_random_floats_are_written_as_repr_writes_them(shared_app: Nginx) -> Non
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(1200 * SLOWER)
+@pytest.mark.timeout(3600 * SLOWER)
 def test_many_random_values_and_floats(shared_app: Nginx) -> None:
-    for seed in range(20):
-        for path, count in (("/values", 2000), ("/floats", 1_000_000)):
+    for seed in range(100):
+        for path, count in (("/values", 400), ("/floats", 200_000)):
             response = shared_app.client.post(
                 path, params={"count": count, "seed": seed}, timeout=55
             )

@@ -6,6 +6,7 @@ from pathlib import Path
 ALERT = re.compile(r"\[(alert|emerg)\]|exited on signal")
 SANITIZER = re.compile(
     r"(ERROR|WARNING): \w*Sanitizer(?! failed to allocate)|runtime error:|SUMMARY: \w*Sanitizer"
+    r"|Sanitizer: (CHECK failed|nested bug)|Sanitizer has encountered a fatal error"
     r"|Fatal Python error|Debug memory block"
 )
 
