@@ -765,8 +765,10 @@ async def code_raise(n: int):
             raise Teapot("tea")
         case 2:
             raise RuntimeError("two")
-        case _:
+        case _ if 200 <= n < 600:
             raise HTTPException(n, {"n": n}, {"X-N": str(n)})
+        case _:
+            raise HTTPException(422, {"n": n})
 
 
 @app.get("/code/def")
