@@ -23,6 +23,12 @@ ngx_http_databridge_answer(ngx_http_request_t *r, ngx_uint_t status,
         return rc;
     }
 
+    /* another location has begun to read it, and nginx will close */
+
+    if (r->reading_body) {
+        r->keepalive = 0;
+    }
+
     ngx_http_databridge_set_status(r, status);
 
     if (status != NGX_HTTP_NOT_MODIFIED) {
