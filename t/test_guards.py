@@ -449,13 +449,39 @@ def test_a_body_that_nginx_drops_is_not_asked_for_again(
         assert json.loads(client.response().body)["path"] == "/second"
 
 
+HANDSHAKE = (
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+)
+
+
+@pytest.mark.parametrize("filters", ["ssi on; ssi_types *;", "sub_filter a b; sub_filter_types *;"])
+def test_a_filter_does_not_keep_the_answer_to_a_handshake(
+    make_nginx: Callable[..., Nginx], filters: str
+) -> None:
+    server = make_nginx()
+    server.write(
+        {
+            "app.py": """
+            async def app(scope, receive, send):
+                if scope["type"] == "websocket":
+                    await send({"type": "websocket.accept"})
+                    await send({"type": "websocket.send", "text": "hello"})
+                    await receive()
+            """
+        }
+    )
+    server.configure(f"databridge_app app:app; {filters}")
+    server.start()
+    with server.raw() as client:
+        client.get("/", HANDSHAKE)
+        assert client.head().status == 101
+        assert client.exactly(7) == b"\x81\x05hello"
+
+
 def test_quit_leaves_what_answers_for_a_handshake_that_timed_out(
     guarded: Callable[..., Nginx],
 ) -> None:
-    handshake = (
-        "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-    )
     with socket.create_server(("127.0.0.1", 0)) as other:
         server = guarded(
             f"""
@@ -468,7 +494,7 @@ def test_quit_leaves_what_answers_for_a_handshake_that_timed_out(
         )
         server.client.get("/ready")
         with server.raw() as client:
-            client.get("/slow", handshake)
+            client.get("/slow", HANDSHAKE)
             connection, _ = other.accept()
             with connection:
                 server.kill(signal.SIGQUIT)

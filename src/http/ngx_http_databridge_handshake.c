@@ -270,6 +270,8 @@ ngx_http_databridge_accept(ngx_http_request_t *r)
 ngx_int_t
 ngx_http_databridge_accepted(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
 {
+    ngx_buf_t           *b;
+    ngx_chain_t          out;
     ngx_http_request_t  *r;
 
     r = ctx->request;
@@ -279,7 +281,19 @@ ngx_http_databridge_accepted(ngx_http_databridge_ctx_t *ctx, db_part_t *part)
         return NGX_OK;
     }
 
-    if (ngx_http_send_special(r, NGX_HTTP_FLUSH) == NGX_ERROR
+    b = ngx_calloc_buf(r->pool);
+    if (b == NULL) {
+        return NGX_ERROR;
+    }
+
+    b->flush = 1;
+
+    out.buf = b;
+    out.next = NULL;
+
+    /* past the filters of bodies, of which SSI's would keep it */
+
+    if (ngx_http_write_filter(r, &out) == NGX_ERROR
         || ngx_http_databridge_watch_output(r) != NGX_OK)
     {
         return NGX_ERROR;
