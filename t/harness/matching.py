@@ -45,7 +45,7 @@ ORDER = ("null", "number", "str", "dict", "list", "bool", "datetime")
 class Matcher:
     """`times` names the fields, dotted, whose texts are datetimes, to be read by `instant`.
 
-    `written`: $regex looks into the text "[]" of an empty list, as mongo-java-server's does.
+    `written`: $regex looks into lists as text, "[]" or "[a, b]", as mongo-java-server's does.
     """
 
     def __init__(
@@ -144,7 +144,8 @@ class Matcher:
         if name == "$regex":
             flags = sum(re.RegexFlag[letter.upper()] for letter in query.get("$options", ""))
             search = re.compile(operand, flags).search
-            if self.written and [] in lists and search("[]"):
+            texts = (f"[{', '.join(map(str, leaf))}]" for leaf in lists)
+            if self.written and any(map(search, texts)):
                 return True
             return any_of(lambda v: isinstance(v, str) and bool(search(v)))
         return any_of(
