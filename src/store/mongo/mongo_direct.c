@@ -43,6 +43,7 @@
 #define DB_MONGO_HEADER       21          /* bytes before its document */
 #define DB_MONGO_COMMAND      16384       /* bytes that a socket takes */
 #define DB_MONGO_REPLY        32768
+#define DB_MONGO_CALL         8192        /* a call and its commands, mostly */
 #define DB_MONGO_MAX_REPLY    (48 << 20)
 
 /* A reply that would hold up the nginx thread: bytes. */
@@ -166,7 +167,7 @@ db_mongo_direct_open(db_mongo_t *store)
 
     if (conn) {
         conn->store = store;
-        conn->arena = db_arena_create(DB_MONGO_ARENA);
+        conn->arena = db_arena_create(DB_MONGO_CALL);
 
         if (conn->arena && db_mongo_direct_connect(conn) == DB_OK) {
             conn->next = atomic_load(&d->fresh);
