@@ -246,9 +246,7 @@ ngx_http_databridge_store_event(ngx_event_t *rev)
     c = rev->data;
     store = c->data;
 
-    if (store->store) {
-        db_store_event(store->store);
-    }
+    db_store_event(store->store);
 }
 
 

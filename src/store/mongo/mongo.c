@@ -19,6 +19,9 @@
 #include <time.h>
 
 
+#define DB_MONGO_ARENA  2048         /* of an operation */
+
+
 uint64_t
 db_mongo_now(void)
 {

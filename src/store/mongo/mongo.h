@@ -23,7 +23,6 @@
 #define DB_MONGO_WAIT            10000    /* ms that an operation may wait */
 #define DB_MONGO_TIME_LIMIT      8000     /* ms of a query, on the server */
 #define DB_MONGO_TRIES           16       /* of a write that others overtake */
-#define DB_MONGO_ARENA           2048     /* of an operation */
 
 /* Where the URI says nothing, ms. */
 

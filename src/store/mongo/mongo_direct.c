@@ -156,7 +156,7 @@ db_mongo_direct_connect(db_mongo_direct_t *conn)
 }
 
 
-void
+static void
 db_mongo_direct_open(db_mongo_t *store)
 {
     db_mongo_direct_t   *conn;
@@ -476,7 +476,7 @@ db_mongo_direct_start(db_mongo_direct_t *conn, db_store_op_t *op)
 
     conn->store->direct.idle = conn->next;
 
-    call = db_arena_calloc(conn->arena, sizeof(db_mongo_call_t));
+    call = db_arena_alloc(conn->arena, sizeof(db_mongo_call_t));
 
     if (call == NULL) {
         conn->next = conn->store->direct.idle;
